@@ -1,0 +1,122 @@
+"""The rows that travel between the stages, and their JSON Lines form.
+
+A gold row is an ``Example``. What the teacher writes is a ``Candidate``: an example with its origin.
+A filter returns a ``FilterResult``: kept candidates and dropped ones, each with reason and score.
+Knows nothing of models, tasks or where the files belong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from s3local.exceptions import InputError
+from s3local.storage import atomic_write, translated_errors
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of a task: an id, the text of each field in the task's order, and a label."""
+
+    id: str
+    fields: Mapping[str, str]
+    label: str
+
+    @property
+    def text(self) -> str:
+        """All fields in order, joined by a line break: what an embedder or a rule looks at."""
+        return "\n".join(self.fields.values())
+
+    def to_row(self) -> dict[str, Any]:
+        """A flat dictionary: id, each field under its own name, label."""
+        return {"id": self.id, **self.fields, "label": self.label}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An example written by the teacher, and where it came from.
+
+    ``origin`` holds plain JSON values, such as stage, shard, request, the error's id, the rationales shown.
+    """
+
+    example: Example
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        return self.example.text
+
+    def to_row(self) -> dict[str, Any]:
+        return {**self.example.to_row(), "origin": dict(self.origin)}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Candidate:
+        """The inverse of ``to_row``; keys other than id, label and origin are fields."""
+        rest = {key: value for key, value in row.items() if key not in ("id", "label", "origin")}
+        return cls(Example(row["id"], rest, row["label"]), row["origin"])
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A candidate that a filter took out.
+
+    ``reason`` is a short fixed word such as "too_short"; ``score`` is the number that the rule compared
+    (its meaning is the reason's); ``detail`` says more in words, for instance the neighbour it repeats.
+    """
+
+    candidate: Candidate
+    reason: str
+    score: float
+    detail: str = ""
+
+    def to_row(self) -> dict[str, Any]:
+        return {**self.candidate.to_row(), "reason": self.reason, "score": self.score, "detail": self.detail}
+
+
+@dataclass(frozen=True, slots=True)
+class FilterResult:
+    """What a filter kept and what it dropped; together they are every candidate it was given."""
+
+    kept: list[Candidate]
+    dropped: list[Dropped]
+
+    def then(self, apply: Callable[[list[Candidate]], FilterResult]) -> FilterResult:
+        """Apply the next filter to what this one kept, and add up what was dropped."""
+        following = apply(self.kept)
+        return FilterResult(following.kept, self.dropped + following.dropped)
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, atomically. Raises ``StorageError``."""
+    with atomic_write(path) as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each line that is not blank.
+
+    Raises ``InputError`` with file and line for bytes that are not UTF-8, text that is not JSON, or a line
+    that is not an object; ``StorageError`` if the file cannot be read.
+    """
+    with translated_errors(path, "read"), open(path, "rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as exc:
+                problem = f"byte {raw[exc.start]:#04x} at position {exc.start + 1} is not UTF-8; save the file as UTF-8"
+                raise InputError(path, problem, line=number) from exc
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except json.JSONDecodeError as exc:
+                raise InputError(path, f"not valid JSON: {exc.msg} at column {exc.colno}", line=number) from exc
+            if not isinstance(row, dict):
+                raise InputError(path, f"a JSON object belongs here, found {type(row).__name__}", line=number)
+            yield number, row
