@@ -101,10 +101,14 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each line that is not blank.
 
-    Raises ``InputError`` with file and line for bytes that are not UTF-8, text that is not JSON, or a line
-    that is not an object; ``StorageError`` if the file cannot be read.
+    Raises ``InputError`` if there is no such file, and with the line for bytes that are not UTF-8, text that is
+    not JSON, or a line that is not an object; ``StorageError`` if the file cannot be read.
     """
-    with translated_errors(path, "read"), open(path, "rb") as stream:
+    with translated_errors(path, "read"):
+        if not path.exists():
+            raise InputError(path, "no such file; JSON Lines belong here, one object a line")
+        stream = path.open("rb")
+    with translated_errors(path, "read"), stream:
         for number, raw in enumerate(stream, start=1):
             try:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -116,7 +120,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(text)
             except json.JSONDecodeError as exc:
-                raise InputError(path, f"not valid JSON: {exc.msg} at column {exc.colno}", line=number) from exc
+                problem = f"not valid JSON: {exc.msg.removesuffix(' at')} at column {exc.colno}"
+                raise InputError(path, problem, line=number) from exc
+            except (ValueError, RecursionError) as exc:  # a number of thousands of digits, brackets nested as deep
+                problem = "JSON with a number too long, or brackets nested too deeply"
+                raise InputError(path, problem, line=number) from exc
             if not isinstance(row, dict):
                 raise InputError(path, f"a JSON object belongs here, found {type(row).__name__}", line=number)
             yield number, row

@@ -33,6 +33,7 @@ def translated_errors(path: Path, action: str = "write") -> Iterator[None]:
             errno.EPERM: "no permission; choose a folder you may write to",
             errno.EROFS: "the file system is read-only; choose another folder",
             errno.ENOTDIR: "a part of this path is a file, where a folder belongs",
+            errno.EEXIST: "a part of this path is a file, where a folder belongs",
             errno.EISDIR: "this is a folder, where a file belongs",
         }
         reason = reasons.get(exc.errno or 0, exc.strerror or str(exc))
@@ -51,11 +52,11 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             options: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-            with open(temporary, mode, **options) as stream:
+            with temporary.open(mode, **options) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -69,7 +70,7 @@ def write_text(path: Path, text: str) -> None:
 def sha256_of(path: Path, advance: Callable[[int], None] | None = None) -> str:
     """The SHA-256 of a file as 64 hexadecimal digits; ``advance`` is told the bytes of each block read."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with path.open("rb") as stream:
         while block := stream.read(HASH_BLOCK_BYTES):
             digest.update(block)
             if advance is not None:

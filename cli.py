@@ -1,0 +1,3 @@
+from s3local.cli import main
+
+main()

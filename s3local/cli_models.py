@@ -1,0 +1,156 @@
+"""``s3local models``: what is here, fetch, import, verify, optimise. Parses, calls one function, prints.
+
+``Terminal`` draws the progress of long steps, for the other commands as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from s3local.exceptions import ModelError
+from s3local.progress import Advance, ignore
+
+
+class Terminal:
+    """The ``Progress`` of a person at a terminal: a bar with rate and time left for each step, on standard error.
+
+    Where standard error is a file, each step is one line.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+
+    @contextlib.contextmanager
+    def step(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
+        if not self.console.is_terminal:
+            self.say(f"{name} ...")
+            yield ignore
+            return
+        amounts: list[ProgressColumn] = [MofNCompleteColumn(), TextColumn(unit)]
+        if unit == "B":
+            amounts = [DownloadColumn(), TransferSpeedColumn()]
+        columns = [TextColumn("{task.description}"), BarColumn(), *amounts, TimeElapsedColumn(), TimeRemainingColumn()]
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(name, total=total)
+            yield lambda n: bar.advance(task, n)
+
+    def say(self, message: str) -> None:
+        self.console.print(message, markup=False, soft_wrap=True)
+
+
+@click.group()
+def models() -> None:
+    """Models: what is here, fetch, import, verify, optimise."""
+
+
+@models.command("list")
+@click.option("as_json", "--json", is_flag=True, help="Print JSON instead of a table.")
+def list_models(as_json: bool) -> None:
+    """Show every known model, its licence, size and state."""
+    from s3local.weights.store import folder_of, survey
+
+    rows: list[dict[str, Any]] = [
+        {
+            "id": local.model.id,
+            "roles": list(local.model.roles),
+            "licence": local.model.licence,
+            "size": local.size,
+            "memory_gb": local.model.memory_gb,
+            "state": "imported" if local.imported and local.state == "ready" else local.state,
+            "optimized": local.fast,
+            "origin": local.model.origin,
+            "folder": str(folder_of(local.model)),
+        }
+        for local in survey()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("id", "role", "licence", "size", "memory", "state", box=SIMPLE_HEAD, padding=0)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        size = decimal(row["size"]) if row["size"] is not None else "?"
+        memory = f"{row['memory_gb']:g} GB" if row["memory_gb"] else ""
+        state = f"{row['state']} ({row['optimized']})" if row["optimized"] else row["state"]
+        table.add_row(row["id"], "\n".join(row["roles"]), row["licence"], size, memory, state)
+    Console().print(table)
+
+
+@models.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+def fetch(ids: tuple[str, ...]) -> None:
+    """Download models and prove them by checksum. The only command that uses the network.
+
+    Without an ID: the two small embedded models. A broken download is continued by the same command.
+    """
+    from s3local import offline
+    from s3local.weights.fetch import fetch as fetch_models
+
+    with offline.allowed():
+        fetch_models(ids, Terminal())
+
+
+@models.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("name", "--as", metavar="ID", help="The id to give it; made from its name if left out.")
+@click.option(
+    "roles", "--role", multiple=True, type=click.Choice(["teacher", "encoder", "student"]), help="What it is for."
+)
+def import_model(path: Path, name: str | None, roles: tuple[Any, ...]) -> None:
+    """Copy a model in from a GGUF file, a model folder or a wheel; needs no network.
+
+    What matches the manifest by checksum takes that id.
+    """
+    from s3local.weights.importing import import_model as take_in
+
+    take_in(path, name, roles, Terminal())
+
+
+@models.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+def verify(ids: tuple[str, ...]) -> None:
+    """Hash every file again. Without an ID: of all models that are here."""
+    from s3local.weights.store import verify as verify_models
+
+    reports = verify_models(ids, Terminal())
+    for name, problems in reports.items():
+        click.echo(f"ok     {name}" if not problems else "\n".join(f"wrong  {name}: {line}" for line in problems))
+    wrong = [name for name, problems in reports.items() if problems]
+    if wrong:
+        raise ModelError(f"{len(wrong)} of {len(reports)} models are not what they should be: {', '.join(wrong)}")
+
+
+@models.command()
+@click.argument("name", metavar="[ID]", required=False)
+@click.option("--force", is_flag=True, help="Also for a file above 4 GB.")
+def optimize(name: str | None, force: bool) -> None:
+    """Convert a teacher to the format that is fastest on this processor.
+
+    Without an ID: the embedded one. The original stays.
+    """
+    from s3local.weights.manifest import default_model
+    from s3local.weights.optimize import optimize as optimize_model
+
+    optimize_model(name or default_model("teacher").id, Terminal(), force=force)

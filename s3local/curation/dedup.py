@@ -1,0 +1,190 @@
+"""Drop what repeats gold rows or rows that are already kept.
+
+First by copies in normal form, then by cosine of embeddings. The first of several near-duplicates stays.
+Knows nothing of labels, and of the test rows only their texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3local.curation.decontamination import GoldGuard
+from s3local.curation.neighbours import VectorIndex
+from s3local.curation.overlap import RunIndex, excerpt, normal_form
+from s3local.embedder import Embedder, Vectors
+from s3local.progress import Advance, ignore
+from s3local.records import Candidate, Dropped, FilterResult
+
+BLOCK_ROWS = 1024
+"""Candidates compared with the kept rows, and with each other, at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class DedupSettings:
+    """What counts as too near; docs/dedup.md shows pairs around each value.
+
+    ``threshold``: cosine from which a candidate repeats a kept row.
+    ``gold_threshold``: cosine from which a candidate copies a gold row. Higher, because an extrapolated row is
+    meant to be near the error it came from.
+    ``run_words``: as many words in a row a candidate may not share with a gold row; ``run_characters`` is the
+    same for scripts without spaces. Where the gold row or the candidate is shorter than that, it may not stand
+    whole in the other one and be ``short_share`` of it.
+    """
+
+    threshold: float = 0.9
+    gold_threshold: float = 0.95
+    run_words: int = 8
+    run_characters: int = 16
+    short_share: float = 0.75
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "gold_threshold"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
+
+
+class Deduplicator:
+    """Which candidates are new: unlike the protected gold rows, and unlike every row kept before them.
+
+    ``written`` names the field that the teacher wrote, where the others were given to it (a premise, a paragraph):
+    then that field alone is compared, and only among candidates with equal given fields. None compares all text.
+
+    Reasons of drops: those of ``GoldGuard``; ``exact_duplicate`` (equal in normal form, score 1) and
+    ``near_duplicate`` (score is the cosine), whose detail names the kept row by id and text. How candidates are
+    divided into calls makes no difference.
+    """
+
+    def __init__(
+        self, embedder: Embedder, settings: DedupSettings | None = None, *, written: str | None = None
+    ) -> None:
+        self._embedder = embedder
+        self._settings = settings or DedupSettings()
+        self._written = written
+        self._guards: list[GoldGuard] = []
+        self._groups: dict[tuple[str, ...], _Group] = {}
+
+    def protect(self, texts: Sequence[str], name: str, advance: Advance = ignore) -> None:
+        """Let no candidate copy these gold texts: the written field's, where one is set. ``name``: "dev" or "test"."""
+        settings = self._settings
+        runs = RunIndex(
+            texts,
+            n_words=settings.run_words,
+            n_characters=settings.run_characters,
+            short_share=settings.short_share,
+        )
+        vectors = self._embedder.embed(texts, advance)
+        self._guards.append(GoldGuard(name, texts, vectors, runs, settings.gold_threshold))
+
+    def filter(self, candidates: Sequence[Candidate], advance: Advance = ignore) -> FilterResult:
+        """Keep the new candidates, in order, and remember them; ``advance`` is told how many more are done."""
+        verdicts = [self._find_copy(candidate) for candidate in candidates]
+        unique = [place for place, verdict in enumerate(verdicts) if verdict is None]
+        advance(len(candidates) - len(unique))
+        vectors = self._embedder.embed([self._text(candidates[place]) for place in unique], advance)  # (n_unique, dim)
+        for guard in self._guards:
+            for place, near in zip(unique, guard.find_near([candidates[p] for p in unique], vectors), strict=True):
+                verdicts[place] = verdicts[place] or near
+        for group, rows in self._by_group([candidates[place] for place in unique]):
+            rows = [row for row in rows if verdicts[unique[row]] is None]
+            members = [candidates[unique[row]] for row in rows]
+            texts = [self._text(member) for member in members]
+            found = group.sift(members, texts, vectors[rows], self._settings.threshold)
+            for row, verdict in zip(rows, found, strict=True):
+                verdicts[unique[row]] = verdict
+        return FilterResult(
+            kept=[candidate for candidate, verdict in zip(candidates, verdicts, strict=True) if verdict is None],
+            dropped=[verdict for verdict in verdicts if verdict is not None],
+        )
+
+    def restore(self, kept: Sequence[Candidate], advance: Advance = ignore) -> None:
+        """Forget all rows remembered so far and remember these, unchecked: what a run really kept, in its order.
+
+        Call it when a run is resumed, and when a later filter has dropped rows that were kept here.
+        """
+        self._groups = {}
+        vectors = self._embedder.embed([self._text(candidate) for candidate in kept], advance)
+        for group, rows in self._by_group(kept):
+            group.remember([kept[row] for row in rows], [self._text(kept[row]) for row in rows], vectors[rows])
+
+    def _text(self, candidate: Candidate) -> str:
+        return candidate.text if self._written is None else candidate.example.fields[self._written]
+
+    def _find_copy(self, candidate: Candidate) -> Dropped | None:
+        text = self._text(candidate)
+        return next((copy for guard in self._guards if (copy := guard.find_copy(candidate, text))), None)
+
+    def _by_group(self, candidates: Sequence[Candidate]) -> list[tuple[_Group, list[int]]]:
+        """The groups that ``candidates`` belong to, new ones included, each with its places in ``candidates``."""
+        places: dict[tuple[str, ...], list[int]] = {}
+        for place, candidate in enumerate(candidates):
+            given = (
+                ()
+                if self._written is None
+                else tuple(text for name, text in candidate.example.fields.items() if name != self._written)
+            )
+            places.setdefault(given, []).append(place)
+        return [(self._groups.setdefault(given, _Group()), rows) for given, rows in places.items()]
+
+
+class _Group:
+    """The kept rows among which duplicates are looked for: all, or those with the same given fields."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._texts: list[str] = []
+        self._row_of_form: dict[str, int] = {}
+        self._index = VectorIndex()
+
+    def remember(self, candidates: Sequence[Candidate], texts: Sequence[str], vectors: Vectors) -> None:
+        for candidate, text in zip(candidates, texts, strict=True):
+            self._note(candidate, text, normal_form(text))
+        self._index.add(vectors)
+
+    def sift(
+        self, candidates: Sequence[Candidate], texts: Sequence[str], vectors: Vectors, threshold: float
+    ) -> list[Dropped | None]:
+        """One verdict a candidate, None for those that are kept; ``vectors`` is (n_candidates, dim)."""
+        verdicts: list[Dropped | None] = []
+        for start in range(0, len(candidates), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            verdicts += self._sift_block(candidates[block], texts[block], vectors[block], threshold)
+        return verdicts
+
+    def _sift_block(
+        self, candidates: Sequence[Candidate], texts: Sequence[str], vectors: Vectors, threshold: float
+    ) -> list[Dropped | None]:
+        n_before = len(self._ids)
+        scores, rows = self._index.nearest(vectors)  # among the rows kept before this block
+        within = vectors @ vectors.T  # (n, n)
+        has_near_earlier: NDArray[np.bool_] = np.any(np.tril(within, -1) >= threshold, axis=1)
+        verdicts: list[Dropped | None] = []
+        kept: list[int] = []  # places in this block
+        for place, (candidate, text) in enumerate(zip(candidates, texts, strict=True)):
+            score, row = float(scores[place]), int(rows[place])
+            if has_near_earlier[place] and kept:
+                best = int(within[place, kept].argmax())
+                if within[place, kept[best]] > score:
+                    score, row = float(within[place, kept[best]]), n_before + best
+            form = normal_form(text)
+            if form in self._row_of_form:
+                verdicts.append(Dropped(candidate, "exact_duplicate", 1.0, self._describe(self._row_of_form[form])))
+            elif score >= threshold:
+                verdicts.append(Dropped(candidate, "near_duplicate", min(score, 1.0), self._describe(row)))
+            else:
+                self._note(candidate, text, form)
+                kept.append(place)
+                verdicts.append(None)
+        self._index.add(vectors[kept])
+        return verdicts
+
+    def _note(self, candidate: Candidate, text: str, form: str) -> None:
+        self._row_of_form.setdefault(form, len(self._ids))
+        self._ids.append(candidate.example.id)
+        self._texts.append(text)
+
+    def _describe(self, row: int) -> str:
+        return f"{self._ids[row]}: {excerpt(self._texts[row])}"

@@ -1,0 +1,275 @@
+"""Cheap checks on what the teacher wrote: a text that is broken, an echo of the prompt, a loop, or a copy.
+
+Each rule looks at one candidate alone. What is normal is read off the gold texts: no rule knows a language, apart
+from the phrases that the settings list. Knows nothing of vectors, and of labels only their names.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from s3local.curation.overlap import (
+    RunIndex,
+    excerpt,
+    normal_form,
+    script_counts,
+    units_of,
+    writes_without_spaces,
+)
+from s3local.records import Candidate, Dropped, FilterResult
+
+SENTENCE_ENDS = frozenset(".!?…。！？｡؟۔।॥።։༎။៕")
+"""Characters that end a sentence, in the scripts that have one."""
+
+RUN_UNITS = 3
+"""Words (or characters) in each of the runs that are counted to find a loop."""
+
+_SENTENCE_START = re.compile(r"(?<=[.!?。！？।])\s+|\n")
+_LIST_MARKER = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•‣–—]|#{1,6})\s", re.MULTILINE)
+
+Finding = tuple[str, float, str]
+"""Reason, score and detail of a drop."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSettings:
+    """Where each rule draws its line. Phrases are compared in normal form: lower case, no punctuation.
+
+    ``min_characters``, ``max_characters``: length of the text, both included.
+    ``min_letter_share``: letters, their marks and digits among all characters but white space.
+    ``min_script_share``: letters of the gold texts' script among all letters.
+    ``min_distinct_share``: distinct runs of three words among all of them (of three characters, in scripts without
+    spaces); a loop has few. Texts shorter than ``min_loop_units`` words are not looked at.
+    ``echo_words``, ``echo_characters``: so many words (characters) in a row of the prompt make an echo.
+    ``headers``: what a reply puts before a colon when it continues the prompt's form; label names come on top.
+    ``lead_ins``: how a reply begins that announces the text before a colon.
+    ``refusals``: what a teacher says when it speaks of itself.
+    ``habit_share``: what at least this share of the gold texts do is no fault. The three shares above are lowered
+    to it, and a rule about lists, headers, refusals or echoes that so many gold texts break does not apply.
+    """
+
+    min_characters: int = 3
+    max_characters: int = 10_000
+    min_letter_share: float = 0.6
+    min_script_share: float = 0.8
+    min_distinct_share: float = 0.7
+    min_loop_units: int = 8
+    echo_words: int = 6
+    echo_characters: int = 12
+    headers: tuple[str, ...] = (
+        "answer",
+        "category",
+        "example",
+        "explanation",
+        "input",
+        "instruction",
+        "label",
+        "note",
+        "output",
+        "prompt",
+        "response",
+        "task",
+        "text",
+    )
+    lead_ins: tuple[str, ...] = ("here are", "here is", "here s", "sure")
+    refusals: tuple[str, ...] = (
+        "as a language model",
+        "as an ai assistant",
+        "as an ai language model",
+        "i am an ai",
+        "i m an ai",
+        "i am sorry but i can",
+        "i m sorry but i can",
+    )
+    habit_share: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_characters <= self.max_characters:
+            raise ValueError(
+                f"min_characters must be from 1 to max_characters, got {self.min_characters} and {self.max_characters}"
+            )
+
+
+def check_rules(
+    candidates: Sequence[Candidate],
+    settings: RuleSettings | None = None,
+    *,
+    gold: Sequence[str],
+    names: Sequence[str] = (),
+    prompts: Sequence[str] = (),
+    written: str | None = None,
+) -> FilterResult:
+    """Keep the candidates that break no rule, in order; each dropped one has the first rule that it breaks.
+
+    ``gold`` are the texts of dev and of all shown examples, ``names`` the names of labels and fields, ``prompts``
+    the instruction and the label descriptions. ``written`` names the field that the teacher wrote, and ``gold``
+    holds that field then; None checks all text. A candidate whose origin says ``finish`` is "length" met the token
+    cap.
+
+    Reasons and what their score counts: ``broken_text`` (characters that are none), ``empty`` (0),
+    ``too_short``, ``too_long``, ``unfinished`` (characters), ``list_marker``, ``header``, ``refusal`` (1),
+    ``echoes_prompt`` (units in a row), ``few_letters``, ``wrong_script``, ``repeats_itself`` (shares),
+    ``copies_gold`` (1).
+    """
+    checker = _Checker(settings or RuleSettings(), gold, names, prompts)
+    kept, dropped = [], []
+    for candidate in candidates:
+        text = candidate.text if written is None else candidate.example.fields[written]
+        finding = checker.check(text, capped=candidate.origin.get("finish") == "length")
+        if finding is None:
+            kept.append(candidate)
+        else:
+            dropped.append(Dropped(candidate, *finding))
+    return FilterResult(kept, dropped)
+
+
+class _Checker:
+    """The rules, with all that they need to know of the gold texts and the prompt."""
+
+    def __init__(
+        self, settings: RuleSettings, gold: Sequence[str], names: Sequence[str], prompts: Sequence[str]
+    ) -> None:
+        self._settings = settings
+        self._gold = {normal_form(text): text for text in gold}
+        self._headers = {normal_form(name) for name in (*settings.headers, *names)}
+        self._lead_ins = tuple(f"{normal_form(lead_in)} " for lead_in in settings.lead_ins)
+        self._prompts = [*prompts, *names]
+        self._prompt_runs = RunIndex(
+            self._prompts, n_words=settings.echo_words, n_characters=settings.echo_characters, short_share=1.0
+        )
+        self._by_character = writes_without_spaces(gold)
+        self._scripts = self._scripts_of(gold)
+
+        self._min_letter_share = self._lowered(settings.min_letter_share, map(_letter_share, gold))
+        self._min_script_share = self._lowered(settings.min_script_share, map(self._script_share, gold))
+        self._min_distinct_share = self._lowered(settings.min_distinct_share, map(self._distinct_share, gold))
+        form_rules = (self._list_marker, self._header, self._refusal, self._echo)
+        self._form_rules = [rule for rule in form_rules if not self._is_habit(rule, gold)]
+
+    def check(self, text: str, capped: bool) -> Finding | None:
+        """The first rule that ``text`` breaks, or None."""
+        return self._body(text, capped) or self._form(text) or self._matter(text)
+
+    def _body(self, text: str, capped: bool) -> Finding | None:
+        """Is it a whole text of the right length?"""
+        broken = sum(n for character, n in Counter(text).items() if _is_broken(character))
+        if broken:
+            return "broken_text", float(broken), f"{broken} characters that belong in no text"
+        stripped = text.strip()
+        if not any(map(str.isalnum, stripped)):
+            return "empty", 0.0, "no letter and no digit"
+        length, settings = len(stripped), self._settings
+        if length < settings.min_characters:
+            return "too_short", float(length), f"{length} characters, at least {settings.min_characters} belong here"
+        if length > settings.max_characters:
+            return "too_long", float(length), f"{length} characters, at most {settings.max_characters} belong here"
+        if capped and not _ends_a_sentence(stripped):
+            return "unfinished", float(length), f"cut at the token cap, in the middle of {excerpt(stripped[-40:])}"
+        return None
+
+    def _form(self, text: str) -> Finding | None:
+        """Is it the text alone, without the form of a reply around it?"""
+        return next((finding for rule in self._form_rules if (finding := rule(text))), None)
+
+    def _matter(self, text: str) -> Finding | None:
+        """Is it language, in the right script, that goes on, and is not gold's?"""
+        share = _letter_share(text)
+        if share < self._min_letter_share:
+            return "few_letters", share, f"the least is {self._min_letter_share:.2f}"
+        share = self._script_share(text)
+        if share < self._min_script_share:
+            return "wrong_script", share, f"the least is {self._min_script_share:.2f} of {', '.join(self._scripts)}"
+        share = self._distinct_share(text)
+        if share < self._min_distinct_share:
+            return "repeats_itself", share, f"the least share of distinct runs is {self._min_distinct_share:.2f}"
+        copied = self._gold.get(normal_form(text))
+        if copied is not None:
+            return "copies_gold", 1.0, excerpt(copied)
+        return None
+
+    def _list_marker(self, text: str) -> Finding | None:
+        found = _LIST_MARKER.search(text)
+        return ("list_marker", 1.0, excerpt(found.group())) if found else None
+
+    def _header(self, text: str) -> Finding | None:
+        """A first line that ends with a colon, a lead-in before one, or a sentence that begins with a known header."""
+        whole = unicodedata.normalize("NFKC", text.strip())
+        if ":" not in whole:
+            return None
+        first, _, rest = whole.partition("\n")
+        if first.rstrip().endswith(":") and rest:
+            return "header", 1.0, excerpt(first)
+        before = first.partition(":")[0]
+        if ":" in first and f"{normal_form(before)} ".startswith(self._lead_ins):
+            return "header", 1.0, excerpt(f"{before}:")
+        for sentence in _SENTENCE_START.split(whole):
+            before, colon, _ = sentence.partition(":")
+            if colon and normal_form(before).rstrip("0123456789 ") in self._headers:  # also "Example 2:"
+                return "header", 1.0, excerpt(f"{before}:")
+        return None
+
+    def _refusal(self, text: str) -> Finding | None:
+        words = f" {normal_form(text)} "
+        found = next((phrase for phrase in self._settings.refusals if f" {phrase} " in words), None)
+        return ("refusal", 1.0, excerpt(found)) if found else None
+
+    def _echo(self, text: str) -> Finding | None:
+        shared = self._prompt_runs.find(text)
+        return ("echoes_prompt", float(shared.n_units), excerpt(self._prompts[shared.row])) if shared else None
+
+    def _scripts_of(self, gold: Sequence[str]) -> list[str]:
+        """The scripts that most letters of at least ``habit_share`` of the gold texts belong to."""
+        main = Counter(counts.most_common(1)[0][0] for counts in map(script_counts, gold) if counts)
+        return sorted(script for script, n_texts in main.items() if n_texts >= self._settings.habit_share * len(gold))
+
+    def _script_share(self, text: str) -> float:
+        counts = script_counts(text)
+        if not counts or not self._scripts:
+            return 1.0
+        return sum(counts[script] for script in self._scripts) / counts.total()
+
+    def _distinct_share(self, text: str) -> float:
+        units = units_of(text, self._by_character)
+        if len(units) < self._settings.min_loop_units:
+            return 1.0
+        runs = [tuple(units[start : start + RUN_UNITS]) for start in range(len(units) - RUN_UNITS + 1)]
+        return len(set(runs)) / len(runs)
+
+    def _lowered(self, limit: float, gold_values: Iterable[float]) -> float:
+        values = list(gold_values)
+        if not values:
+            return limit
+        return min(limit, float(np.quantile(values, self._settings.habit_share, method="lower")))
+
+    def _is_habit(self, rule: Callable[[str], Finding | None], gold: Sequence[str]) -> bool:
+        return bool(gold) and sum(rule(text) is not None for text in gold) >= self._settings.habit_share * len(gold)
+
+
+def _is_broken(character: str) -> bool:
+    """The replacement character, and code points that are no character: what a cut or wrong byte sequence leaves."""
+    if character == "\N{REPLACEMENT CHARACTER}":
+        return True
+    category = unicodedata.category(character)
+    return category in ("Cs", "Cn", "Co") or (category == "Cc" and not character.isspace())
+
+
+def _ends_a_sentence(text: str) -> bool:
+    """Whether ``text`` ends with a sentence's end, closing quotation marks and brackets apart."""
+    for character in reversed(text):
+        if character in SENTENCE_ENDS:
+            return True
+        if character not in "\"'*" and unicodedata.category(character) not in ("Pe", "Pf", "Pi"):
+            return False
+    return False
+
+
+def _letter_share(text: str) -> float:
+    counts = {character: n for character, n in Counter(text).items() if not character.isspace()}
+    letters = sum(n for character, n in counts.items() if unicodedata.category(character)[0] in "LMN")
+    return letters / max(sum(counts.values()), 1)

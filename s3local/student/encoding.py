@@ -1,0 +1,61 @@
+"""Texts to token ids, and rows of ids to padded batches: one way for training, for PyTorch and for onnxruntime.
+
+Needs ``tokenizers`` and numpy only. Knows nothing of torch, of models or of labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3local.records import Example
+
+Text: TypeAlias = "str | tuple[str, str] | Example"
+"""What a student reads: one text, a pair of texts, or an example with one or two fields."""
+
+Ids = NDArray[np.int64]
+
+
+def as_input(text: Text) -> str | tuple[str, str]:
+    """The text or the pair of texts that the tokenizer gets.
+
+    Raises ``ValueError`` for an example with neither one field nor two.
+    """
+    if not isinstance(text, Example):
+        return text
+    values = tuple(text.fields.values())
+    if len(values) == 1:
+        return values[0]
+    if len(values) == 2:
+        return values[0], values[1]
+    raise ValueError(f"a student reads one field or two, example {text.id!r} has {len(values)}: {list(text.fields)}")
+
+
+def encode(tokenizer: Any, texts: Sequence[Text], max_length: int) -> list[list[int]]:
+    """Token ids of each text with its special tokens, cut to ``max_length`` tokens, not padded.
+
+    A pair is cut from its longer side. ``tokenizer`` is a ``tokenizers.Tokenizer``, or a fast tokenizer of
+    transformers, which wraps one; its truncation and padding settings are overwritten.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    backend.enable_truncation(max_length, strategy="longest_first")
+    backend.no_padding()
+    return [encoding.ids for encoding in backend.encode_batch_fast([as_input(text) for text in texts])]
+
+
+def pad(rows: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
+    """Token ids and attention mask, both (n_rows, longest row); the mask is 0 where a row is filled up."""
+    lengths = np.array([len(row) for row in rows])
+    mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+    ids = np.zeros_like(mask)
+    ids[mask == 1] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+    return ids, mask
+
+
+def batches_by_length(rows: Sequence[Sequence[int]], batch_size: int) -> list[Ids]:
+    """Row numbers in batches of like length, longest first, so that a lack of memory shows at once."""
+    order = np.argsort([-len(row) for row in rows], kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,0 +1,537 @@
+"""What the classifier shall learn: ``Task``, read from task.yaml, and its gold rows.
+
+``load_task`` reads the labels and what the texts are, ``load_rows`` reads gold rows from JSON Lines, CSV or TSV.
+Whatever a user got wrong ends as an ``InputError`` with file and line. The YAML is read as text throughout, so that a
+label written as ``yes``, ``no`` or ``0`` stays exactly that. Knows nothing of models, prompts or runs.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from s3local.exceptions import InputError
+from s3local.records import Example, read_jsonl
+from s3local.storage import translated_errors
+
+TASK_FILE = "task.yaml"
+ROW_SUFFIXES = (".jsonl", ".csv", ".tsv")
+"""The kinds of row files, in the order in which they are looked for."""
+
+MAX_TASK_BYTES = 1_000_000
+MAX_LINE_CHARACTERS = 1_000
+"""The longest name, description, phrase or rationale: each must fit into a prompt many times over."""
+MAX_TEXT_CHARACTERS = 100_000
+"""The longest text of a row; what is longer is a broken file more often than a text."""
+
+RESERVED_FIELDS = ("id", "label", "origin", "reason", "score", "detail")
+"""Keys that a written row uses for other things (see ``records``)."""
+
+MAX_SHOWN_CHARACTERS = 60
+MAX_SHOWN_NAMES = 20
+
+
+def _one_line(text: str) -> str:
+    """``text`` with each run of white space as one blank; refused if nothing is left or it is too long."""
+    line = " ".join(text.split())
+    if not line:
+        raise ValueError("empty, a line of text belongs here")
+    if len(line) > MAX_LINE_CHARACTERS:
+        raise ValueError(f"{len(line):,} characters, at most {MAX_LINE_CHARACTERS:,} are allowed")
+    return line
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("empty, a name belongs here")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+Name = Annotated[str, AfterValidator(_not_empty)]
+Unit = Literal["characters", "words"]
+
+
+class Label(BaseModel):
+    """One label: its name in the rows, what it means, and optionally what helps the teacher to write for it.
+
+    ``phrase`` continues the task's ``texts`` in a prompt: "messages to a shop" + "that report a fault".
+    ``rationales`` are reasons why a text would carry this label.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Line
+    description: Line
+    phrase: Line = Field(default="", validate_default=False)
+    rationales: tuple[Line, ...] = ()
+
+
+class Length(BaseModel):
+    """How long a text may be: from ``min`` to ``max``, both included, in ``unit``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unit: Unit
+    min: int = Field(ge=1)
+    max: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Length:
+        if self.min > self.max:
+            raise ValueError(f"min is {self.min} and max is {self.max}; min must not be above max")
+        return self
+
+    def measure(self, text: str) -> int:
+        """The length of ``text`` in this unit; words are what white space separates."""
+        return len(text) if self.unit == "characters" else len(text.split())
+
+    def allows(self, text: str) -> bool:
+        """Whether ``text`` is neither too short nor too long."""
+        return self.min <= self.measure(text) <= self.max
+
+
+class Task(BaseModel):
+    """A text task: its labels, what the texts are, and where the gold rows lie.
+
+    ``fields`` names the texts of an example in order; a classification has one. ``columns`` maps a field, "label"
+    or "id" to the column that holds it in the user's files. ``load_task`` makes ``dev`` and ``test`` whole paths;
+    ``test`` is None where there is none. ``length`` None means: as the dev rows are (``length_of_texts``).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Line
+    kind: Literal["classification"] = "classification"
+    language: Line = "English"
+    texts: Line
+    labels: tuple[Label, ...]
+    fields: tuple[Line, ...] = ("text",)
+    columns: dict[str, Name] = Field(default_factory=dict)
+    length: Length | None = None
+    dev: Path = Path("dev.jsonl")
+    test: Path | None = None
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        """Labels may be written as a list or as a mapping from name to description (or to a label's other keys)."""
+        if isinstance(value, list):
+            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        if not isinstance(value, Mapping):
+            return value
+        return [
+            {"name": name, **entry} if isinstance(entry, Mapping) else {"name": name, "description": entry}
+            for name, entry in value.items()
+        ]
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct_labels(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
+        names = [label.name for label in labels]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise _misplaced(f"the label {_shown(name)} is there twice", index)
+        if len(labels) < 2:
+            raise ValueError(f"found {len(labels)}, a classification needs at least two labels")
+        return labels
+
+    @field_validator("fields")
+    @classmethod
+    def _one_free_field(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
+        if len(fields) != 1:
+            raise ValueError(f"found {len(fields)} names, a classification has exactly one field")
+        if fields[0] in RESERVED_FIELDS:
+            raise ValueError(f"{_shown(fields[0])} has another meaning in a row; choose another name for the text")
+        return fields
+
+    @model_validator(mode="after")
+    def _distinct_columns(self) -> Task:
+        known = (*self.fields, "label", "id")
+        for key in self.columns:
+            if key not in known:
+                raise _misplaced(_unknown("key", key, known), "columns", key)
+        holders: dict[str, str] = {}
+        for key in known:
+            other = holders.setdefault(self.column(key), key)
+            if other != key:
+                problem = f"{_shown(self.column(key))} would hold both {other} and {key}; each needs its own column"
+                raise _misplaced(problem, "columns")
+        return self
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels' names, in the order of the task: a label's index here is its class."""
+        return tuple(label.name for label in self.labels)
+
+    def label(self, name: str) -> Label:
+        """The label called ``name``. Raises ``ValueError`` if there is none."""
+        return self.labels[self.label_names.index(name)]
+
+    def column(self, name: str) -> str:
+        """The column of the user's files that holds a field, "label" or "id"."""
+        return self.columns.get(name, name)
+
+    def length_of_texts(self, dev: Sequence[Example]) -> Length:
+        """The ``length`` written in the task, or else one taken from the dev rows, in characters.
+
+        It reaches from half of the 5 % quantile to twice the 95 % quantile. Raises ``ValueError`` without rows.
+        """
+        if self.length is not None:
+            return self.length
+        lengths = [len(row.text) for row in dev]
+        shortest, longest = quantile(lengths, 0.05), quantile(lengths, 0.95)
+        return Length(unit="characters", min=max(1, shortest // 2), max=longest * 2)
+
+
+def quantile(values: Sequence[int], share: float) -> int:
+    """The smallest of ``values`` that at least ``share`` of them do not exceed. Raises ``ValueError`` without any."""
+    if not values:
+        raise ValueError("a quantile needs at least one value")
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+# Reading task.yaml
+
+
+def load_task(path: str | Path, dev: str | Path | None = None, test: str | Path | None = None) -> Task:
+    """The task of a folder, or of a task.yaml; ``dev`` and ``test`` replace the files that it names.
+
+    Paths in the file are relative to its folder. Where it names none, dev.jsonl, dev.csv or dev.tsv is taken,
+    the first that is there; likewise for test, which may be absent.
+    Raises ``InputError`` with the line for whatever does not belong in the file, and if rows are missing.
+    """
+    path = Path(path)
+    with translated_errors(path, "read"):
+        file = path / TASK_FILE if path.is_dir() else path
+        if not file.is_file():
+            raise InputError(file, f"no such file; a {TASK_FILE} that describes the task belongs here")
+        node, content = _read_yaml(file)
+        try:
+            task = Task.model_validate(content)
+        except ValidationError as exc:
+            raise _input_error(file, node, exc) from exc
+        dev_file = _rows_file("dev", dev, task, file, node)
+        test_file = _rows_file("test", test, task, file, node)
+        if dev_file is None:
+            raise InputError(file.parent, "no dev rows; a file dev.jsonl, dev.csv or dev.tsv belongs in this folder")
+        if test_file is not None and dev_file.samefile(test_file):
+            raise InputError(dev_file, "dev and test are the same file; test rows must be rows that dev does not have")
+    return task.model_copy(update={"dev": dev_file, "test": test_file})
+
+
+def _rows_file(
+    key: Literal["dev", "test"], given: str | Path | None, task: Task, file: Path, node: yaml.Node
+) -> Path | None:
+    """The file of the dev or test rows: the one given, else the one written in the task, else the first usual one."""
+    if given is not None:
+        if not Path(given).is_file():
+            raise InputError(given, f"no such file; the {key} rows belong here")
+        return Path(given)
+    if key in task.model_fields_set:
+        written = file.parent / str(getattr(task, key))
+        if not written.is_file():
+            raise InputError(file, f"{key}: there is no file {written}", line=_line(node, (key,)))
+        return written
+    usual = [file.parent / f"{key}{suffix}" for suffix in ROW_SUFFIXES]
+    return next((path for path in usual if path.is_file()), None)
+
+
+def _read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, Any]]:
+    """The file's nodes (for their lines) and its content, in which every scalar is a string as written."""
+    size = file.stat().st_size
+    if size > MAX_TASK_BYTES:
+        problem = f"{size:,} bytes, at most {MAX_TASK_BYTES:,} are allowed; rows belong in files of their own"
+        raise InputError(file, problem)
+    text = _read_utf8(file)
+    try:
+        node = yaml.compose(text, Loader=yaml.BaseLoader)
+        if not isinstance(node, yaml.MappingNode):
+            raise InputError(file, "keys such as name, texts and labels belong here", line=1)
+        _refuse_repeated_keys(file, node)
+        return node, yaml.load(text, Loader=yaml.BaseLoader)
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else None
+        context = f" ({exc.context}, which begins on line {exc.context_mark.line + 1})" if exc.context_mark else ""
+        raise InputError(file, f"not valid YAML: {exc.problem}{context}", line=line) from exc
+    except yaml.reader.ReaderError as exc:
+        line = text.count("\n", 0, exc.position) + 1
+        raise InputError(file, f"not valid YAML: the character {exc.character!r} is not allowed", line=line) from exc
+    except RecursionError as exc:
+        raise InputError(file, "not a task: nested too deeply") from exc
+
+
+def _refuse_repeated_keys(file: Path, root: yaml.Node) -> None:
+    """YAML itself would keep the last of two equal keys and drop the first in silence."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an alias leads to a node that was here before
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                if isinstance(key, yaml.ScalarNode) and lines.setdefault(key.value, line) != line:
+                    problem = f"{_shown(key.value)} is there twice, first on line {lines[key.value]}"
+                    raise InputError(file, problem, line=line)
+                waiting.append(value)
+
+
+def _misplaced(problem: str, *place: str | int) -> PydanticCustomError:
+    """An error whose place lies below the validator's own, ``place`` leading there."""
+    return PydanticCustomError("misplaced", "{problem}", {"problem": problem, "place": place})
+
+
+_BELONGS_THERE = {
+    "string_type": "a line of text belongs here",
+    "path_type": "a path belongs here",
+    "tuple_type": "a list belongs here",
+    "dict_type": "keys with values belong here",
+    "model_type": "keys with values belong here",
+    "int_parsing": "a whole number belongs here",
+    "int_type": "a whole number belongs here",
+}
+"""What to say for pydantic's types of error."""
+
+_KEYS = {"": tuple(Task.model_fields), "labels": tuple(Label.model_fields), "length": tuple(Length.model_fields)}
+"""The keys that are known at the top of a task file and below two of its keys."""
+
+
+def _input_error(file: Path, node: yaml.Node, invalid: ValidationError) -> InputError:
+    """The most telling of pydantic's errors as one line: an unknown key first, as it explains a missing one."""
+    errors = invalid.errors(include_url=False)
+    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+    context = error.get("ctx", {})
+    place = (*error["loc"], *context.get("place", ()))
+    where = _dotted(node, place)
+    kind, found = error["type"], _shown(error["input"])
+    if kind == "extra_forbidden":
+        owner = _KEYS[str(place[0]) if len(place) > 1 else ""]
+        problem = _unknown("key", str(place[-1]), owner)
+    elif kind == "missing":
+        problem = f"{where} is missing"
+    elif kind == "literal_error":
+        problem = f"{where}: found {found}, supported is {context['expected']}"
+    elif kind in _BELONGS_THERE:
+        problem = f"{where}: found {found}, {_BELONGS_THERE[kind]}"
+    elif kind == "value_error":
+        problem = f"{where}: {context['error']}"
+    else:
+        problem = f"{where}: {error['msg']}"
+    return InputError(file, problem, line=_line(node, place))
+
+
+def _steps(node: yaml.Node, place: Iterable[str | int]) -> Iterator[tuple[yaml.Node | None, yaml.Node]]:
+    """Follow ``place`` down the nodes as far as it leads, yielding (key node or None, value node).
+
+    A number also picks from a mapping: labels written as a mapping are numbered by pydantic.
+    """
+    for step in place:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [pair for index, pair in enumerate(node.value) if step in (index, pair[0].value)]
+            if not pairs:
+                return
+            key, node = pairs[0]
+            yield key, node
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+            yield None, node
+        else:
+            return
+
+
+def _line(node: yaml.Node, place: Iterable[str | int]) -> int:
+    """The line, from 1, of the deepest node that ``place`` leads to."""
+    mark = node.start_mark
+    for key, value in _steps(node, place):
+        mark = (key or value).start_mark
+    return int(mark.line) + 1
+
+
+def _dotted(node: yaml.Node, place: Sequence[str | int]) -> str:
+    """``place`` in words the user wrote: labels.fault.description; a place in a list is counted from 1."""
+    words = [step + 1 if isinstance(step, int) else step for step in place]
+    for index, (key, _) in enumerate(_steps(node, place)):
+        if isinstance(key, yaml.ScalarNode):
+            words[index] = key.value
+    return ".".join(str(word) for word in words) or TASK_FILE
+
+
+# Reading gold rows
+
+
+def load_dev(task: Task) -> list[Example]:
+    """The dev rows. Raises ``InputError`` as ``load_rows`` does, and if a label has no row."""
+    rows = load_rows(task.dev, task)
+    found = {row.label for row in rows}
+    for name in task.label_names:
+        if name not in found:
+            raise InputError(task.dev, f"no row has the label {_shown(name)}; each label needs at least one dev row")
+    return rows
+
+
+def load_rows(path: str | Path, task: Task) -> list[Example]:
+    """The rows of a .jsonl, .csv or .tsv file, in order; columns that the task does not name are ignored.
+
+    A row without an id is called after its file and line, such as "dev-1". Labels are compared as text: a JSON 1 or
+    true is the label "1" or "true".
+    Raises ``InputError`` with the line of the first row that is not as the task wants it.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in ROW_SUFFIXES:
+        raise InputError(path, f"rows belong in a file that ends in {', '.join(ROW_SUFFIXES)}")
+    numbered = read_jsonl(path) if suffix == ".jsonl" else _read_table(path, "," if suffix == ".csv" else "\t", task)
+    rows: list[Example] = []
+    lines: dict[str, int] = {}
+    for line, row in numbered:
+        try:
+            example = _to_example(row, task, default_id=f"{path.stem}-{line}")
+        except ValueError as exc:
+            raise InputError(path, str(exc), line=line) from exc
+        if lines.setdefault(example.id, line) != line:
+            raise InputError(path, f"the id {_shown(example.id)} is on line {lines[example.id]} already", line=line)
+        rows.append(example)
+    if not rows:
+        raise InputError(path, "no rows; one labelled text a line belongs here")
+    return rows
+
+
+def _to_example(row: Mapping[str, Any], task: Task, default_id: str) -> Example:
+    """Raises ``ValueError`` saying what is wrong with the row."""
+    for key in (*task.fields, "label"):
+        if row.get(task.column(key)) is None:
+            raise ValueError(_missing_column(key, [name for name in row if row[name] is not None], task))
+    fields = {name: _text(row[task.column(name)], task.column(name)) for name in task.fields}
+    given_id = row.get(task.column("id"))
+    row_id = default_id if given_id is None or given_id == "" else _name(given_id, task.column("id"))
+    label = _name(row[task.column("label")], task.column("label")).strip()
+    if label not in task.label_names:
+        raise ValueError(_unknown("label", label, task.label_names))
+    return Example(row_id, fields, label)
+
+
+def _text(value: Any, column: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{column}: found {_shown(value)}, a text in quotes belongs here")
+    if not value.strip():
+        raise ValueError(f"{column}: the text is empty")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        raise ValueError(f"{column}: {len(value):,} characters, at most {MAX_TEXT_CHARACTERS:,} are allowed")
+    _refuse_broken_characters(value, column)
+    return value
+
+
+def _name(value: Any, column: str) -> str:
+    """An id or a label as text: 1 is "1", true is "true", as they are written in JSON."""
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{column}: found {_shown(value)}, a name belongs here")
+    name = value if isinstance(value, str) else json.dumps(value)
+    _refuse_broken_characters(name, column)
+    return name
+
+
+def _refuse_broken_characters(text: str, column: str) -> None:
+    found = re.search("[\0\ud800-\udfff]", text)
+    if found:
+        what = "a NUL character" if found[0] == "\0" else f"half a character ({_shown(found[0])})"
+        raise ValueError(f"{column}: found {what} at position {found.start() + 1}; remove it")
+
+
+def _missing_column(key: str, found: Sequence[str], task: Task) -> str:
+    return (
+        f"no {_shown(task.column(key))} here, found {_listed(found) or 'nothing'}; "
+        f"if another column holds the {key}, name it in {TASK_FILE} under columns"
+    )
+
+
+def _read_table(path: Path, delimiter: str, task: Task) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line on which the row begins, row) of a table with a header. Raises ``InputError``."""
+    if not path.exists():
+        raise InputError(path, "no such file; a table with a header and one labelled text a row belongs here")
+    text = _read_utf8(path)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(path, "found a NUL byte; save the table as UTF-8 text", line=line)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as exc:
+            hint = f"a quote that opens must close, and a text has at most {MAX_TEXT_CHARACTERS:,} characters"
+            raise InputError(path, f"no valid row begins here: {exc}; {hint}", line=line) from exc
+        if cells is None:
+            return
+        if not cells:  # an empty line
+            continue
+        if header is None:
+            header = cells
+            _check_header(path, line, header, task)
+        elif len(cells) != len(header):
+            hint = "put a text that holds the separator or a line break in quotes"
+            raise InputError(path, f"{len(cells)} columns, the header has {len(header)}; {hint}", line=line)
+        else:
+            yield line, dict(zip(header, cells, strict=True))
+
+
+def _check_header(path: Path, line: int, header: list[str], task: Task) -> None:
+    for index, name in enumerate(header):
+        if name in header[:index]:
+            raise InputError(path, f"the column {_shown(name)} is there twice", line=line)
+    for key in (*task.fields, "label"):
+        if task.column(key) not in header:
+            raise InputError(path, _missing_column(key, header, task), line=line)
+
+
+def _read_utf8(path: Path) -> str:
+    """The text of a file, without a byte order mark. Raises ``InputError`` for a byte that is not UTF-8."""
+    with translated_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        problem = f"byte {content[exc.start]:#04x} is not UTF-8; save the file as UTF-8"
+        raise InputError(path, problem, line=line) from exc
+
+
+# Words for messages
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON would write it, cut to a readable length."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "keys with values"
+    text = json.dumps(value, ensure_ascii=isinstance(value, str) and not value.isprintable(), default=str)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [] if len(names) <= MAX_SHOWN_NAMES else [f"and {len(names) - MAX_SHOWN_NAMES:,} more"]
+    return ", ".join([*(_shown(name) for name in names[:MAX_SHOWN_NAMES]), *more])
+
+
+def _unknown(what: str, found: str, known: Sequence[str]) -> str:
+    """Says that ``found`` is not among ``known``, which of them comes nearest, and what they are."""
+    folded = {name.casefold(): name for name in known}
+    nearest = difflib.get_close_matches(found.casefold(), folded, n=1)
+    meant = f", did you mean {_shown(folded[nearest[0]])}?" if nearest else ";"
+    return f"unknown {what} {_shown(found)}{meant} known are {_listed(known)}"

@@ -1,0 +1,282 @@
+"""llama.cpp as two Python objects: a model, and a cache of streams that decodes batches.
+
+A *stream* is one sequence's key-value cache. Every stream has its own buffer (not ``kv_unified``): on a CPU, 64
+sequences in one shared buffer attend over each other's masked cells and run at a third of the speed. Streams can
+be cloned (one copy of the buffer) and cut back. llama.cpp puts only streams with consecutive numbers into one
+computation, so callers keep the active ones together.
+
+Knows nothing of requests, sampling or scheduling.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from s3local.exceptions import ModelError, TeacherError
+from s3local.weights.llama import llama_complaint, silence_llama_log
+
+Logits = NDArray[np.float32]
+CacheType = Literal["f16", "q8_0"]
+
+STREAM_ROUNDING = 256
+"""llama.cpp pads a stream to a multiple of this many cells."""
+
+_CACHE_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+_CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
+
+
+class LlamaModel:
+    """A GGUF in memory: its weights, its vocabulary, its chat template.
+
+    ``gpu_layers`` None puts all layers on a GPU if this build of llama.cpp has one.
+    Raises ``ModelError`` if the file is missing or cannot be loaded.
+    """
+
+    def __init__(self, path: Path, gpu_layers: int | None = None) -> None:
+        silence_llama_log()
+        llama_cpp.llama_backend_init()
+        if not path.is_file():
+            raise ModelError(f"{path}: no such model file; 's3local models list' shows what is here")
+        with open(path, "rb") as stream:
+            magic = stream.read(4)
+        if magic != b"GGUF":
+            raise ModelError(f"{path}: not a GGUF file (it starts with {magic!r}, b'GGUF' belongs there)")
+        self.path = path
+        self.on_gpu = bool(llama_cpp.llama_supports_gpu_offload()) and gpu_layers != 0
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.n_gpu_layers = (10_000 if gpu_layers is None else gpu_layers) if self.on_gpu else 0
+        llama_complaint()
+        self._handle = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+        if not self._handle:
+            complaint = llama_complaint() or "no reason given"
+            advice = "the file may be damaged, too large for this memory, or newer than this llama.cpp build"
+            raise ModelError(f"{path}: llama.cpp cannot load it ({complaint}); {advice}")
+        self._vocabulary = llama_cpp.llama_model_get_vocab(self._handle)
+        self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        self.trained_context: int = llama_cpp.llama_model_n_ctx_train(self._handle)
+        self._pieces: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
+
+    @property
+    def handle(self) -> Any:
+        return self._handle
+
+    @property
+    def vocabulary(self) -> Any:
+        return self._vocabulary
+
+    @property
+    def can_share(self) -> bool:
+        """Whether a cache can be cut back: not so for recurrent models, whose state has no cells."""
+        handle = self._handle
+        return not (llama_cpp.llama_model_is_recurrent(handle) or llama_cpp.llama_model_is_hybrid(handle))
+
+    def cache_bytes_per_token(self, cache_type: CacheType) -> int:
+        """Memory of one cell of the key-value cache over all layers, in bytes (an upper estimate)."""
+        handle = self._handle
+        heads = max(1, llama_cpp.llama_model_n_head(handle))
+        width = llama_cpp.llama_model_n_embd(handle) // heads * llama_cpp.llama_model_n_head_kv(handle)
+        return int(2 * llama_cpp.llama_model_n_layer(handle) * width * _CACHE_BYTES[cache_type])
+
+    def tokenize(self, text: str, *, begin: bool, special: bool = False) -> list[int]:
+        """Token ids of ``text``; ``begin`` adds the model's own start token, ``special`` reads control tokens."""
+        data = text.encode()
+        room = len(data) + 8
+        tokens = (ctypes.c_int32 * room)()
+        count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, begin, special)
+        if count < 0:
+            tokens = (ctypes.c_int32 * -count)()
+            count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, -count, begin, special)
+        return list(tokens[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for; control tokens stand for none."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._render(token, special=False)
+        return piece
+
+    def ends(self, token: int) -> bool:
+        """Whether a token ends the model's turn."""
+        end = self._ends.get(token)
+        if end is None:
+            end = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
+        return end
+
+    def prompt_tokens(self, prompt: str, special: bool) -> list[int]:
+        """A prompt as the model expects it, its start token written once even if a chat template spells it out."""
+        start = llama_cpp.llama_vocab_bos(self._vocabulary)
+        spelled = special and start >= 0 and prompt.startswith(self._render(start, special=True).decode() or "\0")
+        tokens = self.tokenize(prompt, begin=not spelled, special=special)
+        return tokens or self._start_tokens()
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """``messages`` in the chat template that the GGUF carries, up to where the model's answer begins.
+
+        Control tokens spelled out inside a message are removed, so that a text cannot end its own turn.
+        """
+        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+        raw = llama_cpp.llama_model_chat_template(self._handle, None)
+        if not raw:
+            advice = "use the prompt style 'list' for this model"
+            raise TeacherError(f"{self.path.name} carries no chat template; {advice}")
+        start, end = (
+            self._render(token, special=True).decode() if token >= 0 else ""
+            for token in (llama_cpp.llama_vocab_bos(self._vocabulary), llama_cpp.llama_vocab_eos(self._vocabulary))
+        )
+        formatter = Jinja2ChatFormatter(raw.decode(), eos_token=end, bos_token=start)
+        safe = [{"role": message["role"], "content": self._without_control(message["content"])} for message in messages]
+        return str(formatter(messages=safe).prompt)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        if self._handle:
+            llama_cpp.llama_model_free(self._handle)
+            self._handle = None
+
+    def _start_tokens(self) -> list[int]:
+        """What stands before the first token of an empty prompt: the start token, or else the end token."""
+        start = llama_cpp.llama_vocab_bos(self._vocabulary)
+        return [start if start >= 0 else llama_cpp.llama_vocab_eos(self._vocabulary)]
+
+    def _render(self, token: int, *, special: bool) -> bytes:
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, room, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+
+    def _without_control(self, content: str) -> str:
+        tokens = self.tokenize(content, begin=False, special=True)
+        control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+        for token in set(tokens):
+            if llama_cpp.llama_vocab_get_attr(self._vocabulary, token) & control:
+                content = content.replace(self._render(token, special=True).decode(), "")
+        return content
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Tokens for one stream, placed from ``position`` on; ``wanted`` logits: of the last token, of all, or of none."""
+
+    stream: int
+    position: int
+    tokens: Sequence[int]
+    wanted: Literal["none", "last", "all"]
+
+
+class StreamCache:
+    """``n_streams`` key-value caches of ``stream_cells`` tokens each, and the batch that feeds them.
+
+    ``batch_tokens`` is the most tokens one ``decode`` may be given, ``max_rows`` the most rows of logits it may
+    return. Raises ``TeacherError`` if the memory does not suffice.
+    """
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        *,
+        n_streams: int,
+        stream_cells: int,
+        batch_tokens: int,
+        max_rows: int,
+        threads: int,
+        cache_type: CacheType,
+        flash_attention: bool,
+    ) -> None:
+        self.n_streams = n_streams
+        self.stream_cells = stream_cells
+        self.batch_tokens = batch_tokens
+        self.max_rows = max_rows
+        self._vocabulary_size = model.vocabulary_size
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = n_streams * stream_cells
+        parameters.n_batch = parameters.n_ubatch = batch_tokens
+        parameters.n_outputs_max = max_rows
+        parameters.n_seq_max = n_streams
+        parameters.kv_unified = False
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.type_k = parameters.type_v = _CACHE_TYPES[cache_type]
+        parameters.flash_attn_type = int(flash_attention)
+        parameters.no_perf = True
+        llama_complaint()
+        self._context = llama_cpp.llama_init_from_model(model.handle, parameters)
+        if not self._context:
+            cells = n_streams * stream_cells
+            needs = model.cache_bytes_per_token(cache_type) * cells >> 20
+            raise TeacherError(
+                f"no memory for a cache of {n_streams} streams of {stream_cells} tokens (about {needs} MiB); "
+                f"lower --slots or use the cache type q8_0 ({llama_complaint() or 'llama.cpp gave no reason'})"
+            )
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._tokens = np.zeros(batch_tokens, np.int32)
+        self._positions = np.zeros(batch_tokens, np.int32)
+        self._stream_counts = np.ones(batch_tokens, np.int32)
+        self._streams = np.zeros(batch_tokens, np.int32)
+        self._wanted = np.zeros(batch_tokens, np.int8)
+        first = self._streams.ctypes.data
+        pointers = (ctypes.POINTER(ctypes.c_int32) * batch_tokens)
+        self._stream_pointers = pointers(
+            *(ctypes.cast(first + 4 * i, ctypes.POINTER(ctypes.c_int32)) for i in range(batch_tokens))
+        )
+
+    def clear(self) -> None:
+        """Empty all streams."""
+        llama_cpp.llama_memory_clear(self._memory, True)
+
+    def cut(self, stream: int, length: int) -> None:
+        """Keep only the first ``length`` tokens of a stream."""
+        llama_cpp.llama_memory_seq_rm(self._memory, stream, length, -1)
+
+    def clone(self, source: int, target: int) -> None:
+        """Make ``target`` hold what ``source`` holds."""
+        llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def decode(self, feeds: Sequence[Feed]) -> Logits:
+        """Compute all ``feeds`` (one a stream, in rising order of streams) and return the wanted logits.
+
+        The result has shape (wanted rows, vocabulary), rows in the order of the feeds and their tokens. It is a
+        view of llama.cpp's memory, valid until the next call.
+        """
+        end = 0
+        for feed in feeds:
+            start, end = end, end + len(feed.tokens)
+            self._tokens[start:end] = feed.tokens
+            self._positions[start:end] = range(feed.position, feed.position + len(feed.tokens))
+            self._streams[start:end] = feed.stream
+            self._wanted[start:end] = feed.wanted == "all"
+            if feed.wanted == "last":
+                self._wanted[end - 1] = 1
+        batch = llama_cpp.llama_batch(
+            n_tokens=end,
+            token=self._tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            embd=None,
+            pos=self._positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            n_seq_id=self._stream_counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=self._stream_pointers,
+            logits=self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+        code = llama_cpp.llama_decode(self._context, batch)
+        if code != 0:
+            raise TeacherError(f"llama.cpp failed to decode (code {code}): {llama_complaint() or 'no reason given'}")
+        llama_cpp.llama_synchronize(self._context)
+        rows = int(self._wanted[:end].sum())
+        if rows == 0:
+            return np.empty((0, self._vocabulary_size), np.float32)
+        return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), (rows, self._vocabulary_size))
+
+    def close(self) -> None:
+        if self._context:
+            llama_cpp.llama_free(self._context)
+            self._context = None

@@ -1,0 +1,178 @@
+"""Laws of the records and of the files they are written to."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3local.exceptions import InputError, StorageError
+from s3local.records import Candidate, Dropped, Example, FilterResult, read_jsonl, write_jsonl
+from s3local.storage import atomic_write, sha256_of, write_text
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.dictionaries(st.text(), json_values, max_size=4), max_size=6))
+def test_rows_come_back_as_written_one_a_line(rows):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        write_jsonl(path, rows)
+        assert list(read_jsonl(path)) == list(enumerate(rows, start=1))
+
+
+@given(
+    st.text(),
+    st.dictionaries(st.text().filter(lambda key: key not in ("id", "label", "origin")), st.text(), max_size=3),
+    st.text(),
+    st.dictionaries(st.text(), json_values, max_size=3),
+)
+def test_a_candidate_is_what_its_row_says(row_id, fields, label, origin):
+    candidate = Candidate(Example(row_id, fields, label), origin)
+    assert Candidate.from_row(candidate.to_row()) == candidate
+
+
+def test_the_text_of_a_row_is_its_fields_in_order():
+    assert Example("1", {"premise": "It rains.", "hypothesis": "It is wet."}, "yes").text == "It rains.\nIt is wet."
+
+
+@given(st.lists(st.text(), max_size=8), st.integers(0, 8), st.integers(0, 8))
+def test_filters_in_a_row_lose_no_candidate(texts, first_limit, second_limit):
+    def shorter_than(limit, reason):
+        def apply(candidates):
+            kept = [candidate for candidate in candidates if len(candidate.text) < limit]
+            dropped = [Dropped(c, reason, len(c.text)) for c in candidates if len(c.text) >= limit]
+            return FilterResult(kept, dropped)
+
+        return apply
+
+    candidates = [Candidate(Example(str(number), {"text": text}, "x")) for number, text in enumerate(texts)]
+    result = shorter_than(first_limit, "first")(candidates).then(shorter_than(second_limit, "second"))
+    everything = [*result.kept, *(dropped.candidate for dropped in result.dropped)]
+    assert sorted(c.example.id for c in everything) == sorted(c.example.id for c in candidates)
+    assert all(len(candidate.text) < min(first_limit, second_limit) for candidate in result.kept)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "words"),
+    [
+        (b'{"a": 1}\n\n{"a":\n', 3, "not valid JSON: Expecting value at column"),
+        (b'{"a": 1}\n[1]\n', 2, "a JSON object belongs here, found list"),
+        (b'{"a": 1}\n{"a": "\xff"}\n', 2, "byte 0xff at position 8 is not UTF-8"),
+        (b'{"a": "\0"}\n', 1, "not valid JSON: Invalid control character at column 8"),
+        (b'{"a": ' + b"1" * 5000 + b"}\n", 1, "a number too long"),
+        (b"[" * 100_000, 1, "nested too deeply"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, content, line, words):
+    if words == "a number too long" and not hasattr(sys, "get_int_max_str_digits"):
+        pytest.skip("this Python reads numbers of any length")
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=words) as caught:
+        list(read_jsonl(path))
+    assert (caught.value.path, caught.value.line) == (path, line)
+    assert "\n" not in str(caught.value)
+
+
+def test_blank_lines_and_a_byte_order_mark_are_passed_over(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n  \r\n\r\n{"a": 2}')
+    assert list(read_jsonl(path)) == [(1, {"a": 1}), (4, {"a": 2})]
+
+
+def test_a_missing_file_is_the_users_to_mend(tmp_path):
+    with pytest.raises(InputError, match="no such file; JSON Lines belong here"):
+        list(read_jsonl(tmp_path / "none.jsonl"))
+
+
+def test_a_folder_cannot_be_read_as_rows(tmp_path):
+    with pytest.raises(StorageError, match="this is a folder, where a file belongs"):
+        list(read_jsonl(tmp_path))
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_text(path, "old")
+
+    def rows():
+        yield {"a": 1}
+        raise RuntimeError("the stage broke")
+
+    with pytest.raises(RuntimeError, match="the stage broke"):
+        write_jsonl(path, rows())
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    program = (
+        "import os, sys; from pathlib import Path; from s3local.storage import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as stream:\n"
+        "    stream.write('new'); stream.flush(); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 9
+    assert path.read_text() == "old"
+
+
+def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "deeper" / "file.bin"
+    with atomic_write(path, "wb") as stream:
+        stream.write(b"half")
+        stream.flush()
+        assert not path.exists()
+        stream.write(b" and half")
+    assert path.read_bytes() == b"half and half"
+
+
+def test_a_full_disk_is_told_and_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="no space left on the device; free some"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_path_through_a_file_or_onto_a_folder_is_told(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file" / "rows.jsonl", tmp_path / "file" / "deeper" / "rows.jsonl"):
+        with pytest.raises(StorageError, match="a part of this path is a file, where a folder belongs"):
+            write_text(path, "x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="this is a folder, where a file belongs"):
+        write_text(tmp_path / "folder", "x")
+
+
+def test_line_ends_are_written_as_given(tmp_path):
+    write_text(tmp_path / "file.txt", "a\nb\r\n")
+    assert (tmp_path / "file.txt").read_bytes() == b"a\nb\r\n"
+
+
+def test_the_checksum_is_that_of_all_blocks(tmp_path):
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "file.bin").write_bytes(content)
+    heard: list[int] = []
+    assert sha256_of(tmp_path / "file.bin", heard.append) == hashlib.sha256(content).hexdigest()
+    assert len(heard) > 1
+    assert sum(heard) == len(content)

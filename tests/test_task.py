@@ -1,0 +1,472 @@
+"""Laws of a task file and its rows: what is right loads, and what is wrong is named with file and line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3local import starter
+from s3local.exceptions import InputError, S3LocalError
+from s3local.records import Example
+from s3local.task import (
+    MAX_LINE_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
+    Length,
+    Task,
+    load_dev,
+    load_rows,
+    load_task,
+    quantile,
+)
+from s3local.task_check import normalized, summarize
+
+DATA = Path(__file__).parents[1] / "data"
+
+YAML = """\
+name: shop
+texts: messages to a shop
+labels:
+  fault:
+    description: something is broken
+    phrase: that report a fault
+  praise: the sender is pleased
+length: {unit: words, min: 2, max: 9}
+"""
+TASK = Task(
+    name="shop", texts="messages to a shop", labels={"fault": "something is broken", "praise": "the sender is pleased"}
+)
+DEV = '{"text": "it broke", "label": "fault"}\n{"text": "how nice", "label": "praise"}\n'
+
+
+def write_task(folder: Path, text: str = YAML, **rows: str) -> Path:
+    (folder / "task.yaml").write_text(text, encoding="utf-8")
+    for name, content in {"dev": DEV, **rows}.items():
+        (folder / f"{name}.jsonl").write_text(content, encoding="utf-8")
+    return folder
+
+
+def error_of(load, *arguments) -> InputError:
+    with pytest.raises(InputError) as caught:
+        load(*arguments)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    return caught.value
+
+
+# task.yaml
+
+
+def test_a_task_is_read_from_its_folder_or_its_file(tmp_path):
+    write_task(tmp_path, test=DEV)
+    task = load_task(tmp_path)
+    assert task == load_task(str(tmp_path / "task.yaml"))
+    assert (task.name, task.kind, task.language, task.fields) == ("shop", "classification", "English", ("text",))
+    assert task.label_names == ("fault", "praise")
+    assert task.label("fault").phrase == "that report a fault"
+    assert task.label("praise").description == "the sender is pleased"
+    assert (task.dev, task.test) == (tmp_path / "dev.jsonl", tmp_path / "test.jsonl")
+
+
+def test_labels_as_a_list_and_as_a_mapping_are_the_same(tmp_path):
+    as_list = YAML.replace("  fault:\n", "  - name: fault\n").replace(
+        "  praise: the", "  - name: praise\n    description: the"
+    )
+    assert as_list != YAML
+    (tmp_path / "list").mkdir()
+    assert load_task(write_task(tmp_path / "list", as_list)).labels == load_task(write_task(tmp_path)).labels
+
+
+@pytest.mark.parametrize("name", ["yes", "no", "on", "true", "False", "null", "~", "0", "1.0", "007", "2020-01-01"])
+def test_a_label_stays_what_was_written(tmp_path, name):
+    rows = json.dumps({"text": "a b", "label": name}) + "\n" + DEV.splitlines()[1]
+    task = load_task(write_task(tmp_path, YAML.replace("  fault:", f"  {name}:"), dev=rows))
+    assert task.label_names[0] == name
+    assert load_dev(task)[0].label == name
+
+
+def test_descriptions_become_one_line(tmp_path):
+    text = YAML.replace("something is broken", ">\n      something\n      is   broken\n")
+    assert load_task(write_task(tmp_path, text)).label("fault").description == "something is broken"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("labels:", "lables:", 3, ['unknown key "lables"', 'did you mean "labels"?']),
+        ("phrase:", "phrases:", 6, ['unknown key "phrases"', 'did you mean "phrase"?']),
+        ("min:", "mim:", 8, ['unknown key "mim"', 'did you mean "min"?']),
+        ("  praise:", "  fault:", 7, ['"fault" is there twice', "first on line 4"]),
+        ("name: shop", "name: shop\nname: again", 2, ['"name" is there twice', "first on line 1"]),
+        ("name: shop", "name: shop\nkind: pair", 2, ['found "pair"', "supported is 'classification'"]),
+        ("name: shop", "name: [shop]", 1, ["name: found a list", "a line of text belongs here"]),
+        ("name: shop", "name: &a {b: *a}", 1, []),
+        ("texts: messages to a shop\n", "", 1, ["texts is missing"]),
+        ("texts: messages to a shop", "texts:", 2, ["texts: empty"]),
+        ("something is broken", "", 5, ["labels.fault.description: empty"]),
+        ("something is broken", "x" * (MAX_LINE_CHARACTERS + 1), 5, ["1,001 characters", "at most 1,000"]),
+        ("    description: something is broken\n", "", 4, ["labels.fault.description is missing"]),
+        ("    phrase: that report", "    rationales: [a, '']\n    phrase: that report", 6, ["rationales.2: empty"]),
+        ("  praise: the sender is pleased\n", "", 3, ["found 1", "at least two labels"]),
+        ("min: 2", "min: two", 8, ['length.min: found "two"', "a whole number belongs here"]),
+        ("min: 2", "min: 20", 8, ["min is 20 and max is 9"]),
+        ("min: 2", "min: 0", 8, ["length.min"]),
+        ("unit: words", "unit: tokens", 8, ['found "tokens"', "'characters' or 'words'"]),
+        ("name: shop", "name: shop\ncolumns:\n  text: body\n  lable: topic", 4, ['did you mean "label"?']),
+        ("name: shop", "name: shop\ncolumns: {text: label}", 2, ['"label" would hold both text and label']),
+        ("name: shop", "name: shop\ncolumns: {text: }", 2, ["columns.text: empty"]),
+        ("name: shop", "name: shop\nfields: [a, b]", 2, ["exactly one field"]),
+        ("name: shop", "name: shop\nfields: [origin]", 2, ['"origin" has another meaning']),
+        ("name: shop", "name: shop\ndev: other.jsonl", 2, ["dev: there is no file"]),
+        ("name: shop", "name: shop\ntest: other.jsonl", 2, ["test: there is no file"]),
+        ("name: shop", "name: shop\n\tkind: x", 2, ["not valid YAML"]),
+        ("name: shop", "name: 'shop", 9, ["while scanning a quoted scalar, which begins on line 1"]),
+        ("name: shop", "name: sh\0op", 1, ["the character 0 is not allowed"]),
+        ("name: shop", "? [a]\n: b", 1, ["not valid YAML"]),
+        (YAML, "- name", 1, ["keys such as name, texts and labels belong here"]),
+        (YAML, "", 1, ["keys such as name, texts and labels belong here"]),
+        (YAML, "[" * 50_000, None, ["nested too deeply"]),
+        (YAML, "# " + "x" * 1_000_000, None, ["1,000,002 bytes, at most 1,000,000"]),
+    ],
+)
+def test_what_does_not_belong_in_a_task_is_named_with_its_line(tmp_path, old, new, line, words):
+    assert old in YAML
+    error = error_of(load_task, write_task(tmp_path, YAML.replace(old, new, 1)))
+    assert (error.path, error.line) == (tmp_path / "task.yaml", line)
+    for word in words:
+        assert word in str(error)
+
+
+def test_a_label_twice_in_a_list_is_named_where_it_is_repeated(tmp_path):
+    labels = "  - {name: a, description: x}\n  - {name: b, description: y}\n  - {name: a, description: z}\n"
+    error = error_of(load_task, write_task(tmp_path, f"name: shop\ntexts: messages\nlabels:\n{labels}"))
+    assert error.line == 6
+    assert 'the label "a" is there twice' in str(error)
+
+
+def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path):
+    write_task(tmp_path)
+    (tmp_path / "task.yaml").write_bytes(YAML.encode().replace(b"broken", b"br\xf6ken"))
+    error = error_of(load_task, tmp_path)
+    assert error.line == 5
+    assert "byte 0xf6 is not UTF-8" in str(error)
+
+
+def test_a_task_that_is_not_there(tmp_path):
+    assert "no such file; a task.yaml" in str(error_of(load_task, tmp_path))
+    assert "no such file; a task.yaml" in str(error_of(load_task, tmp_path / "none"))
+    with pytest.raises(S3LocalError):
+        load_task("x" * 5000)
+
+
+def test_dev_and_test_are_found_named_or_given(tmp_path):
+    write_task(tmp_path)
+    assert load_task(tmp_path).test is None
+    (tmp_path / "test.tsv").write_text("text\tlabel\n")
+    assert load_task(tmp_path).test == tmp_path / "test.tsv"
+    (tmp_path / "test.csv").write_text("text,label\n")
+    assert load_task(tmp_path).test == tmp_path / "test.csv"
+    assert load_task(tmp_path, test=tmp_path / "test.tsv").test == tmp_path / "test.tsv"
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "mine.jsonl").write_text(DEV)
+    write_task(tmp_path, YAML + "dev: rows/mine.jsonl\n")
+    assert load_task(tmp_path).dev == tmp_path / "rows" / "mine.jsonl"
+    assert "the dev rows belong here" in str(error_of(load_task, tmp_path, tmp_path / "none.csv"))
+
+
+def test_without_dev_rows_or_with_dev_as_test_there_is_no_task(tmp_path):
+    write_task(tmp_path)
+    assert "are the same file" in str(error_of(load_task, tmp_path, None, tmp_path / "dev.jsonl"))
+    (tmp_path / "dev.jsonl").unlink()
+    assert "a file dev.jsonl, dev.csv or dev.tsv belongs in this folder" in str(error_of(load_task, tmp_path))
+
+
+# Rows
+
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30).filter(
+    str.strip
+)
+labelled = st.lists(st.tuples(texts, st.sampled_from(TASK.label_names)), min_size=1, max_size=5)
+
+
+def write_rows(path: Path, columns: list[str], rows: list[list[str]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        if path.suffix == ".jsonl":
+            stream.writelines(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
+        else:
+            writer = csv.writer(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writerows([columns, *rows])
+    return path
+
+
+@settings(deadline=None, max_examples=60)
+@given(labelled, st.lists(names, min_size=4, max_size=4, unique=True), st.permutations(range(4)))
+def test_any_columns_in_any_format_give_the_same_rows(rows, columns, order):
+    id_name, text_name, label_name, other = columns
+    task = TASK.model_copy(update={"columns": {"id": id_name, "text": text_name, "label": label_name}})
+    wanted = [Example(f"row {number}", {"text": text}, label) for number, (text, label) in enumerate(rows)]
+    table = [[row.id, row.fields["text"], row.label, "left out"] for row in wanted]
+    shuffled_columns = [[id_name, text_name, label_name, other][place] for place in order]
+    shuffled = [[row[place] for place in order] for row in table]
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in (".jsonl", ".csv", ".tsv"):
+            path = write_rows(Path(folder) / f"rows{suffix}", shuffled_columns, shuffled)
+            if suffix != ".jsonl" and shuffled_columns[0].startswith("\ufeff"):
+                continue  # at the start of a table that character is a byte order mark
+            assert load_rows(path, task) == wanted
+
+
+@settings(deadline=None, max_examples=60)
+@given(labelled, st.sampled_from([".jsonl", ".csv", ".tsv"]))
+def test_the_line_of_a_bad_row_is_the_line_it_begins_on(rows, suffix):
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_rows(Path(folder) / f"rows{suffix}", ["text", "label"], [list(row) for row in rows])
+        before = path.read_bytes()
+        write_rows(path, ["text", "label"], [*(list(row) for row in rows), ["fine\ntext", "nonsense"]])
+        error = error_of(load_rows, path, TASK)
+        assert error.line == len(before.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+        assert 'unknown label "nonsense"' in str(error)
+
+
+def test_rows_without_an_id_are_called_after_their_line(tmp_path):
+    path = tmp_path / "dev.jsonl"
+    path.write_text(
+        '{"text": "a", "label": "fault"}\n\n{"id": "", "text": "b", "label": "fault"}\n{"id": 7, ' + DEV[1:]
+    )
+    assert [row.id for row in load_rows(path, TASK)] == ["dev-1", "dev-3", "7", "dev-5"]
+
+
+def test_labels_are_compared_as_text(tmp_path):
+    task = Task(name="t", texts="texts", labels={"0": "a", "1": "b", "true": "c"})
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "label": 0}\n{"text": "a", "label": " 1 "}\n{"text": "a", "label": true}\n')
+    assert [row.label for row in load_rows(path, task)] == ["0", "1", "true"]
+
+
+GOOD = b'{"text": "a", "label": "fault"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "words"),
+    [
+        (b"", None, "no rows"),
+        (b"\n \n", None, "no rows"),
+        (GOOD * 6 + b'{"text": "a"', 7, "not valid JSON"),
+        (GOOD + b"[]", 2, "a JSON object belongs here"),
+        (GOOD + b'{"text": "a", "label": "fautl"}', 2, 'did you mean "fault"? known are "fault", "praise"'),
+        (GOOD + b'{"text": "a", "label": "PRAISE"}', 2, 'did you mean "praise"?'),
+        (GOOD + b'{"text": "a", "label": null}', 2, 'no "label" here, found "text"'),
+        (GOOD + b'{"text": "a", "label": ["fault"]}', 2, "label: found a list"),
+        (GOOD + b'{"body": "a", "label": "fault"}', 2, 'no "text" here, found "body", "label"; if another column'),
+        (GOOD + b'{"text": 5, "label": "fault"}', 2, "text: found 5, a text in quotes belongs here"),
+        (GOOD + b'{"text": " \\n", "label": "fault"}', 2, "the text is empty"),
+        (GOOD + b'{"text": "a\\u0000", "label": "fault"}', 2, "a NUL character at position 2"),
+        (GOOD + b'{"text": "\\ud83d", "label": "fault"}', 2, "half a character"),
+        (GOOD + b'{"text": "\xe9", "label": "fault"}', 2, "byte 0xe9 at position 11 is not UTF-8"),
+        (GOOD + b'{"id": "rows-1", ' + GOOD[1:], 2, 'the id "rows-1" is on line 1 already'),
+        (b'{"id": 1, ' + GOOD[1:] + b'{"id": "1", ' + GOOD[1:], 2, 'the id "1" is on line 1 already'),
+        (b'{"id": {}, ' + GOOD[1:], 1, "id: found keys with values"),
+        (b'{"label": "fault", "text": "' + b"a" * 1_000_000 + b'"}', 1, "1,000,000 characters, at most 100,000"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(tmp_path, content, line, words):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    error = error_of(load_rows, path, TASK)
+    assert (error.path, error.line) == (path, line)
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "words"),
+    [
+        (b"", None, "no rows"),
+        (b"text,label\n", None, "no rows"),
+        (b"a,fault\n", 1, 'no "text" here, found "a", "fault"'),
+        (b"text,label,text\n", 1, 'the column "text" is there twice'),
+        (b"text,label\na,fault\na,b,fault\n", 3, "3 columns, the header has 2"),
+        (b"text,label\n\na\n", 3, "1 columns, the header has 2"),
+        (b"text,label\n,fault\n", 2, "the text is empty"),
+        (b"text,label\na,\n", 2, 'unknown label ""'),
+        (b'text,label\na,fault\n"b,fault\nc,fault\n', 3, "a quote that opens must close"),
+        (b'text,label\n"a"b,fault\n', 2, "no valid row begins here"),
+        (b"text,label\na\0,fault\n", 2, "NUL byte"),
+        (b"text,label\na,fault\n\xe9,fault\n", 3, "byte 0xe9 is not UTF-8"),
+        (b"text,label\n" + b"a" * 120_000 + b",fault\n", 2, "120,000 characters, at most 100,000"),
+        (b"text,label\n" + b"a" * 1_000_000 + b",fault\n", 2, "at most 100,000 characters"),
+    ],
+)
+def test_a_bad_table_row_is_named_with_its_line(tmp_path, content, line, words):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    error = error_of(load_rows, path, TASK)
+    assert (error.path, error.line) == (path, line)
+    assert words in str(error)
+
+
+def test_a_table_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_does(tmp_path):
+    path = tmp_path / "rows.CSV"
+    path.write_bytes(b'\xef\xbb\xbftext,label\r\n"a, ""b""\r\nc",fault\r\n')
+    assert load_rows(path, TASK) == [Example("rows-2", {"text": 'a, "b"\r\nc'}, "fault")]
+
+
+def test_the_longest_text_is_allowed_and_one_more_character_is_not(tmp_path):
+    path = tmp_path / "rows.csv"
+    write_rows(path, ["text", "label"], [["ä" * MAX_TEXT_CHARACTERS, "fault"]])
+    assert len(load_rows(path, TASK)) == 1
+    write_rows(path, ["text", "label"], [["ä" * (MAX_TEXT_CHARACTERS + 1), "fault"]])
+    assert "100,001 characters" in str(error_of(load_rows, path, TASK))
+
+
+def test_files_that_are_not_rows(tmp_path):
+    assert "ends in .jsonl, .csv, .tsv" in str(error_of(load_rows, tmp_path / "rows.txt", TASK))
+    for name in ("none.jsonl", "none.csv", "none.tsv"):
+        assert "no such file" in str(error_of(load_rows, tmp_path / name, TASK))
+
+
+def test_each_label_needs_a_dev_row_but_no_test_row(tmp_path):
+    task = load_task(write_task(tmp_path, dev=DEV.splitlines()[0], test=DEV.splitlines()[0]))
+    assert 'no row has the label "praise"' in str(error_of(load_dev, task))
+    assert len(load_rows(task.test, task)) == 1
+
+
+# Lengths
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1), st.floats(0, 1))
+def test_a_quantile_is_a_value_that_enough_of_them_do_not_exceed(values, share):
+    found = quantile(values, share)
+    assert found in values
+    assert sum(value <= found for value in values) >= share * len(values) - 1e-9
+
+
+@given(st.lists(texts, min_size=1, max_size=30))
+def test_the_length_taken_from_dev_allows_nine_in_ten_of_its_rows(some):
+    rows = [Example(str(number), {"text": text}, "fault") for number, text in enumerate(some)]
+    length = TASK.length_of_texts(rows)
+    assert sum(length.allows(row.text) for row in rows) >= 0.9 * len(rows)
+
+
+def test_a_length_in_the_task_is_taken_in_its_unit():
+    length = Length(unit="words", min=2, max=3)
+    assert TASK.model_copy(update={"length": length}).length_of_texts([]) is length
+    assert [length.allows(text) for text in ("one", "one two", "one  two\nthree", "1 2 3 4")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert Length(unit="characters", min=1, max=3).allows("abc")
+
+
+# What check tells
+
+
+def rows_of(*pairs: tuple[str, str], prefix: str) -> list[Example]:
+    return [Example(f"{prefix}-{number}", {"text": text}, label) for number, (text, label) in enumerate(pairs, start=1)]
+
+
+def test_repeated_conflicting_and_shared_rows_are_found():
+    dev = rows_of(("It broke", "fault"), ("it  BROKE\n", "fault"), ("hm", "fault"), ("Hm", "praise"), prefix="dev")
+    test = rows_of(("other", "fault"), ("IT broke ", "fault"), prefix="test")
+    summary = summarize(TASK, dev, test)
+    assert [(group.ids, group.conflicting) for group in summary.dev.repeated] == [
+        (("dev-1", "dev-2"), False),
+        (("dev-3", "dev-4"), True),
+    ]
+    assert summary.shared == (("dev-1", "test-2"),)
+    warnings = " | ".join(summary.warnings)
+    assert "dev has one text 2 times: dev-1, dev-2" in warnings
+    assert "dev has one text under different labels, fault and praise: dev-3, dev-4" in warnings
+    assert "1 test row is also in dev" in warnings
+    assert "test has no row of the label praise" in warnings
+    assert "dev has only 1 row of the label praise" in warnings
+    assert "dev is out of balance: one label has 3 rows, another 1" in warnings
+    assert "±69 points" in warnings
+
+
+def test_counts_and_lengths_are_those_of_the_rows():
+    dev = rows_of(("a", "fault"), ("bb bb", "fault"), ("ccc ccc ccc", "praise"), prefix="dev")
+    summary = summarize(TASK, dev)
+    assert summary.dev.rows == 3
+    assert summary.dev.per_label == {"fault": 2, "praise": 1}
+    assert (summary.dev.words.min, summary.dev.words.median, summary.dev.words.max) == (1, 2, 3)
+    assert (summary.dev.characters.min, summary.dev.characters.max) == (1, 11)
+    assert summary.test is None
+    assert any("no test rows" in warning for warning in summary.warnings)
+
+
+def test_a_length_that_most_dev_rows_do_not_keep_is_told():
+    task = TASK.model_copy(update={"length": Length(unit="words", min=5, max=9)})
+    dev = rows_of(("too short", "fault"), ("this one has five words", "praise"), prefix="dev")
+    assert any(
+        "1 of 2 dev rows are outside the length of 5 to 9 words: dev-1" in w for w in summarize(task, dev).warnings
+    )
+
+
+# The folder that init writes
+
+
+def test_the_starter_is_a_valid_task_and_explains_every_key(tmp_path):
+    path = starter.write_starter(tmp_path / "my task: 'a'")
+    task = load_task(path)
+    assert task.name == "my task: 'a'"
+    summary = summarize(task, load_dev(task), load_rows(task.test, task))
+    assert summary.shared == ()
+    assert summary.dev.repeated == ()
+    text = path.read_text()
+    for key in Task.model_fields:
+        assert re.search(rf"^#.*\n(# |dev:.*\n)?{key}:", text, re.MULTILINE), key
+    assert load_task(path) == load_task(path.parent)
+
+
+def test_the_length_in_the_starters_comment_is_valid(tmp_path):
+    path = starter.write_starter(tmp_path / "mine")
+    path.write_text(path.read_text().replace("# length:", "length:"))
+    assert load_task(path).length is not None
+
+
+def test_the_starter_leaves_what_is_there(tmp_path):
+    for existing in (tmp_path / "folder", tmp_path / "file", tmp_path / "link"):
+        if existing.name == "folder":
+            existing.mkdir()
+        elif existing.name == "file":
+            existing.write_text("mine")
+        else:
+            existing.symlink_to(tmp_path / "nowhere")
+        assert "exists already" in str(error_of(starter.write_starter, existing))
+    assert (tmp_path / "file").read_text() == "mine"
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+# The demonstration task
+
+
+def test_the_demonstration_task_raises_no_warning():
+    task = load_task(DATA / "support_desk")
+    dev, test = load_dev(task), load_rows(task.test, task)
+    summary = summarize(task, dev, test)
+    assert summary.warnings == ()
+    assert set(summary.dev.per_label.values()) == {14}
+    assert set(summary.test.per_label.values()) == {32}
+    assert all(label.phrase for label in task.labels)
+
+
+def test_the_demonstration_rows_are_far_apart_and_hold_nothing_personal():
+    task = load_task(DATA / "support_desk")
+    rows = [*load_dev(task), *load_rows(task.test, task)]
+    words = [set(re.findall(r"\w+", normalized(row.text))) for row in rows]
+    for index, one in enumerate(words):
+        for other in words[:index]:
+            assert len(one & other) < 0.5 * len(one | other)
+    for row in rows:
+        assert not re.search(r"@|www|http|\d[\d ]{5,}", row.text)
+        assert row.text == row.text.strip()
+        assert "\n" not in row.text
