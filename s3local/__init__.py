@@ -1,5 +1,43 @@
-"""s3local: Synthesis Step by Step (S3), fully local and offline."""
+"""s3local: Synthesis Step by Step (S3), fully local and offline.
+
+from s3local import Task, run
+
+task = Task.load("data/support_desk")
+result = run(task)
+print(result.classifier().predict(["my router keeps restarting"]))
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from s3local.run.loop import RunResult, RunSettings, run
+    from s3local.student.inference import Classifier
+    from s3local.task import Task
+
+__all__ = ["Classifier", "RunResult", "RunSettings", "Task", "run"]
+
+_HOMES = {
+    "Classifier": "s3local.student.inference",
+    "RunResult": "s3local.run.loop",
+    "RunSettings": "s3local.run.loop",
+    "Task": "s3local.task",
+    "run": "s3local.run.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used: torch and llama.cpp take seconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 's3local' has no attribute {name!r}")
+    import importlib
+
+    from s3local import offline
+
+    offline.engage()
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

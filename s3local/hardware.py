@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from pathlib import Path
 
 _CPU_FOLDER = Path("/sys/devices/system/cpu")
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+_MEMORY_INFO = Path("/proc/meminfo")
 
 
 def physical_cores() -> int:
@@ -14,17 +18,34 @@ def physical_cores() -> int:
     Where the system does not tell which threads share a core, the threads themselves are counted.
     """
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = set()
-    for cpu in allowed:
-        try:
-            cores.add((_CPU_FOLDER / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip())
-        except OSError:
-            cores.add(str(cpu))
-    return max(1, len(cores))
+    return max(1, len({_siblings(cpu) for cpu in allowed}))
+
+
+def _siblings(cpu: int) -> str:
+    """Names the core that a logical processor belongs to."""
+    try:
+        return (_CPU_FOLDER / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(cpu)
 
 
 def total_memory_bytes() -> int:
-    """The memory of the machine, not what is free of it now: a choice made from it stays the same."""
+    """The memory of the machine or of this container, not what is free of it now: what is chosen by it stays."""
+    total = 8 << 30
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 8 << 30
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number: the container has no limit
+        total = min(total, int((_CONTROL_GROUP / "memory.max").read_text()))
+    return total
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that a program could take now without others being pushed out; None where the system does not tell."""
+    available = None
+    with contextlib.suppress(OSError):
+        match = re.search(r"^MemAvailable:\s*(\d+) kB", _MEMORY_INFO.read_text(), re.MULTILINE)
+        available = int(match.group(1)) << 10 if match else None
+    with contextlib.suppress(OSError, ValueError):
+        limit, used = (int((_CONTROL_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        available = min(limit - used, available if available is not None else limit)
+    return available

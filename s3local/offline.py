@@ -29,7 +29,6 @@ ENVIRONMENT = {
     "DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "ANONYMIZED_TELEMETRY": "False",
-    "WANDB_MODE": "offline",
 }
 
 LOOKUPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})

@@ -170,6 +170,11 @@ class Task(BaseModel):
                 raise _misplaced(problem, "columns")
         return self
 
+    @classmethod
+    def load(cls, path: str | Path, dev: str | Path | None = None, test: str | Path | None = None) -> Task:
+        """``load_task``, under a name that is easy to find."""
+        return load_task(path, dev, test)
+
     @property
     def label_names(self) -> tuple[str, ...]:
         """The labels' names, in the order of the task: a label's index here is its class."""

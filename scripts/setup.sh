@@ -48,17 +48,20 @@ install_packages() {
     if ! installed "$torch"; then
         say "installing $torch (a large download, once; on Linux pip chooses a build for graphics cards," \
             "unless it is set to an index of CPU builds)"
-        pip install "$torch"
+        pip install "$torch" -c constraints.txt
     fi
 
     llama=$(pin llama_cpp_python)
     if ! installed "$llama"; then
-        only=
-        has_compiler || only=--only-binary=llama-cpp-python # a ready wheel may be at hand
-        say "installing $llama: building it for this processor takes about 10 minutes on 2 cores, once; pip keeps the result"
-        # shellcheck disable=SC2086
-        pip install $only "$llama" -c constraints.txt ||
-            die "$llama could not be installed${only:+: there is no C++ compiler (Debian: apt install g++)}"
+        if has_compiler; then
+            say "installing $llama: building it for this processor takes about 10 minutes on 2 cores, once;" \
+                "pip keeps the result"
+            pip install "$llama" -c constraints.txt
+        else
+            say "there is no C++ compiler; looking for a ready build of $llama"
+            pip install --quiet --only-binary=llama-cpp-python "$llama" -c constraints.txt 2> /dev/null ||
+                die "$llama must be built, and there is no C++ compiler (Debian: apt install g++)"
+        fi
     fi
 
     say "installing the other packages"
@@ -66,7 +69,7 @@ install_packages() {
     pip install --quiet --no-deps --no-build-isolation -e .
 }
 
-if ! "$python" -c '' 2> /dev/null; then
+if ! "$python" -c 'import pip' 2> /dev/null; then
     make_environment
 fi
 if [ "$(cat "$stamp" 2> /dev/null)" != "$(fingerprint)" ]; then

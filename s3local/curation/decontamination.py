@@ -27,7 +27,7 @@ class GoldGuard:
     def __init__(self, name: str, texts: Sequence[str], vectors: Vectors, runs: RunIndex, threshold: float) -> None:
         self._name = name
         self._texts = list(texts)
-        self._row_of_form = {normal_form(text): row for row, text in reversed(list(enumerate(texts)))}
+        self._row_of_form = {normal_form(text): row for row, text in enumerate(texts)}
         self._runs = runs
         self._index = VectorIndex()
         self._index.add(vectors)

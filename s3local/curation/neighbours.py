@@ -38,6 +38,8 @@ class VectorIndex:
 
     def add(self, vectors: Vectors) -> None:
         """Append rows of length 1, (n, dim)."""
+        if not len(vectors):
+            return
         needed = self.n_rows + len(vectors)
         if needed > len(self._buffer):
             grown = np.empty((max(needed, 2 * len(self._buffer)), vectors.shape[1]), dtype=np.float32)

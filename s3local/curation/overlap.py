@@ -6,6 +6,7 @@ Works for any script that Unicode names. Knows nothing of vectors, labels or thr
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -49,7 +50,7 @@ def script_of(character: str) -> str | None:
     """The script of a letter as the first word of its Unicode name, such as "LATIN"; None for what is no letter."""
     if not character.isalpha():
         return None
-    return unicodedata.name(character, "UNKNOWN").split()[0]
+    return re.split("[ -]", unicodedata.name(character, "UNKNOWN"), maxsplit=1)[0]
 
 
 def script_counts(text: str) -> Counter[str]:
@@ -121,8 +122,7 @@ class RunIndex:
             row = self._row_of_run.get(run)
             if row is not None:
                 shared = SequenceMatcher(None, units, self._units[row], autojunk=False).find_longest_match()
-                if shared.size >= self.size:  # two runs with one hash may still differ
-                    return SharedRun(row, shared.size)
+                return SharedRun(row, shared.size)
         return self._find_short(units)
 
     def _find_short(self, units: list[str]) -> SharedRun | None:
@@ -137,7 +137,7 @@ class RunIndex:
         return None
 
     def _runs(self, units: list[str]) -> Iterator[int]:
-        """The hash of each run of ``size`` units."""
+        """The hash of each run of ``size`` units: 64 bits tell millions of runs apart."""
         return (hash(tuple(units[start : start + self.size])) for start in range(len(units) - self.size + 1))
 
 

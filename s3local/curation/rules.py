@@ -27,6 +27,9 @@ from s3local.records import Candidate, Dropped, FilterResult
 SENTENCE_ENDS = frozenset(".!?…。！？｡؟۔।॥።։༎။៕")
 """Characters that end a sentence, in the scripts that have one."""
 
+JAPANESE_KANA = frozenset({"HIRAGANA", "KATAKANA"})
+"""Where one of these is at home, the other one and Chinese characters are too."""
+
 RUN_UNITS = 3
 """Words (or characters) in each of the runs that are counted to find a loop."""
 
@@ -226,7 +229,10 @@ class _Checker:
     def _scripts_of(self, gold: Sequence[str]) -> list[str]:
         """The scripts that most letters of at least ``habit_share`` of the gold texts belong to."""
         main = Counter(counts.most_common(1)[0][0] for counts in map(script_counts, gold) if counts)
-        return sorted(script for script, n_texts in main.items() if n_texts >= self._settings.habit_share * len(gold))
+        home = {script for script, n_texts in main.items() if n_texts >= self._settings.habit_share * len(gold)}
+        if home & JAPANESE_KANA:
+            home |= JAPANESE_KANA | {"CJK"}
+        return sorted(home)
 
     def _script_share(self, text: str) -> float:
         counts = script_counts(text)

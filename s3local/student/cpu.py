@@ -6,6 +6,7 @@ Knows nothing of torch or onnxruntime. Where the system does not tell (not Linux
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 
@@ -26,3 +27,11 @@ def physical_cores() -> int:
         return len({Path(siblings.format(number)).read_text(encoding="ascii") for number in allowed})
     except (AttributeError, OSError):  # not Linux, or a container that hides the topology
         return os.cpu_count() or 1
+
+
+def int8_is_exact() -> bool:
+    """Whether products of 8-bit numbers are summed without overflow here: VNNI, or ARM64.
+
+    Elsewhere pairs of products saturate at 16 bits, so weights may use 7 of their 8 bits only.
+    """
+    return platform.machine().lower() in ("arm64", "aarch64") or bool(cpu_flags() & {"avx512_vnni", "avx_vnni"})

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
 from s3local.progress import Advance, ignore
-from s3local.student.cpu import physical_cores
+from s3local.student.cpu import int8_is_exact, physical_cores
 from s3local.student.encoding import Text, as_input, batches_by_length, encode, pad
 
 Floats = NDArray[np.float32]
@@ -28,6 +28,7 @@ WINDOW_ROWS = 4096
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.5, 10.0
 """A few dev rows that are all right would ask for a temperature of 0; they do not know so much."""
 META_FILE = "s3local.json"
+FP32_FILE = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +70,16 @@ class Classifier:
     def load(cls, folder: Path, *, file: str | None = None, threads: int | None = None) -> Classifier:
         """Open a folder that ``s3local.student.export`` wrote.
 
-        ``file`` is one of its ONNX files (None: the one that its checks chose), ``threads`` the number of threads
-        (None: one a physical core).
+        ``file`` is one of its ONNX files. None: the one that the export's checks chose, but the 32-bit one where
+        this processor would sum the 8-bit products wrongly that the exporting one summed right.
+        ``threads`` is the number of threads; None: one a physical core.
         Raises ``ModelError`` if a part of the folder is missing or damaged.
         """
         from tokenizers import Tokenizer
 
         try:
             meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-            file = file or meta["file"]
+            file = file or (FP32_FILE if meta["int8_full_range"] and not int8_is_exact() else meta["file"])
             session = open_session(folder / file, threads)
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             return cls(

@@ -138,7 +138,9 @@ def train(
     model, tokenizer = build_classifier(body_folder, labels, seed)
     longest = model.config.max_position_embeddings
     if settings.max_length > longest:
-        raise ModelError(f"max_length is {settings.max_length}, but the student in {body_folder} reads {longest} tokens")
+        raise ModelError(
+            f"max_length is {settings.max_length}, but the student in {body_folder} reads {longest} tokens"
+        )
     token_ids = encode(tokenizer, rows, settings.max_length)
     started = time.perf_counter()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
@@ -146,7 +148,9 @@ def train(
         torch.manual_seed(seed)
         steps, loss = _fit(model, token_ids, targets, row_weights, settings, seed, advance)
     seconds = time.perf_counter() - started
-    return TrainedStudent(model.cpu().eval(), tokenizer, tuple(labels), fields, settings, len(rows), steps, loss, seconds)
+    return TrainedStudent(
+        model.cpu().eval(), tokenizer, tuple(labels), fields, settings, len(rows), steps, loss, seconds
+    )
 
 
 def learning_rate_factor(done: int, total: int, warmup: float) -> float:
@@ -250,9 +254,7 @@ def _parameter_groups(model: Any, settings: TrainingSettings) -> list[dict[str, 
                 and (parameter.ndim > 1) == decays
             ]
             rate = settings.learning_rate * (settings.head_factor if in_head else 1.0)
-            groups.append(
-                {"params": parameters, "lr": rate, "weight_decay": settings.weight_decay if decays else 0.0}
-            )
+            groups.append({"params": parameters, "lr": rate, "weight_decay": settings.weight_decay if decays else 0.0})
     return groups
 
 

@@ -73,6 +73,8 @@ class Request:
     special: bool = False
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"a seed must not be negative, got {self.seed}")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
         if any(not stop for stop in self.stop):
@@ -125,6 +127,10 @@ class Teacher(Protocol):
 
         Raises ``TeacherError`` if the model has no template.
         """
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """How many of this model's tokens ``text`` has."""
         ...
 
     def close(self) -> None:

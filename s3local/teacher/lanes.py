@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 Prompts = tuple[tuple[int, ...], ...]
@@ -61,7 +61,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A free lane takes a request.
+    """A free lane takes a request of a group.
 
     ``source`` is the lane whose cache it begins with (its own index: no copy), ``shared`` the tokens of each track
     that it takes over. ``leads`` says that the rest of the prompt must be computed first.
@@ -69,6 +69,7 @@ class Assignment:
 
     lane: int
     request: int
+    group: int
     source: int
     shared: tuple[int, ...]
     leads: bool
@@ -86,33 +87,21 @@ class LaneSchedule:
         self._shared_with_next = [common_length(a.prompts[0], b.prompts[0]) for a, b in neighbours]
         self.lanes = [Lane(index) for index in range(n_lanes)]
         self._sharing = sharing
-        self._unstarted = deque(range(len(self.groups)))
+        self._unstarted = list(range(len(self.groups)))
         self._n_waiting = len(prompts)
 
-    @property
-    def n_waiting(self) -> int:
-        """Requests that no lane has taken yet."""
-        return self._n_waiting
-
-    @property
-    def active(self) -> list[Lane]:
-        """Lanes with a request, in their order."""
-        return [lane for lane in self.lanes if lane.request is not None]
-
-    def group_of(self, lane: int) -> Group:
-        """The group whose prompt the lane holds or computes."""
-        index = self.lanes[lane].group
-        assert index is not None, "a lane in use has a group"
-        return self.groups[index]
-
     def assign(self) -> list[Assignment]:
-        """Give free lanes their next requests. An empty list: nothing can begin before something else ends."""
-        made = []
-        free = [lane for lane in self.lanes if lane.request is None]
-        for lane in list(free):
-            if self._sharing and lane.ready and lane.group is not None and self.groups[lane.group].waiting:
-                made.append(self._join(lane, lane.group, lane.index))
-                free.remove(lane)
+        """Give free lanes their next requests. An empty list: nothing can begin before something else ends.
+
+        The assignments hold when they are carried out one after the other, in this order.
+        """
+        made, free = [], []
+        for lane in self.lanes:
+            if lane.request is None:
+                if self._sharing and lane.ready and lane.group is not None and self.groups[lane.group].waiting:
+                    made.append(self._join(lane, lane.group, lane.index))
+                else:
+                    free.append(lane)
         for lane in free:
             assignment = self._next_for(lane) if self._n_waiting else None
             if assignment is None:
@@ -132,9 +121,10 @@ class LaneSchedule:
         """Move the last active lanes into gaps, so that the active ones stand together: (from, to) pairs."""
         moves = []
         free = [lane for lane in self.lanes if lane.request is None]
-        used = self.active
-        while free and used and used[-1].index > free[0].index:
-            source, target = used.pop(), free.pop(0)
+        used = [lane for lane in self.lanes if lane.request is not None]
+        for target, source in zip(free, reversed(used)):  # noqa: B905 - as many as there are of both
+            if source.index < target.index:
+                break
             target.group, target.ready, target.request = source.group, source.ready, source.request
             source.request = None
             moves.append((source.index, target.index))
@@ -142,36 +132,35 @@ class LaneSchedule:
 
     def _next_for(self, lane: Lane) -> Assignment | None:
         if not self._sharing:
-            return self._begin_afresh(lane)
+            group = next(index for index, group in enumerate(self.groups) if group.waiting)
+            return self._take(lane, group, lane.index, tuple(0 for _ in self.groups[group].prompts), leads=True)
+        ready: dict[int, int] = {}
+        coming: dict[int, int] = {}
+        for other in self.lanes:
+            if other.group is not None and (other.ready or other.request is not None):
+                (ready if other.ready else coming).setdefault(other.group, other.index)
+        ready_groups, coming_groups = sorted(ready), sorted(coming)
         for group in self._unstarted:
-            source, shared = self._longest_shared(group, ready=True)
-            _, coming = self._longest_shared(group, ready=False)
-            if coming - shared < MIN_SHARED_TOKENS:
-                return self._start(lane, group, source, shared)
-        helpful = [
-            (len(self.groups[other.group].waiting), -other.index, other.group)
-            for other in self.lanes
-            if other.ready and other.group is not None
-        ]
-        n_waiting, source, group = max(helpful, default=(0, 0, 0))
-        return self._join(lane, group, -source) if n_waiting else None
+            nearest, shared = self._longest_shared(group, ready_groups)
+            _, soon = self._longest_shared(group, coming_groups)
+            if soon - shared < MIN_SHARED_TOKENS:
+                return self._start(lane, group, nearest, shared, ready)
+        n_waiting, _, group = max(((len(self.groups[g].waiting), -ready[g], g) for g in ready), default=(0, 0, 0))
+        return self._join(lane, group, ready[group]) if n_waiting else None
 
-    def _begin_afresh(self, lane: Lane) -> Assignment | None:
-        group = next(index for index, group in enumerate(self.groups) if group.waiting)
-        return self._take(lane, group, lane.index, tuple(0 for _ in self.groups[group].prompts), leads=True)
-
-    def _start(self, lane: Lane, group: int, source: int | None, shared: int) -> Assignment:
+    def _start(self, lane: Lane, group: int, nearest: int, shared: int, holders: Mapping[int, int]) -> Assignment:
+        """Begin a group, on a copy of the lane that holds the ``nearest`` group if they share enough."""
         self._unstarted.remove(group)
         prompts = self.groups[group].prompts
-        if source is None or shared < MIN_SHARED_TOKENS:
+        if shared < MIN_SHARED_TOKENS:
             return self._take(lane, group, lane.index, tuple(0 for _ in prompts), leads=True)
-        held = self.group_of(source).prompts
+        held = self.groups[nearest].prompts
         # the last token of each prompt is computed again: its logits are wanted
-        lengths = [
+        lengths = tuple(
             min(common_length(mine, held[track]), len(mine) - 1) if track < len(held) else 0
             for track, mine in enumerate(prompts)
-        ]
-        return self._take(lane, group, source, tuple(lengths), leads=True)
+        )
+        return self._take(lane, group, holders[nearest], lengths, leads=True)
 
     def _join(self, lane: Lane, group: int, source: int) -> Assignment:
         lengths = tuple(len(prompt) for prompt in self.groups[group].prompts)
@@ -181,26 +170,18 @@ class LaneSchedule:
         request = self.groups[group].waiting.popleft()
         self._n_waiting -= 1
         lane.group, lane.ready, lane.request = group, not leads, request
-        return Assignment(lane.index, request, source, shared, leads)
+        return Assignment(lane.index, request, group, source, shared, leads)
 
-    def _longest_shared(self, group: int, *, ready: bool) -> tuple[int | None, int]:
-        """The lane with the longest common beginning among those that hold (or are computing) their prompt.
+    def _longest_shared(self, group: int, others: Sequence[int]) -> tuple[int, int]:
+        """Which of the ``others`` (groups, in order) shares the longest beginning with ``group``, and its length.
 
         In sorted order the best one is a nearest neighbour, and what two groups share is the least that any two
         neighbours between them share.
         """
-        holders: dict[int, int] = {}
-        for lane in self.lanes:
-            if lane.group is not None and lane.ready == ready and (ready or lane.request is not None):
-                holders.setdefault(lane.group, lane.index)
-        places = sorted(holders)
-        at = bisect.bisect_left(places, group)
-        best: tuple[int | None, int] = (None, 0)
-        for place in places[max(0, at - 1) : at + 1]:
-            low, high = sorted((place, group))
-            shared = min(self._shared_with_next[low:high])
+        at = bisect.bisect_left(others, group)
+        best = (group, 0)
+        for other in others[max(0, at - 1) : at + 1]:
+            shared = min(self._shared_with_next[min(other, group) : max(other, group)])
             if shared > best[1]:
-                best = (holders[place], shared)
+                best = (other, shared)
         return best
-
-

@@ -11,23 +11,29 @@ Knows nothing of requests, sampling or scheduling.
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jinja2
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError, TeacherError
+from s3local.weights.headers import read_gguf_header
 from s3local.weights.llama import llama_complaint, silence_llama_log
 
 Logits = NDArray[np.float32]
 CacheType = Literal["f16", "q8_0"]
+Wanted = Literal["none", "last", "all"]
 
 STREAM_ROUNDING = 256
 """llama.cpp pads a stream to a multiple of this many cells."""
+
+SMALLER_CACHE = "lower --slots, shorten the prompts or use the cache type q8_0"
 
 _CACHE_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 _CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
@@ -37,65 +43,67 @@ class LlamaModel:
     """A GGUF in memory: its weights, its vocabulary, its chat template.
 
     ``gpu_layers`` None puts all layers on a GPU if this build of llama.cpp has one.
-    Raises ``ModelError`` if the file is missing or cannot be loaded.
+    Raises ``ModelError`` if the file is missing, damaged or unknown to this build; using a closed model raises
+    ``ValueError``.
     """
 
     def __init__(self, path: Path, gpu_layers: int | None = None) -> None:
-        silence_llama_log()
-        llama_cpp.llama_backend_init()
         if not path.is_file():
             raise ModelError(f"{path}: no such model file; 's3local models list' shows what is here")
-        with open(path, "rb") as stream:
-            magic = stream.read(4)
-        if magic != b"GGUF":
-            raise ModelError(f"{path}: not a GGUF file (it starts with {magic!r}, b'GGUF' belongs there)")
+        header = read_gguf_header(path)
+        silence_llama_log()
+        llama_cpp.llama_backend_init()
         self.path = path
         self.on_gpu = bool(llama_cpp.llama_supports_gpu_offload()) and gpu_layers != 0
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = (10_000 if gpu_layers is None else gpu_layers) if self.on_gpu else 0
         llama_complaint()
-        self._handle = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+        self._handle: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self._handle:
-            complaint = llama_complaint() or "no reason given"
-            advice = "the file may be damaged, too large for this memory, or newer than this llama.cpp build"
-            raise ModelError(f"{path}: llama.cpp cannot load it ({complaint}); {advice}")
-        self._vocabulary = llama_cpp.llama_model_get_vocab(self._handle)
-        self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+            complaint = llama_complaint()
+            advice = "the file may be damaged, too large for the memory, or newer than this llama.cpp"
+            if "architecture" in complaint:
+                advice = f"install a llama-cpp-python that knows {header.architecture!r}, or choose another teacher"
+            raise ModelError(f"{path}: llama.cpp cannot load it ({complaint or 'no reason given'}); {advice}")
+        self._architecture = header.architecture
+        self.vocabulary: Any = llama_cpp.llama_model_get_vocab(self._handle)
+        self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self.vocabulary)
         self.trained_context: int = llama_cpp.llama_model_n_ctx_train(self._handle)
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
 
     @property
     def handle(self) -> Any:
+        """llama.cpp's pointer. Raises ``ValueError`` if the model was closed."""
+        if self._handle is None:
+            raise ValueError("the teacher is closed")
         return self._handle
-
-    @property
-    def vocabulary(self) -> Any:
-        return self._vocabulary
 
     @property
     def can_share(self) -> bool:
         """Whether a cache can be cut back: not so for recurrent models, whose state has no cells."""
-        handle = self._handle
-        return not (llama_cpp.llama_model_is_recurrent(handle) or llama_cpp.llama_model_is_hybrid(handle))
+        return not (llama_cpp.llama_model_is_recurrent(self.handle) or llama_cpp.llama_model_is_hybrid(self.handle))
 
     def cache_bytes_per_token(self, cache_type: CacheType) -> int:
         """Memory of one cell of the key-value cache over all layers, in bytes (an upper estimate)."""
-        handle = self._handle
-        heads = max(1, llama_cpp.llama_model_n_head(handle))
-        width = llama_cpp.llama_model_n_embd(handle) // heads * llama_cpp.llama_model_n_head_kv(handle)
-        return int(2 * llama_cpp.llama_model_n_layer(handle) * width * _CACHE_BYTES[cache_type])
+        handle = self.handle
+        width = llama_cpp.llama_model_n_embd(handle) // max(1, llama_cpp.llama_model_n_head(handle))
+        # some models have heads that are wider or narrower than their share of the embedding
+        key, value = (self._number(f"attention.{name}_length") or width for name in ("key", "value"))
+        n_heads = llama_cpp.llama_model_n_layer(handle) * llama_cpp.llama_model_n_head_kv(handle)
+        return int(n_heads * (key + value) * _CACHE_BYTES[cache_type])
 
     def tokenize(self, text: str, *, begin: bool, special: bool = False) -> list[int]:
         """Token ids of ``text``; ``begin`` adds the model's own start token, ``special`` reads control tokens."""
+        self._require_open()
         data = text.encode()
         room = len(data) + 8
-        tokens = (ctypes.c_int32 * room)()
-        count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, begin, special)
-        if count < 0:
-            tokens = (ctypes.c_int32 * -count)()
-            count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, -count, begin, special)
-        return list(tokens[:count])
+        while True:
+            tokens = (ctypes.c_int32 * room)()
+            count = llama_cpp.llama_tokenize(self.vocabulary, data, len(data), tokens, room, begin, special)
+            if count >= 0:
+                return list(tokens[:count])
+            room = -count
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token stands for; control tokens stand for none."""
@@ -108,61 +116,82 @@ class LlamaModel:
         """Whether a token ends the model's turn."""
         end = self._ends.get(token)
         if end is None:
-            end = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
+            end = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self.vocabulary, token))
         return end
 
     def prompt_tokens(self, prompt: str, special: bool) -> list[int]:
-        """A prompt as the model expects it, its start token written once even if a chat template spells it out."""
-        start = llama_cpp.llama_vocab_bos(self._vocabulary)
-        spelled = special and start >= 0 and prompt.startswith(self._render(start, special=True).decode() or "\0")
-        tokens = self.tokenize(prompt, begin=not spelled, special=special)
-        return tokens or self._start_tokens()
+        """A prompt as the model expects it, its start token written once even if a chat template spells it out.
+
+        An empty prompt of a model without a start token begins with the end token, as if a text had ended before.
+        """
+        self._require_open()
+        start, end = (llama_cpp.llama_vocab_bos(self.vocabulary), llama_cpp.llama_vocab_eos(self.vocabulary))
+        spelled = special and start >= 0 and prompt.startswith(self._spelling(start))
+        return self.tokenize(prompt, begin=not spelled, special=special) or [start if start >= 0 else end]
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         """``messages`` in the chat template that the GGUF carries, up to where the model's answer begins.
 
         Control tokens spelled out inside a message are removed, so that a text cannot end its own turn.
+        Raises ``TeacherError`` if there is no template, or it refuses these messages.
         """
-        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
-        raw = llama_cpp.llama_model_chat_template(self._handle, None)
-        if not raw:
-            advice = "use the prompt style 'list' for this model"
-            raise TeacherError(f"{self.path.name} carries no chat template; {advice}")
-        start, end = (
-            self._render(token, special=True).decode() if token >= 0 else ""
-            for token in (llama_cpp.llama_vocab_bos(self._vocabulary), llama_cpp.llama_vocab_eos(self._vocabulary))
-        )
-        formatter = Jinja2ChatFormatter(raw.decode(), eos_token=end, bos_token=start)
         safe = [{"role": message["role"], "content": self._without_control(message["content"])} for message in messages]
-        return str(formatter(messages=safe).prompt)  # type: ignore[arg-type]
+        try:
+            return str(self._formatter(messages=safe).prompt)
+        except jinja2.TemplateError as exc:
+            raise TeacherError(f"the chat template of {self.path.name} refuses these messages: {exc}") from exc
 
     def close(self) -> None:
-        if self._handle:
-            llama_cpp.llama_model_free(self._handle)
-            self._handle = None
+        """Give the memory back. Calling it again does nothing."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            llama_cpp.llama_model_free(handle)
 
-    def _start_tokens(self) -> list[int]:
-        """What stands before the first token of an empty prompt: the start token, or else the end token."""
-        start = llama_cpp.llama_vocab_bos(self._vocabulary)
-        return [start if start >= 0 else llama_cpp.llama_vocab_eos(self._vocabulary)]
+    @functools.cached_property
+    def _formatter(self) -> Any:
+        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+        template = llama_cpp.llama_model_chat_template(self.handle, None)
+        if not template:
+            raise TeacherError(f"{self.path.name} carries no chat template; use the prompt style 'list' for this model")
+        start, end = (llama_cpp.llama_vocab_bos(self.vocabulary), llama_cpp.llama_vocab_eos(self.vocabulary))
+        return Jinja2ChatFormatter(template.decode(), eos_token=self._spelling(end), bos_token=self._spelling(start))
+
+    def _require_open(self) -> None:
+        """llama.cpp itself would crash on a vocabulary that is gone."""
+        _ = self.handle
+
+    def _number(self, key: str) -> int | None:
+        """A whole number from the GGUF's header, under the model's architecture; None if it is not there."""
+        buffer = ctypes.create_string_buffer(64)
+        name = f"{self._architecture}.{key}".encode()
+        length = llama_cpp.llama_model_meta_val_str(self.handle, name, buffer, len(buffer))
+        return int(buffer.value) if length > 0 and buffer.value.isdigit() else None
+
+    def _spelling(self, token: int) -> str:
+        """How a control token is written in a template; "" if the model has no such token."""
+        return self._render(token, special=True).decode() if token >= 0 else ""
 
     def _render(self, token: int, *, special: bool) -> bytes:
+        self._require_open()
         room = 64
         while True:
             buffer = ctypes.create_string_buffer(room)
-            count = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, room, 0, special)
+            count = llama_cpp.llama_token_to_piece(self.vocabulary, token, buffer, room, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
             room = -count
 
     def _without_control(self, content: str) -> str:
-        tokens = self.tokenize(content, begin=False, special=True)
+        """``content`` without spelled-out control tokens, those included that only appear when another one is gone."""
         control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
-        for token in set(tokens):
-            if llama_cpp.llama_vocab_get_attr(self._vocabulary, token) & control:
-                content = content.replace(self._render(token, special=True).decode(), "")
-        return content
+        while True:
+            tokens = self.tokenize(content, begin=False, special=True)
+            spelled = {t for t in tokens if llama_cpp.llama_vocab_get_attr(self.vocabulary, t) & control}
+            if not spelled:
+                return content
+            for token in spelled:
+                content = content.replace(self._spelling(token), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +201,7 @@ class Feed:
     stream: int
     position: int
     tokens: Sequence[int]
-    wanted: Literal["none", "last", "all"]
+    wanted: Wanted
 
 
 class StreamCache:
@@ -210,13 +239,12 @@ class StreamCache:
         parameters.flash_attn_type = int(flash_attention)
         parameters.no_perf = True
         llama_complaint()
-        self._context = llama_cpp.llama_init_from_model(model.handle, parameters)
+        self._context: Any = llama_cpp.llama_init_from_model(model.handle, parameters)
         if not self._context:
-            cells = n_streams * stream_cells
-            needs = model.cache_bytes_per_token(cache_type) * cells >> 20
+            needed = model.cache_bytes_per_token(cache_type) * n_streams * stream_cells
             raise TeacherError(
-                f"no memory for a cache of {n_streams} streams of {stream_cells} tokens (about {needs} MiB); "
-                f"lower --slots or use the cache type q8_0 ({llama_complaint() or 'llama.cpp gave no reason'})"
+                f"no memory for a cache of {n_streams} streams of {stream_cells} tokens: it needs {needed >> 20:,} MiB "
+                f"({llama_complaint() or 'llama.cpp gave no reason'}); {SMALLER_CACHE}"
             )
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._tokens = np.zeros(batch_tokens, np.int32)
@@ -225,14 +253,14 @@ class StreamCache:
         self._streams = np.zeros(batch_tokens, np.int32)
         self._wanted = np.zeros(batch_tokens, np.int8)
         first = self._streams.ctypes.data
-        pointers = (ctypes.POINTER(ctypes.c_int32) * batch_tokens)
+        pointers = ctypes.POINTER(ctypes.c_int32) * batch_tokens
         self._stream_pointers = pointers(
             *(ctypes.cast(first + 4 * i, ctypes.POINTER(ctypes.c_int32)) for i in range(batch_tokens))
         )
 
     def clear(self) -> None:
-        """Empty all streams."""
-        llama_cpp.llama_memory_clear(self._memory, True)
+        """Empty all streams. The numbers stay in the buffers, masked: their weight is exactly 0."""
+        llama_cpp.llama_memory_clear(self._memory, False)
 
     def cut(self, stream: int, length: int) -> None:
         """Keep only the first ``length`` tokens of a stream."""
@@ -277,6 +305,12 @@ class StreamCache:
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), (rows, self._vocabulary_size))
 
     def close(self) -> None:
-        if self._context:
-            llama_cpp.llama_free(self._context)
-            self._context = None
+        """Give the memory back. Calling it again does nothing."""
+        context, self._context = self._context, None
+        if context is not None:
+            llama_cpp.llama_free(context)
+
+
+def max_streams() -> int:
+    """The most streams that this build of llama.cpp keeps apart."""
+    return int(llama_cpp.llama_max_parallel_sequences())

@@ -104,10 +104,10 @@ def wheel_address(requirement: str) -> str:
         address: str = json.loads(found.stdout)["install"][0]["download_info"]["url"]
     except (ValueError, KeyError, IndexError) as exc:
         lines = [line.strip() for line in found.stderr.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")]
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
         reason = (errors or lines or ["pip gave no reason"])[0]
-        if any("connection" in line.lower() for line in lines):
-            reason = f"no connection to the package index ({reason})"
+        if any("connection broken" in line for line in lines):
+            reason = "no connection to the package index"
         raise NetworkError(f"pip cannot find {requirement}: {reason}") from exc
     return address
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError, S3LocalError, StorageError
+from s3local.hardware import total_memory_bytes
 from s3local.progress import Progress
 from s3local.storage import sha256_of, translated_errors, write_text
 from s3local.weights.headers import read_gguf_header
@@ -132,9 +133,8 @@ def _is_decided(model: Model) -> bool:
 def _affordable_formats(original: Path, folder: Path, progress: Progress) -> list[str]:
     """The formats that fit into half the memory and, all together, on the disk."""
     n_parameters = read_gguf_header(original).n_parameters
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else float("inf")
     sizes = {form: n_parameters * share for form, share in BYTES_PER_PARAMETER.items()}
-    wanted = [form for form, size in sizes.items() if size < memory * MAX_SHARE_OF_MEMORY]
+    wanted = [form for form, size in sizes.items() if size < total_memory_bytes() * MAX_SHARE_OF_MEMORY]
     for form in sizes.keys() - set(wanted):
         progress.say(f"{form} is left out: {sizes[form] / 1e9:.1f} GB is more than half of this machine's memory")
     needed, free = sum(sizes[form] for form in wanted), shutil.disk_usage(folder).free

@@ -1,0 +1,246 @@
+"""The command line: parse, call one function, print. All logic is elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from s3local import __version__, offline
+from s3local.cli_models import Terminal, models
+from s3local.exceptions import S3LocalError
+from s3local.progress import Progress, Silent
+
+INTERRUPTED = 130
+
+
+class _Program(click.Group):
+    """Shows an ``S3LocalError`` as one line, and says after Ctrl-C that nothing is lost."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except S3LocalError as exc:
+            click.echo(f"error: {exc}", err=True)
+            ctx.exit(exc.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted; the same command goes on from the last finished step", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="s3local")
+def main() -> None:
+    """Train a small text classifier from a few dozen labelled rows, without a network.
+
+    A local language model writes training data, guided by the mistakes of the classifier (Synthesis Step by Step).
+
+    \b
+      s3local init my_task          a commented task to fill in
+      s3local check my_task         is it well-formed, what is in it?
+      s3local run my_task           write data, train, repeat; the classifier is in runs/my_task/default/final
+      s3local predict runs/my_task/default messages.csv
+    """
+    offline.engage()
+
+
+main.add_command(models)
+
+
+@main.command()
+@click.argument("name", type=click.Path(path_type=Path))
+def init(name: Path) -> None:
+    """Write a commented starter task into the new folder NAME."""
+    from s3local.starter import write_starter
+
+    click.echo(f"wrote {write_starter(name)} and example rows beside it; fill them in, then: s3local check {name}")
+
+
+_task_options = [
+    click.argument("task", type=click.Path(path_type=Path)),
+    click.option("--dev", type=click.Path(path_type=Path), help="Labelled rows to learn from, in place of the task's."),
+    click.option("--test", type=click.Path(path_type=Path), help="Labelled rows for the final score, likewise."),
+]
+
+
+def _with_task(command: Any) -> Any:
+    for option in reversed(_task_options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_with_task
+@click.option("as_json", "--json", is_flag=True, help="Print JSON instead of tables.")
+def check(task: Path, dev: Path | None, test: Path | None, as_json: bool) -> None:
+    """Validate TASK (a folder or a task.yaml) and print counts, balance, lengths and what looks wrong."""
+    from s3local.report.check import render
+    from s3local.task import load_dev, load_rows, load_task
+    from s3local.task_check import summarize
+
+    loaded = load_task(task, dev, test)
+    summary = summarize(loaded, load_dev(loaded), load_rows(loaded.test, loaded) if loaded.test else None)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False, default=str))
+    else:
+        Console().print(render(loaded, summary))
+
+
+@main.command()
+@_with_task
+@click.option("--name", default="default", show_default=True, help="Name of the run, its folder in runs/TASK/.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run, in place of runs/TASK/NAME.")
+@click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Synthetic rows to train on.")
+@click.option(
+    "--rounds", type=click.IntRange(0), default=2, show_default=True, help="Rounds of error extrapolation, at most."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="All chance comes from it.")
+@click.option("--teacher", metavar="ID|FILE", help="Model id or .gguf file of the LLM. [default: the embedded one]")
+@click.option("--student", metavar="ID|FOLDER", help="Pretrained body of the classifier. [default: the embedded one]")
+@click.option("--encoder", metavar="ID|FOLDER", help="Sentence encoder for deduplication. [default: the embedded one]")
+@click.option(
+    "--slots", type=click.IntRange(1), help="Texts the teacher writes side by side. [default: what fits, up to 64]"
+)
+@click.option("--threads", type=click.IntRange(1), help="Threads of the teacher. [default: physical cores]")
+@click.option(
+    "--gpu-layers", type=click.IntRange(0), help="Layers of the teacher on the GPU. [default: all, if there is one]"
+)
+@click.option(
+    "--cache-type",
+    type=click.Choice(["f16", "q8_0"]),
+    default="f16",
+    show_default=True,
+    help="Key-value cache; q8_0 takes half the memory.",
+)
+@click.option(
+    "--with-gold/--without-gold", default=True, show_default=True, help="Train the final classifier on dev as well."
+)
+@click.option("as_json", "--json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def run(
+    task: Path,
+    dev: Path | None,
+    test: Path | None,
+    name: str,
+    out: Path | None,
+    slots: int | None,
+    threads: int | None,
+    gpu_layers: int | None,
+    cache_type: Any,
+    as_json: bool,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    """Run S3 on TASK (a folder or a task.yaml): write data, train, find errors, repeat.
+
+    The same command after Ctrl-C, or a crash, goes on where it stopped. Other settings need another --name.
+    """
+    from s3local.task import load_dev, load_task
+
+    loaded = load_task(task, dev, test)
+    load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
+    from s3local.report.text import render
+    from s3local.run.loop import RunSettings
+    from s3local.run.loop import run as run_task
+    from s3local.teacher.engine import EngineSettings
+
+    engine = EngineSettings(slots=slots, threads=threads, gpu_layers=gpu_layers, cache_type=cache_type)
+    result = run_task(
+        loaded, RunSettings(engine=engine, **choices), folder=out, name=name, progress=_progress(quiet or as_json)
+    )
+    if as_json:
+        click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+    else:
+        Console().print(render(result.summary, result.folder))
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path, allow_dash=True), default="-")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: standard output]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv", "tsv", "txt"]),
+    help="Format of SOURCE, if its ending does not tell.",
+)
+@click.option(
+    "--output-format",
+    type=click.Choice(["jsonl", "csv", "tsv", "txt"]),
+    help="Format of the output. [default: as OUTPUT ends, or as SOURCE]",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help="A column of SOURCE that holds a field, if its name differs.",
+)
+@click.option("--probabilities", is_flag=True, help="Add the probability of every label.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def predict(
+    model: Path,
+    source: Path,
+    output: Path | None,
+    form: Any,
+    output_format: Any,
+    columns: tuple[str, ...],
+    probabilities: bool,
+    quiet: bool,
+) -> None:
+    """Label the rows of SOURCE (a file, or - for standard input) with MODEL: a run folder or an exported model.
+
+    Rows keep their columns and gain "predicted" and "probability". Files of any size take the same memory.
+    """
+    from s3local.prediction import predict_file
+    from s3local.student.inference import META_FILE, Classifier
+
+    folder = model if (model / META_FILE).is_file() else model / "final" / "student"
+    mapping = dict(_pair(column) for column in columns)
+    with _progress(quiet).step("predicting", None, "rows") as advance:
+        count = predict_file(
+            Classifier.load(folder),
+            None if str(source) == "-" else source,
+            output,
+            source_format=form,
+            target_format=output_format,
+            columns=mapping,
+            all_probabilities=probabilities,
+            advance=advance,
+        )
+    if output is not None and not quiet:
+        click.echo(f"wrote {count:,} rows to {output}", err=True)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("as_json", "--json", is_flag=True, help="Print the figures as JSON.")
+def report(folder: Path, as_json: bool) -> None:
+    """Print the figures of the finished run in FOLDER."""
+    from s3local.report.text import read_result, render
+
+    result = read_result(folder)
+    if as_json:
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        Console().print(render(result, folder))
+
+
+def _progress(quiet: bool) -> Progress:
+    return Silent() if quiet else Terminal()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    field, equals, column = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not FIELD=COLUMN", param_hint="--column")
+    return field, column
+
+
+if __name__ == "__main__":
+    sys.exit(main())

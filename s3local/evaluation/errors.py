@@ -1,0 +1,74 @@
+"""Which mistakes to extrapolate: the wrong rows of dev, capped and balanced over the labels.
+
+Knows nothing of how they were predicted or what is made of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3local.records import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """A row, the label it was given instead of its own, and the probability of each of the two."""
+
+    example: Example
+    predicted: str
+    predicted_probability: float
+    own_probability: float
+
+    def to_row(self) -> dict[str, Any]:
+        return {
+            **self.example.to_row(),
+            "predicted": self.predicted,
+            "predicted_probability": round(self.predicted_probability, 4),
+            "own_probability": round(self.own_probability, 4),
+        }
+
+
+def find_errors(
+    rows: Sequence[Example], labels: Sequence[str], probabilities: NDArray[np.floating[Any]]
+) -> list[Error]:
+    """The rows whose likeliest label is not their own, in order. ``probabilities`` has shape (n_rows, n_labels)."""
+    errors = []
+    for row, row_probabilities in zip(rows, probabilities, strict=True):
+        best = int(row_probabilities.argmax())
+        if labels[best] != row.label:
+            own = float(row_probabilities[labels.index(row.label)])
+            errors.append(Error(row, labels[best], float(row_probabilities[best]), own))
+    return errors
+
+
+def balance_errors(errors: Sequence[Error], n_labels: int, cap: float) -> list[Error]:
+    """Keep of each label at most ``cap`` times its fair share of the errors, those with the least own probability.
+
+    Without it one label's errors can fill a round, and the next student errs the other way. The order stays.
+    """
+    most = max(1, math.ceil(cap * len(errors) / n_labels))
+    kept: set[str] = set()
+    per_label: Counter[str] = Counter()
+    for error in sorted(errors, key=lambda error: (error.own_probability, error.example.id)):
+        if per_label[error.example.label] < most:
+            per_label[error.example.label] += 1
+            kept.add(error.example.id)
+    return [error for error in errors if error.example.id in kept]
+
+
+def divide_rows(rows: int, weights: Mapping[str, float]) -> dict[str, int]:
+    """``rows`` divided by ``weights`` into whole numbers that add up to it (largest remainders first)."""
+    total = sum(weights.values())
+    shares = {name: rows * weight / total for name, weight in weights.items()}
+    divided = {name: int(share) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: (divided[name] - shares[name], name))
+    for name in by_remainder[: rows - sum(divided.values())]:
+        divided[name] += 1
+    return divided

@@ -1,0 +1,104 @@
+"""The figures of a run as tables of plain text. Reads the run folder's result; computes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from s3local.exceptions import RunError
+from s3local.run.state import RESULT_FILE, RunFolder
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The figures of a finished run. Raises ``RunError`` if the folder holds none."""
+    result = RunFolder(folder).read(RESULT_FILE) if folder.is_dir() else None
+    if result is None:
+        raise RunError(f"{folder} holds no finished run (there is no {RESULT_FILE}); run the same 's3local run' again")
+    return result
+
+
+def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
+    """Accuracy after each stage, rows dropped by reason, and where the time went."""
+    return Group(_accuracy(result), _dropped(result), _time(result), _where(result, folder))
+
+
+def _accuracy(result: Mapping[str, Any]) -> Table:
+    table = Table("stage", box=SIMPLE_HEAD, title=f"{result['task']}: accuracy", title_justify="left")
+    for name in ("rows", "dev", "dev F1", "test", "test F1", "test, 95 % interval"):
+        table.add_column(name, justify="right")
+    for entry in result["rounds"]:
+        what = "seed" if entry["stage"] == "round-0" else "errors extrapolated"
+        table.add_row(f"{entry['stage']} ({what})", *_scores(entry["metrics"], result["test"].get(entry["stage"])))
+    seen = result["with_gold"]
+    name = "final (with dev)" if seen else "final"
+    table.add_row(name, *_scores(result["final"], result["test"].get("final"), seen=seen))
+    return table
+
+
+def _scores(metrics: Mapping[str, Any], test: Mapping[str, Any] | None, *, seen: bool = False) -> list[str]:
+    dev = metrics["dev"]
+    cells = [
+        f"{metrics['rows']:,}",
+        *(["trained on"] * 2 if seen else [_percent(dev["accuracy"]), _percent(dev["macro_f1"])]),
+    ]
+    if test is None:
+        return [*cells, "-", "-", "-"]
+    interval = f"{_percent(test['accuracy_low'])} to {_percent(test['accuracy_high'])}"
+    return [*cells, _percent(test["accuracy"]), _percent(test["macro_f1"]), interval]
+
+
+def _dropped(result: Mapping[str, Any]) -> Table:
+    stages = [entry["stage"] for entry in result["rounds"]]
+    table = Table("texts", *stages, box=SIMPLE_HEAD, title="What became of the teacher's texts", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    counts = [Counter(entry["synthesis"]["dropped_by_reason"]) for entry in result["rounds"]]
+    table.add_row("kept", *(f"{entry['synthesis']['kept']:,}" for entry in result["rounds"]))
+    for reason, _ in sum(counts, Counter()).most_common():
+        table.add_row(
+            f"dropped: {reason.replace('_', ' ')}", *(f"{count[reason]:,}" if count[reason] else "" for count in counts)
+        )
+    if any(entry["synthesis"]["shortfall"] for entry in result["rounds"]):
+        table.add_row("missing", *(f"{entry['synthesis']['shortfall']:,}" for entry in result["rounds"]))
+    return table
+
+
+def _time(result: Mapping[str, Any]) -> Table:
+    table = Table("seconds", box=SIMPLE_HEAD, title="Time", title_justify="left")
+    for name in ("teacher", "tokens", "tokens/s", "training", "all"):
+        table.add_column(name, justify="right")
+    for entry in result["rounds"]:
+        synthesis, metrics = entry["synthesis"], entry["metrics"]
+        teacher = synthesis["teacher_seconds"]
+        table.add_row(
+            entry["stage"],
+            f"{teacher:.0f}",
+            f"{synthesis['tokens']:,}",
+            f"{synthesis['tokens'] / teacher:.0f}" if teacher else "-",
+            f"{metrics['training_seconds']:.0f}",
+            f"{max(teacher, synthesis['seconds']) + metrics['seconds']:.0f}",
+        )
+    final = result["final"]
+    table.add_row("final", "", "", "", f"{final['training_seconds']:.0f}", f"{final['seconds']:.0f}")
+    return table
+
+
+def _where(result: Mapping[str, Any], folder: Path) -> Text:
+    lines = [
+        f"model:    {folder / 'final' / 'student'}",
+        f"dataset:  {folder / 'final' / 'dataset.jsonl'} ({result['rows']:,} synthetic rows, "
+        f"sha256 {result['dataset_sha256'][:16]}...)",
+        f"predict:  s3local predict {folder} your-file.csv",
+    ]
+    return Text("\n".join(lines))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,128 @@
+"""Synthesis shard by shard, until every label has its rows: plan, generate, filter, count.
+
+A shard is a list of requests decoded from an empty cache and written whole. What it holds depends only on the task,
+the settings, the seed and the shards before it. A run that is resumed reads the finished shards and filters them
+again, which gives the same rows. Knows nothing of students.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from s3local.progress import Progress
+from s3local.records import Candidate, Dropped, FilterResult
+from s3local.run.state import RunFolder
+from s3local.synthesis import Planned, read_candidates, to_row
+from s3local.teacher import Teacher
+
+MIN_SHARD = 32
+"""The last shards of a stage are smaller than the others, but not smaller than this."""
+
+EXPECTED_RATE = 0.5
+"""Share of texts expected to be kept, before any were seen."""
+
+Plan = Callable[[Sequence[str], int, int], list[Planned]]
+"""Labels that still need rows, the number of requests, the shard's number: the requests."""
+
+Filter = Callable[[list[Candidate]], FilterResult]
+
+
+def synthesize(
+    folder: RunFolder,
+    stage: str,
+    quotas: Mapping[str, int],
+    plan: Plan,
+    curate: Filter,
+    correct: Callable[[list[Candidate]], None],
+    teacher: Callable[[], Teacher],
+    *,
+    field: str,
+    shard_size: int,
+    max_requests: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fill ``quotas`` (rows of each label) and write synthetic.jsonl and dropped.jsonl; the counts, for the marker.
+
+    ``curate`` filters a shard's candidates and remembers what it kept; ``correct`` tells it that only these rows of
+    the stage stay, when a shard brought more than was asked for. Texts beyond a quota are dropped as ``surplus``.
+    Ends early, with a shortfall, after ``max_requests``.
+    """
+    kept: list[Candidate] = []
+    dropped: list[Dropped] = []
+    per_label: Counter[str] = Counter()
+    n_requests = n_tokens = shard = 0
+    while True:
+        missing = {label: rows - per_label[label] for label, rows in quotas.items() if per_label[label] < rows}
+        if not missing or n_requests >= max_requests:
+            break
+        rate = (len(kept) + EXPECTED_RATE * MIN_SHARD) / (n_requests + MIN_SHARD)
+        count = math.ceil(sum(missing.values()) / rate)
+        count = min(max(count, MIN_SHARD), shard_size)
+        rows = _shard(folder, stage, shard, partial(plan, tuple(missing), count, shard), teacher, progress)
+        n_requests += len(rows)
+        n_tokens += sum(row["n_tokens"] for row in rows)
+        candidates = read_candidates(rows, prefix=f"{stage}-{shard:04d}", field=field)
+        result = curate(candidates)
+        surplus = []
+        for candidate in result.kept:
+            label = candidate.example.label
+            if per_label[label] < quotas[label]:
+                per_label[label] += 1
+                kept.append(candidate)
+            else:
+                surplus.append(Dropped(candidate, "surplus", float(quotas[label]), f"{label} has its rows"))
+        dropped += result.dropped + surplus
+        if surplus:
+            correct(kept)
+        shard += 1
+    folder.write_rows(f"{stage}/synthetic.jsonl", (candidate.to_row() for candidate in kept))
+    folder.write_rows(f"{stage}/dropped.jsonl", (drop.to_row() for drop in dropped))
+    return {
+        "kept": len(kept),
+        "kept_per_label": {label: per_label[label] for label in quotas},
+        "shortfall": sum(quotas.values()) - len(kept),
+        "dropped": len(dropped),
+        "dropped_by_reason": dict(Counter(drop.reason for drop in dropped).most_common()),
+        "requests": n_requests,
+        "shards": shard,
+        "tokens": n_tokens,
+        "teacher_seconds": _teacher_seconds(folder, stage),
+    }
+
+
+def _shard(
+    folder: RunFolder,
+    stage: str,
+    number: int,
+    plan: Callable[[], list[Planned]],
+    teacher: Callable[[], Teacher],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """The rows of a shard, from disk or from the teacher: label, origin and completion of each request."""
+    name = f"{stage}/shards/{number:04d}.jsonl"
+    if (folder.path / name).is_file():
+        return folder.read_rows(name)
+    model = teacher()
+    planned = plan()
+    started = time.perf_counter()
+    with progress.step(f"{stage}: the teacher writes, shard {number + 1}", len(planned), "texts") as advance:
+        completions = model.generate([item.request for item in planned], advance)
+    rows = [to_row(item, completion) for item, completion in zip(planned, completions, strict=True)]
+    folder.write_rows(name, rows)
+    folder.event("shard done", stage=stage, shard=number, seconds=round(time.perf_counter() - started, 3))
+    return rows
+
+
+def _teacher_seconds(folder: RunFolder, stage: str) -> float:
+    """Seconds of generation over all sittings of the run, from the events; a shard done twice counts once."""
+    seconds: dict[int, float] = {
+        event["shard"]: event["seconds"]
+        for event in folder.events()
+        if event["event"] == "shard done" and event["stage"] == stage
+    }
+    return round(sum(seconds.values()), 3)

@@ -1,0 +1,518 @@
+"""The S3 loop: seed synthesis, then rounds of training, error mining and error extrapolation, then the test.
+
+The only file that knows there is a next round. Everything it calls takes records and returns records; it decides
+the order, keeps the run folder, and sees to it that the teacher and the student are never in memory together.
+The labels of test are read in ``_score_test`` alone, when all students are trained. Knows nothing of click or HTML.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s3local import __version__, offline
+from s3local.curation.dedup import Deduplicator, DedupSettings
+from s3local.curation.rules import RuleSettings, check_rules
+from s3local.embedder import CachedEmbedder, Embedder, SentenceTransformerEmbedder, Vectors
+from s3local.evaluation.errors import Error, balance_errors, divide_rows, find_errors
+from s3local.evaluation.metrics import classification_metrics
+from s3local.exceptions import RunError
+from s3local.progress import Advance, Progress, Silent, ignore
+from s3local.records import Candidate, Dropped, Example, FilterResult
+from s3local.run.generation import Plan, synthesize
+from s3local.run.state import RESULT_FILE, RunFolder
+from s3local.storage import sha256_of
+from s3local.student.export import export
+from s3local.student.inference import Classifier, fit_temperature
+from s3local.student.training import TrainingSettings, train
+from s3local.synthesis import Planned
+from s3local.synthesis.extrapolation import plan_extrapolation
+from s3local.synthesis.prompts import Prompts, Style, token_cap
+from s3local.synthesis.rationales import plan_rationales, select_rationales
+from s3local.synthesis.seed import plan_seed
+from s3local.task import Task, load_dev, load_rows
+from s3local.teacher import Sampling, Teacher
+from s3local.teacher.engine import EngineSettings, LlamaTeacher
+from s3local.weights import find_encoder, find_student_body, find_teacher
+
+RUNS_FOLDER = Path("runs")
+FINAL = "final"
+
+RATIONALES, SYNTHESIS, STUDENT = 0, 1, 2
+"""What a seed is for: the second part of every seed derived from the run's own."""
+
+RECORDED_PACKAGES = (
+    "llama-cpp-python",
+    "onnxruntime",
+    "optimum",
+    "scikit-learn",
+    "sentence-transformers",
+    "torch",
+    "transformers",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How a run is done.
+
+    ``seed``: all chance comes from it. ``rows``: synthetic rows to reach training, over seed and rounds.
+    ``rounds``: at most so many error extrapolations (S3 has 2). ``seed_share``: the part of ``rows`` that the seed
+    makes, if there are rounds. ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt.
+    ``shots``: other rows shown beside an error; ``samples``: texts from one such prompt. ``error_cap``: a label has
+    at most this many times its fair share of a round's errors. ``shard_size``: requests in a shard. ``attempts``:
+    texts asked for, at most, for each row. ``with_gold``: the final student also sees dev.
+    ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
+    """
+
+    seed: int = 0
+    rows: int = 1000
+    rounds: int = 2
+    seed_share: float = 0.4
+    rationales: int = 12
+    rationales_shown: int = 2
+    shots: int = 4
+    samples: int = 8
+    error_cap: float = 1.5
+    shard_size: int = 256
+    attempts: int = 8
+    with_gold: bool = True
+    teacher: str | None = None
+    encoder: str | None = None
+    student: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    rules: RuleSettings = field(default_factory=RuleSettings)
+    dedup: DedupSettings = field(default_factory=DedupSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "samples", "shard_size", "attempts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("seed", "rounds", "rationales", "rationales_shown", "shots"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 < self.seed_share <= 1:
+            raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run left: its folder, the model's and the dataset's place in it, and the figures of result.json."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+    @property
+    def model(self) -> Path:
+        """The exported final classifier: a folder for ``Classifier.load``, transformers or bare onnxruntime."""
+        return self.folder / FINAL / "student"
+
+    @property
+    def dataset(self) -> Path:
+        """Every synthetic row that the final student was trained on, with its origin."""
+        return self.folder / FINAL / "dataset.jsonl"
+
+    def classifier(self) -> Classifier:
+        """The final classifier, ready to predict."""
+        return Classifier.load(self.model)
+
+
+def run(
+    task: Task,
+    settings: RunSettings | None = None,
+    *,
+    folder: Path | None = None,
+    name: str = "default",
+    progress: Progress | None = None,
+    teacher: Callable[[], Teacher] | None = None,
+    embedder: Embedder | None = None,
+) -> RunResult:
+    """Run S3 on ``task``, or go on with it where it was interrupted.
+
+    Everything is kept in ``folder`` (None: runs/<task>/<name>). ``teacher`` opens another teacher than the settings
+    name, asked in list style; ``embedder`` replaces the embedder.
+    Raises ``InputError`` for bad rows, ``ModelError`` for missing models, ``RunError`` if the folder holds a run
+    with other settings, ``StorageError`` if it cannot be written, ``NetworkError`` if anything reaches for a network.
+    """
+    offline.engage()
+    settings = settings or RunSettings()
+    dev = load_dev(task)
+    test = load_rows(task.test, task) if task.test else []
+    body = find_student_body(settings.student)
+    config: dict[str, Any] = _configuration(task, settings, body)
+    if teacher is None:
+        weights = find_teacher(settings.teacher)
+        config["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
+        source = _TeacherSource(lambda: LlamaTeacher(weights.path, settings.engine), weights.prompt_style)
+    else:
+        source = _TeacherSource(teacher, "list")
+    if embedder is None:
+        encoder = find_encoder(settings.encoder)
+        config["encoder_sha256"] = _folder_hash(encoder)
+        embedder = _LateEmbedder(encoder)
+    with RunFolder.open(folder or RUNS_FOLDER / task.name / name, config) as state, contextlib.closing(source):
+        state.event("begun", version=__version__)
+        loop = _Loop(task, dev, settings, state, progress or Silent(), source, body, embedder)
+        loop.curate_against([row.text for row in test])
+        summary = loop.run(test)
+        state.event("ended")
+    return RunResult(state.path, summary)
+
+
+class _TeacherSource:
+    """The teacher, loaded when it is first asked and given back before a student trains."""
+
+    def __init__(self, opener: Callable[[], Teacher], style: Style) -> None:
+        self._opener = opener
+        self._teacher: Teacher | None = None
+        self.style = style
+
+    def open(self) -> Teacher:
+        if self._teacher is None:
+            self._teacher = self._opener()
+        return self._teacher
+
+    def close(self) -> None:
+        if self._teacher is not None:
+            self._teacher.close()
+            self._teacher = None
+
+
+class _LateEmbedder:
+    """A sentence-transformers model that is loaded with the first text: a finished run needs none."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._embedder: Embedder | None = None
+
+    def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
+        if self._embedder is None:
+            self._embedder = SentenceTransformerEmbedder(self._folder)
+        return self._embedder.embed(texts, advance)
+
+
+class _Loop:
+    """One run: what its stages share."""
+
+    def __init__(
+        self,
+        task: Task,
+        dev: Sequence[Example],
+        settings: RunSettings,
+        state: RunFolder,
+        progress: Progress,
+        source: _TeacherSource,
+        body: Path,
+        embedder: Embedder,
+    ) -> None:
+        self.task = task
+        self.dev = dev
+        self.settings = settings
+        self.state = state
+        self.progress = progress
+        self.source = source
+        self.body = body
+        self.dedup = Deduplicator(CachedEmbedder(embedder), settings.dedup)
+        self.length = task.length_of_texts(dev)
+        self.kept: list[Candidate] = []
+
+    def curate_against(self, test_texts: Sequence[str]) -> None:
+        """Let no synthetic row copy a gold row. Of test only the texts come here."""
+        self.dedup.protect([row.text for row in self.dev], "dev")
+        if test_texts:
+            self.dedup.protect(test_texts, "test")
+
+    def run(self, test: Sequence[Example]) -> dict[str, Any]:
+        """All stages in order; those that are done are read, not repeated."""
+        rationales = self._rationales()
+        rounds = [self._round(0, self._seed_plan(rationales), self._seed_quotas())]
+        while len(rounds) <= self.settings.rounds and not self._is_over(rounds):
+            errors = self._errors(len(rounds) - 1)
+            quotas = self._round_quotas(errors)
+            rounds.append(self._round(len(rounds), self._extrapolation_plan(errors, len(rounds)), quotas))
+        final = self._final(rounds)
+        self.source.close()
+        return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, final, test))
+
+    # Stages
+
+    def _rationales(self) -> dict[str, list[str]]:
+        """Stage one: K distinct reasons for each label, written by the teacher unless the task has some."""
+
+        def compute() -> dict[str, Any]:
+            written = {label.name: list(label.rationales) for label in self.task.labels}
+            if self.settings.rationales and not all(written.values()):
+                planned = plan_rationales(
+                    self._prompts(), self.settings.rationales, self.settings.sampling, [self.settings.seed, RATIONALES]
+                )
+                with self.progress.step("rationales: the teacher writes", len(planned), "texts") as advance:
+                    completions = self.source.open().generate([item.request for item in planned], advance)
+                for label in {item.label for item in planned}:
+                    mine = [text for item, text in zip(planned, completions, strict=True) if item.label == label]
+                    written[label] = select_rationales(mine, self.settings.rationales)
+            return {"rationales": written}
+
+        rationales: dict[str, list[str]] = self.state.once("rationales.json", compute)["rationales"]
+        return rationales
+
+    def _round(self, number: int, plan: Plan, quotas: Mapping[str, int]) -> dict[str, Any]:
+        """Write and filter the round's rows, train a fresh student on all rows so far, and judge it on dev."""
+        stage = _stage(number)
+        before = list(self.kept)
+        self.dedup.restore(before)
+
+        def correct(kept: Sequence[Candidate]) -> None:
+            self.dedup.restore([*before, *kept])
+
+        synthesis = self.state.once(
+            f"{stage}/synthesis.json",
+            lambda: synthesize(
+                self.state,
+                stage,
+                quotas,
+                plan,
+                self._curate,
+                correct,
+                self.source.open,
+                field=self.task.fields[-1],
+                shard_size=self.settings.shard_size,
+                max_requests=self.settings.attempts * sum(quotas.values()),
+                progress=self.progress,
+            ),
+        )
+        rows = self.state.read_rows(f"{stage}/synthetic.jsonl")
+        self.kept = before + [Candidate.from_row(row) for row in rows]
+        if not self.kept:
+            raise RunError(
+                f"{self.state.path}: not one of {synthesis['requests']} texts passed the checks "
+                f"({_counted(synthesis['dropped_by_reason'])}); see {stage}/dropped.jsonl, and try a larger teacher"
+            )
+        self.source.close()
+        metrics = self.state.once(
+            f"{stage}/metrics.json", lambda: self._train(stage, [candidate.example for candidate in self.kept], number)
+        )
+        accuracy = metrics["dev"]["accuracy"]
+        self.progress.say(
+            f"{stage}: {synthesis['kept']} rows kept, {synthesis['dropped']} dropped; dev accuracy {accuracy:.1%}"
+        )
+        return {"stage": stage, "synthesis": synthesis, "metrics": metrics}
+
+    def _final(self, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The final student: on all synthetic rows and, unless switched off, dev."""
+        examples = [candidate.example for candidate in self.kept]
+        self.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in self.kept))
+        if self.settings.with_gold:
+            examples += self.dev
+        # a student that has seen dev is too sure of it: its probabilities are calibrated as the last round's are
+        temperature = rounds[-1]["metrics"]["temperature"] if self.settings.with_gold else None
+        return self.state.once(f"{FINAL}/metrics.json", lambda: self._train(FINAL, examples, len(rounds), temperature))
+
+    def _train(
+        self, stage: str, rows: Sequence[Example], number: int, temperature: float | None = None
+    ) -> dict[str, Any]:
+        """Train, export, and predict dev with the exported model; writes its predictions and errors.
+
+        ``temperature`` None: fitted on dev, which the student has not seen then.
+        """
+        settings = self.settings.training.resolved(len(rows))
+        labels = self.task.label_names
+        seed = int(np.random.SeedSequence([self.settings.seed, STUDENT, number]).generate_state(1)[0])
+        with self.progress.step(f"{stage}: the student trains", len(rows) * (settings.epochs or 1), "rows") as advance:
+            student = train(self.body, rows, labels, settings, seed, advance=advance)
+        with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
+            if temperature is None:
+                numbers = [labels.index(row.label) for row in self.dev]
+                temperature = fit_temperature(student.predict_logits(self.dev), numbers)
+            report = export(student, self.state.path / stage / "student", self.dev, temperature)
+        classifier = Classifier.load(self.state.path / stage / "student")
+        probabilities = classifier.predict_proba(self.dev)
+        errors = find_errors(self.dev, labels, probabilities)
+        predicted = [labels[int(best)] for best in probabilities.argmax(axis=1)]
+        self.state.write_rows(
+            f"{stage}/predictions.jsonl",
+            (
+                {"id": row.id, "label": row.label, "predicted": guess, "probability": round(float(values.max()), 4)}
+                for row, guess, values in zip(self.dev, predicted, probabilities, strict=True)
+            ),
+        )
+        self.state.write_rows(f"{stage}/errors.jsonl", (error.to_row() for error in errors))
+        metrics = classification_metrics([row.label for row in self.dev], predicted, labels)
+        return {
+            "rows": len(rows),
+            "rows_per_label": dict(Counter(row.label for row in rows)),
+            "seed": seed,
+            "training": dataclasses.asdict(student.settings),
+            "training_loss": student.loss,
+            "training_seconds": round(student.seconds, 3),
+            "dev": metrics.to_row(),
+            "errors": len(errors),
+            "temperature": temperature,
+            "export": dataclasses.asdict(report),
+        }
+
+    def _score_test(
+        self, rounds: Sequence[Mapping[str, Any]], final: Mapping[str, Any], test: Sequence[Example]
+    ) -> dict[str, Any]:
+        """Every student on the test rows, once, at the end; and the figures of the run."""
+        scores: dict[str, Any] = {}
+        labels = self.task.label_names
+        for stage in [*(entry["stage"] for entry in rounds), FINAL] if test else []:
+            with self.progress.step(f"{stage}: predicting test", len(test), "rows") as advance:
+                predicted = Classifier.load(self.state.path / stage / "student").predict(test, advance)
+            scores[stage] = classification_metrics([row.label for row in test], predicted, labels).to_row()
+        return {
+            "task": self.task.name,
+            "dataset_sha256": sha256_of(self.state.path / FINAL / "dataset.jsonl"),
+            "rows": len(self.kept),
+            "rounds": list(rounds),
+            "final": dict(final),
+            "with_gold": self.settings.with_gold,
+            "test": scores,
+        }
+
+    # What the stages are made of
+
+    def _prompts(self) -> Prompts:
+        """The prompts for the teacher, which is loaded for it."""
+        teacher = self.source.open()
+        longest = self.length.max if self.length.unit == "characters" else max(len(row.text) for row in self.dev)
+        cap = token_cap([row.text for row in self.dev], longest, teacher.count_tokens)
+        return Prompts(self.task, self.source.style, cap, teacher.chat)
+
+    def _seed_quotas(self) -> dict[str, int]:
+        settings = self.settings
+        rows = max(1, round(settings.rows * settings.seed_share)) if settings.rounds else settings.rows
+        return divide_rows(rows, dict.fromkeys(self.task.label_names, 1.0))
+
+    def _round_quotas(self, errors: Sequence[Error]) -> dict[str, int]:
+        """The round's part of the rows, divided over the labels as the errors are."""
+        settings = self.settings
+        in_rounds = settings.rows - sum(self._seed_quotas().values())
+        rows = max(1, in_rounds // settings.rounds)
+        return divide_rows(rows, Counter(error.example.label for error in errors))
+
+    def _seed_plan(self, rationales: Mapping[str, Sequence[str]]) -> Plan:
+        def plan(labels: Sequence[str], count: int, shard: int) -> list[Planned]:
+            return plan_seed(
+                self._prompts(),
+                labels,
+                rationales,
+                shown=self.settings.rationales_shown,
+                count=count,
+                sampling=self.settings.sampling,
+                seed=[self.settings.seed, SYNTHESIS, 0, shard],
+            )
+
+        return plan
+
+    def _extrapolation_plan(self, errors: Sequence[Error], number: int) -> Plan:
+        gold = {name: [row for row in self.dev if row.label == name] for name in self.task.label_names}
+
+        def plan(labels: Sequence[str], count: int, shard: int) -> list[Planned]:
+            return plan_extrapolation(
+                self._prompts(),
+                [error.example for error in errors if error.example.label in labels],
+                gold,
+                shots=self.settings.shots,
+                samples=self.settings.samples,
+                count=count,
+                sampling=self.settings.sampling,
+                seed=[self.settings.seed, SYNTHESIS, number, shard],
+            )
+
+        return plan
+
+    def _errors(self, number: int) -> list[Error]:
+        """The dev rows that the round's student gets wrong, capped and balanced."""
+        examples = {row.id: row for row in self.dev}
+        errors = [
+            Error(examples[row["id"]], row["predicted"], row["predicted_probability"], row["own_probability"])
+            for row in self.state.read_rows(f"{_stage(number)}/errors.jsonl")
+        ]
+        return balance_errors(errors, len(self.task.labels), self.settings.error_cap)
+
+    def _is_over(self, rounds: Sequence[Mapping[str, Any]]) -> bool:
+        """No errors are left, or the last round was worse than the best before it by more than chance explains.
+
+        A dev set of 60 rows cannot tell apart accuracies that are within one standard error, so a round that merely
+        gains nothing on it is no reason to stop.
+        """
+        accuracies = [entry["metrics"]["dev"]["accuracy"] for entry in rounds]
+        if rounds[-1]["metrics"]["errors"] == 0:
+            return True
+        best = max(accuracies[:-1], default=0.0)
+        return bool(accuracies[-1] < best - np.sqrt(best * (1 - best) / len(self.dev)))
+
+    def _curate(self, candidates: list[Candidate]) -> FilterResult:
+        """Rules, length, duplicates: each filter gets what the one before it kept."""
+        rules = self.settings.rules
+        if self._in_characters:
+            rules = dataclasses.replace(rules, min_characters=self.length.min, max_characters=self.length.max)
+        prompts = [self.task.texts, *(label.description for label in self.task.labels)]
+        result = check_rules(
+            candidates, rules, gold=[row.text for row in self.dev], names=self.task.label_names, prompts=prompts
+        )
+        if not self._in_characters:
+            result = result.then(self._check_words)
+        with self.progress.step("looking for duplicates", len(result.kept), "rows") as advance:
+            return result.then(lambda kept: self.dedup.filter(kept, advance))
+
+    @property
+    def _in_characters(self) -> bool:
+        return self.length.unit == "characters"
+
+    def _check_words(self, candidates: list[Candidate]) -> FilterResult:
+        kept, dropped = [], []
+        for candidate in candidates:
+            words = self.length.measure(candidate.text)
+            if self.length.allows(candidate.text):
+                kept.append(candidate)
+            else:
+                reason = "too_short" if words < self.length.min else "too_long"
+                dropped.append(Dropped(candidate, reason, float(words), f"{words} words"))
+        return FilterResult(kept, dropped)
+
+
+def _stage(number: int) -> str:
+    return f"round-{number}"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in counts.items())
+
+
+def _configuration(task: Task, settings: RunSettings, body: Path) -> dict[str, Any]:
+    """What the result depends on, apart from teacher and encoder, as plain values."""
+    return {
+        "settings": dataclasses.asdict(settings),
+        "task": task.model_dump(mode="json", exclude={"dev", "test"}),
+        "dev_sha256": sha256_of(task.dev),
+        "test_sha256": sha256_of(task.test) if task.test else None,
+        "student_sha256": _folder_hash(body),
+        "versions": {
+            "s3local": __version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+        },
+    }
+
+
+def _folder_hash(folder: Path) -> str:
+    """One checksum of a model folder: of its files' names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()

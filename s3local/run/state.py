@@ -1,0 +1,179 @@
+"""A run folder: what is done, what it was done with, and nothing half-written.
+
+Artefacts are written first and a stage's marker last, each under its final name only when it is whole. So a marker
+means that its stage is complete, and a stage without one is done again from its finished shards. Knows nothing of
+what the stages compute.
+
+    runs/<task>/<name>/
+        config.json          every setting, seed, version and checksum; a run that differs is refused
+        events.jsonl         what happened when, one line each, never rewritten
+        rationales.json
+        round-0/             the seed; round-1, round-2 ...: from the errors of the student before
+            shards/          the teacher's raw completions, 0000.jsonl ...
+            synthetic.jsonl  dropped.jsonl  synthesis.json
+            student/         PyTorch and ONNX in one folder
+            predictions.jsonl  errors.jsonl  metrics.json
+        final/               dataset.jsonl, student/, metrics.json
+        result.json          the last marker: the figures of the whole run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from s3local.exceptions import RunError, StorageError
+from s3local.records import read_jsonl, write_jsonl
+from s3local.storage import translated_errors, write_text
+
+CONFIG_FILE = "config.json"
+EVENTS_FILE = "events.jsonl"
+RESULT_FILE = "result.json"
+LOCK_FILE = ".lock"
+
+MAX_SHOWN_DIFFERENCES = 3
+
+
+class RunFolder:
+    """One run's folder. Use ``RunFolder.open``; every path below is relative to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path, config: Mapping[str, Any]) -> Iterator[RunFolder]:
+        """Begin or go on with the run in ``path``; no other process may have it open.
+
+        Raises ``RunError`` if the folder's run has another configuration, is open elsewhere, or holds something
+        else; ``StorageError`` if it cannot be written.
+        """
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; a run needs a folder")
+        config_file = path / CONFIG_FILE
+        if path.is_dir() and not config_file.exists() and any(entry.name != LOCK_FILE for entry in path.iterdir()):
+            raise RunError(f"{path} holds other files and no {CONFIG_FILE}; choose an empty folder or another --name")
+        with translated_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        with _locked(path / LOCK_FILE):
+            plain = json.loads(json.dumps(config))
+            if config_file.exists():
+                _require_same(config_file, plain)
+            else:
+                write_text(config_file, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+            yield cls(path)
+
+    def event(self, name: str, **facts: Any) -> None:
+        """Add a line to the events: the time (UTC, seconds since 1970), the event's name and its facts."""
+        line = json.dumps({"time": round(time.time(), 3), "event": name, **facts}, ensure_ascii=False)
+        path = self.path / EVENTS_FILE
+        with translated_errors(path), path.open("a+b") as stream:
+            if stream.tell() > 0:
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":  # a line that a killed run left unfinished
+                    stream.write(b"\n")
+            stream.write(line.encode() + b"\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events so far; a line that a killed run left unfinished is passed over."""
+        events = []
+        path = self.path / EVENTS_FILE
+        for line in path.read_bytes().splitlines() if path.is_file() else []:
+            with contextlib.suppress(ValueError):
+                events.append(json.loads(line))
+        return events
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The JSON object of a marker; None if it is not there, so that its stage is not done."""
+        path = self.path / name
+        if not path.is_file():
+            return None
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            raise RunError(f"{path} is damaged ({exc}); delete it, and its stage is done again") from exc
+        return content
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a marker: call it after all artefacts of its stage."""
+        write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """The content of marker ``name``; computed, and written, if its stage is not done."""
+        done = self.read(name)
+        if done is not None:
+            return done
+        self.event("stage begun", stage=name)
+        started = time.perf_counter()
+        content = {**compute(), "seconds": round(time.perf_counter() - started, 3)}
+        self.write(name, content)
+        self.event("stage done", stage=name, seconds=content["seconds"])
+        return json.loads(json.dumps(content))  # type: ignore[no-any-return]
+
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a JSON Lines artefact."""
+        return [row for _, row in read_jsonl(self.path / name)]
+
+    def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write a JSON Lines artefact, whole or not at all."""
+        write_jsonl(self.path / name, rows)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the folder for this process; the lock ends with the process, however it ends."""
+    with translated_errors(path):
+        stream = path.open("a")
+    with stream:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            else:
+                import fcntl
+
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise RunError(
+                f"another s3local is working in {path.parent}; wait for it or choose another --name"
+            ) from exc
+        except OSError as exc:
+            raise StorageError(f"cannot lock {path}: {exc.strerror}") from exc
+        yield
+
+
+def _require_same(file: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a configuration that differs from the one in ``file``, naming the first differences."""
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise RunError(f"{file} is damaged ({exc}); choose another --name") from exc
+    differences = list(_differences(_compared(before), _compared(config)))
+    if differences:
+        shown = "; ".join(differences[:MAX_SHOWN_DIFFERENCES])
+        more = (
+            f"; and {len(differences) - MAX_SHOWN_DIFFERENCES} more" if len(differences) > MAX_SHOWN_DIFFERENCES else ""
+        )
+        raise RunError(
+            f"{file.parent} was begun with other settings: {shown}{more}. Restore them or choose another --name"
+        )
+
+
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without the library versions, which are recorded but may change between two sittings."""
+    return {key: value for key, value in config.items() if key != "versions"}
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Where two JSON values differ, as "name: was 1, now 2"."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield f"{name}: was {json.dumps(before, ensure_ascii=False)}, now {json.dumps(now, ensure_ascii=False)}"

@@ -1,0 +1,279 @@
+"""Turn a trained student into a folder that runs on onnxruntime, and check that it says the same.
+
+The folder holds ``config.json`` and the tokenizer as transformers and optimum read them, ``model.onnx`` in 32
+bits, ``model_int8.onnx`` if it passed its checks, and ``s3local.json`` for ``Classifier.load``. There is no
+offline fusion of the graph: onnxruntime optimises it when it opens the file, and was slower with both.
+Knows nothing of runs, tasks or teachers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import logging
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from s3local.exceptions import ModelError, StorageError
+from s3local.records import Example
+from s3local.storage import translated_errors
+from s3local.student.cpu import int8_is_exact
+from s3local.student.inference import FP32_FILE, META_FILE, Classifier
+from s3local.student.training import TrainedStudent
+
+INT8_FILE = "model_int8.onnx"
+LOGIT_TOLERANCE = 1e-3
+LABEL_AGREEMENT = 0.99
+LOSS_SIGNIFICANCE = 0.05
+SMOOTHING = 0.75
+"""How far peaks move from activations to weights, the paper's alpha; weights have a scale for each output here
+and can take more than the paper's 0.5."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How one form of a student compares with another on the same ``n_rows`` labelled rows.
+
+    ``labels`` is the share of rows with the same label, ``largest_difference`` the largest one between two
+    logits, ``accuracy_before`` and ``accuracy`` those of the two forms on the rows' own labels.
+    """
+
+    n_rows: int
+    labels: float
+    largest_difference: float
+    accuracy_before: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported and how it was checked. Plain values only, see ``to_row``.
+
+    ``file`` is the ONNX file that ``Classifier.load`` uses. ``fp32`` compares onnxruntime with PyTorch, ``int8``
+    the 8-bit form with the 32-bit one; ``int8_passed`` says whether it is in the folder, ``int8_note`` how it was
+    made or why it is not there. ``bytes`` are the sizes of the ONNX files.
+    """
+
+    file: str
+    fp32: Agreement
+    int8: Agreement
+    int8_passed: bool
+    int8_note: str
+    temperature: float
+    bytes: dict[str, int]
+
+    def to_row(self) -> dict[str, Any]:
+        """The report as a dictionary of plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def export(
+    student: TrainedStudent, folder: Path, examples: Sequence[Example], temperature: float = 1.0
+) -> ExportReport:
+    """Write the student to ``folder`` as ONNX in 32 bits and, if it passes, 8 bits.
+
+    ``examples`` are real labelled rows, such as dev: the checks and the 8-bit scales use them. The 32-bit file
+    must give PyTorch's logits within ``LOGIT_TOLERANCE``, so that a label can differ only where PyTorch itself
+    has two labels at a tie. The 8-bit file must give the 32-bit file's label for ``LABEL_AGREEMENT`` of the rows,
+    and must not be wrong on more of them than chance explains (a one-sided sign test); first everything is
+    quantised but the first layer's most sensitive matrix, then that of half of the layers stays in 32 bits,
+    else the 8-bit file is left out.
+    ``temperature`` divides the logits in ``Classifier``, see ``fit_temperature``.
+    The folder appears whole or not at all; an exported student that stood there before is replaced.
+    Raises ``ModelError`` if the 32-bit check fails, ``StorageError`` if ``folder`` holds something else or cannot
+    be written, ``ValueError`` for no examples.
+    """
+    if not examples:
+        raise ValueError("an export is checked on labelled rows; there are none")
+    if folder.exists() and not (folder / META_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StorageError(f"cannot write {folder}: it holds something else than an exported student")
+    with translated_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            part.mkdir()
+            report = _write(student, part, examples, temperature)
+            _replace(part, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return report
+
+
+def _write(student: TrainedStudent, folder: Path, examples: Sequence[Example], temperature: float) -> ExportReport:
+    gold = np.array([student.labels.index(example.label) for example in examples])
+    reference = student.predict_logits(examples)
+    _write_onnx(_smoothed(student, examples), folder)
+    student.tokenizer.save_pretrained(folder)
+    _write_meta(student, folder, FP32_FILE, temperature)
+    fp32_logits = Classifier.load(folder).logits(examples)
+    fp32 = _compare(reference, fp32_logits, gold)
+    if fp32.largest_difference > LOGIT_TOLERANCE:
+        raise ModelError(
+            f"the exported student differs from PyTorch's by up to {fp32.largest_difference:.2g} in a logit, "
+            f"more than {LOGIT_TOLERANCE}; nothing was written"
+        )
+    layers = student.model.config.n_layers
+    for kept_layers in (1, math.ceil(layers / 2)):
+        _quantise(folder, kept_layers)
+        int8_logits = Classifier.load(folder, file=INT8_FILE).logits(examples)
+        int8 = _compare(fp32_logits, int8_logits, gold)
+        passed = int8.labels >= LABEL_AGREEMENT and not _loses(fp32_logits, int8_logits, gold)
+        if passed:
+            break
+    if passed:
+        note = f"second feed-forward matrix of the first {kept_layers} of {layers} layers kept in 32 bits"
+        _write_meta(student, folder, INT8_FILE, temperature)
+    else:
+        (folder / INT8_FILE).unlink()
+        note = (
+            f"left out: {int8.labels:.1%} of {int8.n_rows} rows keep their label ({LABEL_AGREEMENT:.0%} belong there), "
+            f"accuracy {int8.accuracy_before:.1%} becomes {int8.accuracy:.1%}"
+        )
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.glob("*.onnx"))}
+    return ExportReport(INT8_FILE if passed else FP32_FILE, fp32, int8, passed, note, temperature, sizes)
+
+
+def _write_meta(student: TrainedStudent, folder: Path, file: str, temperature: float) -> None:
+    meta = {
+        "labels": student.labels,
+        "fields": student.fields,
+        "max_length": student.settings.max_length,
+        "temperature": temperature,
+        "file": file,
+        "int8_full_range": int8_is_exact(),
+    }
+    (folder / META_FILE).write_text(json.dumps(meta, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _replace(part: Path, folder: Path) -> None:
+    """Give ``part`` the name ``folder``; what stood there goes away only once the name is free for the new one."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_onnx(model: Any, folder: Path) -> None:
+    """``model.onnx`` with free batch and length, and ``config.json``."""
+    from optimum.exporters.onnx import onnx_export_from_model
+
+    with _quiet("optimum"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing remarks on code that is not ours
+        onnx_export_from_model(model, folder, task="text-classification", do_validation=False)
+
+
+@contextlib.contextmanager
+def _quiet(logger_name: str) -> Iterator[None]:
+    """Hide a library's warnings for the length of the block."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class _SmoothedLinear(torch.nn.Module):  # type: ignore[misc]
+    """A linear layer whose input channels are divided by a scale that its weights are multiplied by."""
+
+    def __init__(self, linear: Any, peaks: Any) -> None:
+        super().__init__()
+        tiny = 1e-5
+        weight_peaks = linear.weight.detach().abs().amax(dim=0).clamp(min=tiny)
+        scale = peaks.clamp(min=tiny) ** SMOOTHING / weight_peaks ** (1 - SMOOTHING)
+        self.inverse = torch.nn.Parameter(1 / scale)
+        self.linear = copy.deepcopy(linear)
+        with torch.no_grad():
+            self.linear.weight.mul_(scale)
+
+    def forward(self, states: Any) -> Any:
+        return self.linear(states * self.inverse)
+
+
+def _smoothed(student: TrainedStudent, examples: Sequence[Example]) -> Any:
+    """A copy of the model that computes the same, with activations that fit into 8 bits better.
+
+    A few input channels of a layer reach far higher than the rest, and would set the step of all of them. Their
+    peaks on ``examples`` are divided out of the activations and multiplied into the weights.
+    Source: Xiao et al., "SmoothQuant", 2023, equation 4; there the scale hides in the layer before, which this
+    architecture's residual connections do not allow.
+    """
+    model = copy.deepcopy(student.model)
+    linears = [
+        (name, layer)
+        for name, layer in model.distilbert.transformer.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    peaks: dict[str, Any] = {}
+    for name, layer in linears:
+
+        def note_peaks(_: Any, inputs: Any, name: str = name) -> None:
+            seen = inputs[0].abs().flatten(0, -2).amax(dim=0)
+            peaks[name] = torch.maximum(peaks.get(name, seen), seen)
+
+        layer.register_forward_pre_hook(note_peaks)
+    dataclasses.replace(student, model=model).predict_logits(examples)
+    for name, layer in linears:
+        layer._forward_pre_hooks.clear()
+        parent, _, own_name = name.rpartition(".")
+        setattr(model.distilbert.transformer.get_submodule(parent), own_name, _SmoothedLinear(layer, peaks[name]))
+    return model
+
+
+def _quantise(folder: Path, kept_layers: int) -> None:
+    """Write ``INT8_FILE``: matrices in 8 bits, activations quantised as they come.
+
+    The second feed-forward matrix of the first ``kept_layers`` layers stays in 32 bits: single tokens reach
+    far above the rest in front of it, which no scale for the whole batch can serve. So do the embeddings:
+    quantising them makes the file smaller, not faster, and costs agreement.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    nodes = onnx.load(folder / FP32_FILE, load_external_data=False).graph.node
+    kept = [node.name for node in nodes for number in range(kept_layers) if f"layer.{number}/ffn/lin2/" in node.name]
+    with _quiet(""):
+        quantize_dynamic(
+            folder / FP32_FILE,
+            folder / INT8_FILE,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_exclude=kept,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=not int8_is_exact(),
+        )
+
+
+def _compare(before: NDArray[Any], after: NDArray[Any], gold: NDArray[Any]) -> Agreement:
+    labels_before, labels_after = before.argmax(axis=1), after.argmax(axis=1)
+    return Agreement(
+        n_rows=len(gold),
+        labels=float((labels_before == labels_after).mean()),
+        largest_difference=float(np.abs(before - after).max()),
+        accuracy_before=float((labels_before == gold).mean()),
+        accuracy=float((labels_after == gold).mean()),
+    )
+
+
+def _loses(before: NDArray[Any], after: NDArray[Any], gold: NDArray[Any]) -> bool:
+    """Whether more rows turned wrong than right, beyond what a fair coin would do in 19 of 20 cases."""
+    right_before, right_after = before.argmax(axis=1) == gold, after.argmax(axis=1) == gold
+    lost, gained = int((right_before & ~right_after).sum()), int((right_after & ~right_before).sum())
+    changed = lost + gained
+    as_bad = sum(math.comb(changed, number) for number in range(lost, changed + 1))
+    return as_bad < LOSS_SIGNIFICANCE * 2.0**changed

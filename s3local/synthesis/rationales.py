@@ -1,0 +1,58 @@
+"""Rationales: reasons why a text would carry a label, which make the seed examples differ.
+
+S3, section 3.1: for each label the teacher is asked many times, and the top K distinct reasons are kept. The order
+is the teacher's own: mean log-probability of a token. Knows nothing of the examples that they lead to.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from s3local.synthesis import Planned, request_seeds
+from s3local.synthesis.prompts import Prompts, parse_text
+from s3local.teacher import Completion, Sampling
+
+SAMPLES_PER_KEPT = 6
+"""Reasons asked for, for each one that is kept."""
+
+MIN_CHARACTERS = 8
+MAX_SHARED_WORDS = 0.5
+"""Two reasons with more of the shorter one's words in common are not distinct."""
+
+
+def plan_rationales(prompts: Prompts, per_label: int, sampling: Sampling, seed: Sequence[int]) -> list[Planned]:
+    """Requests for enough reasons of each label to keep ``per_label`` of them; labels with written ones have none."""
+    planned = []
+    for number, label in enumerate(prompts.task.labels):
+        if label.rationales:
+            continue
+        prompt = prompts.rationale(label)
+        mine = request_seeds([*seed, number], per_label * SAMPLES_PER_KEPT)
+        planned += [Planned(prompt.request(request_seed, sampling), label.name, {}) for request_seed in mine]
+    return planned
+
+
+def select_rationales(completions: Sequence[Completion], per_label: int) -> list[str]:
+    """The likeliest ``per_label`` reasons of one label's completions that are whole and distinct."""
+    likeliest = sorted(
+        (completion for completion in completions if completion.finish != "length"),
+        key=lambda completion: -completion.logprob / completion.n_tokens,
+    )
+    kept: list[str] = []
+    for completion in likeliest:
+        reason = parse_text(completion.text).rstrip(" .;:,-")
+        if len(reason) >= MIN_CHARACTERS and ":" not in reason and all(_are_distinct(reason, other) for other in kept):
+            kept.append(reason)
+            if len(kept) == per_label:
+                break
+    return kept
+
+
+def _are_distinct(first: str, second: str) -> bool:
+    one, other = _words(first), _words(second)
+    return len(one & other) <= MAX_SHARED_WORDS * min(len(one), len(other))
+
+
+def _words(text: str) -> set[str]:
+    return set(unicodedata.normalize("NFKC", text).casefold().split())

@@ -1,0 +1,113 @@
+"""A scripted ``Teacher`` for fast tests: no model, the same texts every time.
+
+    FakeTeacher()                              # short sentences that depend on seed and prompt
+    FakeTeacher(lambda request: "Good film.\n")  # what to write, before stop strings and cap
+    FakeTeacher(weigh=lambda prompt, text: -float(len(text)))
+
+Its tokens are words, each with the white space before it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from s3local.progress import Advance, ignore
+from s3local.teacher import Completion, FinishReason, Request, Score
+
+WORDS = (
+    "the a film story actor scene ending music was is felt looked seemed very quite rather slow bright dull warm "
+    "clever and but with about people train match bank river market storm answer question city"
+)
+
+
+class FakeTeacher:
+    """Writes what ``write`` says for a request, and scores with ``weigh``: the log-probability of (prompt, text).
+
+    ``requests`` lists all that it was asked to write, ``scored`` all (prompt, continuation) pairs; ``n_calls``
+    counts calls of ``generate`` and ``score``. Using it after ``close`` raises ``ValueError``.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Request], str] | None = None,
+        *,
+        weigh: Callable[[str, str], float] | None = None,
+    ) -> None:
+        self._write = write or sentence
+        self._weigh = weigh or weight
+        self.requests: list[Request] = []
+        self.scored: list[tuple[str, str]] = []
+        self.n_calls = 0
+        self.closed = False
+
+    def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
+        """See ``Teacher.generate``; stop strings and caps are honoured."""
+        self._count_call()
+        completions = []
+        for request in requests:
+            self.requests.append(request)
+            completions.append(_completed(request, self._write(request)))
+            advance(1)
+        return completions
+
+    def score(self, prompt: str, continuations: Sequence[str]) -> list[Score]:
+        """See ``Teacher.score``; the weight of a text is spread evenly over its tokens."""
+        self._count_call()
+        scores = []
+        for text in continuations:
+            self.scored.append((prompt, text))
+            n_tokens = len(_tokens(text))
+            total = self._weigh(prompt, text) if n_tokens else 0.0
+            scores.append(Score(total, (total / n_tokens,) * n_tokens if n_tokens else ()))
+        return scores
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """See ``Teacher.chat``; a line for each message, "role: content"."""
+        return "".join(f"{message['role']}: {message['content']}\n" for message in messages) + "assistant:"
+
+    def count_tokens(self, text: str) -> int:
+        """How many of its tokens ``text`` has."""
+        return len(_tokens(text))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _count_call(self) -> None:
+        if self.closed:
+            raise ValueError("the teacher is closed")
+        self.n_calls += 1
+
+
+def sentence(request: Request) -> str:
+    """A line of 5 to 12 words that depends on the request's seed and prompt alone."""
+    chance = random.Random(f"{request.seed}\n{request.prompt}")
+    words = chance.choices(WORDS.split(), k=chance.randint(5, 12))
+    return f" {' '.join(words).capitalize()}.\n"
+
+
+def weight(prompt: str, text: str) -> float:
+    """A log-probability that depends on both texts alone: from -1 to -5 a token."""
+    return sum(-1.0 - 4.0 * random.Random(f"{token}\n{prompt}").random() for token in _tokens(text))
+
+
+def _tokens(text: str) -> list[str]:
+    return re.findall(r"\s*\S+|\s+", text)
+
+
+def _completed(request: Request, written: str) -> Completion:
+    """What a model with these tokens would have returned, had it meant to write ``written``."""
+    text = ""
+    for n_tokens, token in enumerate(_tokens(written), start=1):
+        text += token
+        places = [place for stop in request.stop if (place := text.find(stop)) >= 0]
+        if places:
+            return _completion(text[: min(places)], n_tokens, "stop")
+        if n_tokens == request.max_tokens:
+            return _completion(text, n_tokens, "length")
+    return _completion(text, len(_tokens(written)) + 1, "end")
+
+
+def _completion(text: str, n_tokens: int, finish: FinishReason) -> Completion:
+    return Completion(text, n_tokens, finish, -2.0 * n_tokens)

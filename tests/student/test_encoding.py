@@ -1,0 +1,62 @@
+"""Encoding: what a model reads is the text, cut where it must be, and padding that can be told from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from student_toys import tiny_tokenizer
+from transformers import DistilBertTokenizerFast
+
+from s3local.records import Example
+from s3local.student.encoding import batches_by_length, encode, pad
+
+ROWS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=20)
+
+
+@given(ROWS)
+def test_the_mask_gives_back_each_row(rows: list[list[int]]) -> None:
+    ids, mask = pad(rows)
+    assert ids.shape == mask.shape == (len(rows), max(map(len, rows)))
+    assert [line[seen == 1].tolist() for line, seen in zip(ids, mask, strict=True)] == rows
+    assert (ids[mask == 0] == 0).all()
+
+
+@given(ROWS, st.integers(1, 7))
+def test_batches_hold_every_row_once_longest_first(rows: list[list[int]], batch_size: int) -> None:
+    batches = batches_by_length(rows, batch_size)
+    assert sorted(np.concatenate(batches)) == list(range(len(rows)))
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+    lengths = [len(rows[number]) for batch in batches for number in batch]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_a_pair_is_two_texts_with_separators() -> None:
+    tokenizer = tiny_tokenizer()
+    (pair,) = encode(tokenizer, [("the film", "was good")], 32)
+    assert tokenizer.decode(pair, skip_special_tokens=False) == "[CLS] the film [SEP] was good [SEP]"
+
+
+def test_the_longer_side_of_a_pair_is_cut_and_the_last_separator_stays() -> None:
+    tokenizer = tiny_tokenizer()
+    (pair,) = encode(tokenizer, [("very " * 40, "was good")], 10)
+    assert tokenizer.decode(pair, skip_special_tokens=False) == "[CLS] very very very very very [SEP] was good [SEP]"
+    (single,) = encode(tokenizer, ["very " * 40], 4)
+    assert tokenizer.decode(single, skip_special_tokens=False) == "[CLS] very very [SEP]"
+
+
+def test_examples_read_like_their_fields() -> None:
+    tokenizer = tiny_tokenizer()
+    single = Example("1", {"text": "the film was bad"}, "x")
+    pair = Example("2", {"premise": "the film", "hypothesis": "was bad"}, "x")
+    assert encode(tokenizer, [single, pair], 32) == encode(tokenizer, ["the film was bad", ("the film", "was bad")], 32)
+    with pytest.raises(ValueError, match=r"one field or two, example '3' has 3"):
+        encode(tokenizer, [Example("3", {"a": "1", "b": "2", "c": "3"}, "x")], 32)
+
+
+def test_it_reads_as_transformers_does() -> None:
+    wrapped = DistilBertTokenizerFast(tokenizer_object=tiny_tokenizer())
+    texts = ["A film!", "", "very " * 40, "Ünseen wörds 42"]
+    expected = wrapped(texts, truncation=True, max_length=16)["input_ids"]
+    assert encode(wrapped, texts, 16) == encode(tiny_tokenizer(), texts, 16) == expected

@@ -1,0 +1,185 @@
+"""Inference: without torch, in order, in bounded memory, and as sure as the temperature says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from student_toys import LABELS, SETTINGS, reviews
+
+from s3local.exceptions import ModelError
+from s3local.records import Example
+from s3local.student import inference
+from s3local.student.cpu import physical_cores
+from s3local.student.export import export
+from s3local.student.inference import Classifier, Prediction, fit_temperature, softmax
+from s3local.student.training import TrainedStudent, train
+
+TEXTS = [row.text + " and" * (number % 7) for number, row in enumerate(reviews())]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_student: TrainedStudent, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inference") / "student"
+    export(tiny_student, folder, reviews(), temperature=2.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(folder: Path) -> Classifier:
+    """In 32 bits: there a row's logits do not depend on its neighbours."""
+    return Classifier.load(folder, file="model.onnx")
+
+
+def test_neither_torch_nor_transformers_is_imported(folder: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from s3local.student.inference import Classifier\n"
+        "print(Classifier.load(Path(sys.argv[1])).predict(['the film was bad']))\n"
+        "print(sorted({'torch', 'transformers', 'optimum', 'sklearn'} & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == ["['negative']", "[]"]
+
+
+def test_it_says_what_pytorch_says(classifier: Classifier, tiny_student: TrainedStudent) -> None:
+    assert np.allclose(classifier.logits(TEXTS), tiny_student.predict_logits(TEXTS), atol=1e-4)
+    assert classifier.predict(TEXTS) == tiny_student.predict(TEXTS)
+
+
+def test_the_temperature_divides_the_logits(classifier: Classifier, tiny_student: TrainedStudent) -> None:
+    probabilities = classifier.predict_proba(TEXTS)
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == (len(TEXTS), 2)
+    assert np.allclose(probabilities, softmax(tiny_student.predict_logits(TEXTS) / 2.0), atol=1e-4)
+
+
+def test_results_are_in_the_order_of_the_texts(classifier: Classifier) -> None:
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    shuffled = classifier.predict_proba([TEXTS[number] for number in order])
+    assert np.allclose(shuffled, classifier.predict_proba(TEXTS)[order], atol=1e-5)
+
+
+def test_a_stream_is_read_a_window_at_a_time(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "WINDOW_ROWS", 10)
+    taken = 0
+    advanced: list[int] = []
+
+    def stream() -> Iterator[str]:
+        nonlocal taken
+        for text in TEXTS:
+            taken += 1
+            yield text
+
+    predictions: list[Prediction] = []
+    for prediction in classifier.predict_stream(stream(), advanced.append):
+        assert taken - len(predictions) <= 10
+        predictions.append(prediction)
+    assert [prediction.label for prediction in predictions] == classifier.predict(TEXTS)
+    expected = classifier.predict_proba(TEXTS)
+    assert np.allclose([prediction.probabilities for prediction in predictions], expected, atol=1e-5)
+    assert all(prediction.probability == max(prediction.probabilities) for prediction in predictions)
+    assert sum(advanced) == len(TEXTS)
+
+
+def test_no_texts_give_no_rows(classifier: Classifier) -> None:
+    assert classifier.predict_proba([]).shape == (0, 2)
+    assert list(classifier.predict_stream([])) == []
+
+
+def test_pairs_and_single_texts_are_told_apart(classifier: Classifier, tiny_bert: Path, tmp_path: Path) -> None:
+    rows = [Example(row.id, {"question": "was it fine", "answer": row.text}, row.label) for row in reviews()]
+    export(train(tiny_bert, rows, LABELS, SETTINGS, seed=1), tmp_path / "pairs", rows)
+    pairs = Classifier.load(tmp_path / "pairs")
+    assert pairs.predict([("was it fine", "the book was quite bad"), rows[0]]) == ["negative", "positive"]
+    with pytest.raises(ValueError, match=r"reads a pair of texts \(question, answer\), got 'bad'"):
+        pairs.predict(["bad"])
+    with pytest.raises(ValueError, match=r"reads one text \(text\)"):
+        classifier.predict([("a", "b")])
+
+
+def test_a_processor_that_would_overflow_gets_the_32_bit_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    meta = json.loads((copy / "s3local.json").read_text(encoding="utf-8"))
+    for full_range, exact, file in [
+        (True, True, "model_int8.onnx"),
+        (True, False, "model.onnx"),
+        (False, True, "model_int8.onnx"),
+        (False, False, "model_int8.onnx"),
+    ]:
+        (copy / "s3local.json").write_text(json.dumps({**meta, "int8_full_range": full_range}), encoding="utf-8")
+        monkeypatch.setattr(inference, "int8_is_exact", lambda exact=exact: exact)
+        assert Classifier.load(copy).file == file
+
+
+def test_a_folder_that_is_no_student_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is not an exported student: .*s3local.json is missing"):
+        Classifier.load(tmp_path)
+    for name, content, message in [
+        ("model_int8.onnx", None, "model_int8.onnx is missing"),
+        ("model_int8.onnx", b"\x00\x01", "is damaged or not an ONNX model"),
+        ("tokenizer.json", b"{}", "is not an exported student, or damaged"),
+        ("s3local.json", b"{}", "the entry 'int8_full_range' is missing"),
+        ("s3local.json", b"{", "is not an exported student, or damaged"),
+    ]:
+        copy = tmp_path / "copy"
+        shutil.copytree(folder, copy)
+        (copy / name).unlink()
+        if content is not None:
+            (copy / name).write_bytes(content)
+        with pytest.raises(ModelError, match=message):
+            Classifier.load(copy)
+        shutil.rmtree(copy)
+
+
+def sampled(temperature: float, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and labels drawn from their softmax at ``temperature``."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 3, (n_rows, 4))
+    chances = softmax(logits / temperature).cumsum(axis=1)
+    return logits, (generator.random((n_rows, 1)) > chances[:, :3]).sum(axis=1)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5, 6.0])
+def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> None:
+    assert fit_temperature(*sampled(temperature, 20_000, seed=3)) == pytest.approx(temperature, rel=0.08)
+
+
+@given(st.integers(0, 500), st.integers(2, 60), st.floats(0.6, 5.0))
+def test_no_neighbouring_temperature_is_likelier(seed: int, n_rows: int, temperature: float) -> None:
+    logits, labels = sampled(temperature, n_rows, seed)
+
+    def surprise(at: float) -> float:
+        return float(-np.log(softmax(logits / at)[np.arange(n_rows), labels] + 1e-30).mean())
+
+    fitted = fit_temperature(logits, labels)
+    low, high = inference.LOWEST_TEMPERATURE, inference.HIGHEST_TEMPERATURE
+    assert low <= fitted <= high
+    for other in (max(low, fitted * 0.95), min(high, fitted * 1.05)):
+        assert surprise(fitted) <= surprise(other) + 1e-6
+
+
+def test_rows_all_right_do_not_make_it_certain() -> None:
+    assert fit_temperature(np.array([[2.0, 0.0]] * 5), [0] * 5) == pytest.approx(inference.LOWEST_TEMPERATURE)
+    assert fit_temperature(np.array([[2.0, 0.0]] * 5), [1] * 5) == pytest.approx(inference.HIGHEST_TEMPERATURE)
+    with pytest.raises(ValueError, match="do not fit"):
+        fit_temperature(np.zeros((3, 2)), [0, 1])
+    with pytest.raises(ValueError, match="do not fit"):
+        fit_temperature(np.zeros((0, 2)), [])
+
+
+def test_cores_are_those_there_are() -> None:
+    assert 1 <= physical_cores() <= (os.cpu_count() or 1)

@@ -1,0 +1,150 @@
+"""Export: whoever opens the folder gets the student's labels, and a form that does not agree is not in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from student_toys import LABELS, UNSEEN, reviews
+
+from s3local.exceptions import ModelError, StorageError
+from s3local.student import export as exporting
+from s3local.student.export import ExportReport, export
+from s3local.student.inference import Classifier, softmax
+from s3local.student.training import TrainedStudent, TrainingSettings, train
+
+TEXTS = [row.text for row in [*reviews(), *UNSEEN]]
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_student: TrainedStudent, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportReport]:
+    folder = tmp_path_factory.mktemp("exported") / "student"
+    return folder, export(tiny_student, folder, reviews(), temperature=1.5)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_report_says_what_is_in_the_folder(exported: tuple[Path, ExportReport]) -> None:
+    folder, report = exported
+    assert report.fp32.labels == 1.0
+    assert report.fp32.largest_difference <= exporting.LOGIT_TOLERANCE
+    assert report.int8_passed and report.int8.labels >= 0.99
+    assert report.file == "model_int8.onnx"
+    assert report.bytes == {name: (folder / name).stat().st_size for name in ("model.onnx", "model_int8.onnx")}
+    assert json.loads(json.dumps(report.to_row())) == report.to_row()
+    assert names(folder.parent) == {"student"}
+
+
+def test_optimum_and_transformers_open_it(exported: tuple[Path, ExportReport], tiny_student: TrainedStudent) -> None:
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import AutoTokenizer, pipeline
+
+    folder, _ = exported
+    model = ORTModelForSequenceClassification.from_pretrained(folder, file_name="model.onnx", local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
+    expected = softmax(tiny_student.predict_logits(TEXTS)).max(axis=1)
+    results = classify(TEXTS, batch_size=4)
+    assert [result["label"] for result in results] == tiny_student.predict(TEXTS)
+    assert np.allclose([result["score"] for result in results], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model_int8.onnx"])
+def test_onnxruntime_and_tokenizers_are_enough(
+    exported: tuple[Path, ExportReport], tiny_student: TrainedStudent, file: str
+) -> None:
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    folder, _ = exported
+    session = onnxruntime.InferenceSession(str(folder / file), providers=["CPUExecutionProvider"])
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    names_in_order = json.loads((folder / "s3local.json").read_text(encoding="utf-8"))["labels"]
+    labels = []
+    for text in TEXTS:
+        encoding = tokenizer.encode(text)
+        inputs = {"input_ids": [encoding.ids], "attention_mask": [encoding.attention_mask]}
+        (logits,) = session.run(None, {name: np.array(value, dtype=np.int64) for name, value in inputs.items()})
+        labels.append(names_in_order[logits[0].argmax()])
+    assert labels == tiny_student.predict(TEXTS)
+
+
+def test_it_cuts_long_texts_as_training_did(exported: tuple[Path, ExportReport], tiny_student: TrainedStudent) -> None:
+    long = ["the film was bad " + "and a song was very good " * 30]
+    classifier = Classifier.load(exported[0], file="model.onnx")
+    assert np.allclose(classifier.logits(long), tiny_student.predict_logits(long), atol=1e-4)
+
+
+def test_nothing_of_this_machine_is_in_it(exported: tuple[Path, ExportReport], tiny_bert: Path) -> None:
+    folder, _ = exported
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        for place in (str(tiny_bert), str(folder.parent), str(Path(__file__).parents[2])):
+            assert place.encode() not in content, path.name
+
+
+def test_an_8_bit_form_that_disagrees_is_left_out(
+    tiny_student: TrainedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "LABEL_AGREEMENT", 1.01)
+    report = export(tiny_student, tmp_path / "student", reviews())
+    assert not report.int8_passed
+    assert "left out: 100.0% of 48 rows keep their label" in report.int8_note
+    assert report.file == "model.onnx"
+    assert "model_int8.onnx" not in names(tmp_path / "student")
+    assert Classifier.load(tmp_path / "student").file == "model.onnx"
+
+
+def test_a_32_bit_form_that_disagrees_is_an_error_and_the_old_folder_stays(
+    tiny_student: TrainedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "student"
+    export(tiny_student, folder, reviews(), temperature=3.0)
+    monkeypatch.setattr(exporting, "LOGIT_TOLERANCE", -1.0)
+    with pytest.raises(ModelError, match="differs from PyTorch's"):
+        export(tiny_student, folder, reviews(), temperature=4.0)
+    assert names(tmp_path) == {"student"}
+    assert Classifier.load(folder).temperature == 3.0
+    monkeypatch.undo()
+    export(tiny_student, folder, reviews(), temperature=5.0)
+    assert names(tmp_path) == {"student"}
+    assert Classifier.load(folder).temperature == 5.0
+
+
+def test_what_is_not_an_exported_student_is_not_overwritten(tiny_student: TrainedStudent, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(StorageError, match="holds something else"):
+        export(tiny_student, tmp_path, reviews())
+    with pytest.raises(StorageError, match="holds something else"):
+        export(tiny_student, tmp_path / "thesis.txt", reviews())
+    assert names(tmp_path) == {"thesis.txt"}
+    with pytest.raises(ValueError, match="there are none"):
+        export(tiny_student, tmp_path / "new", [])
+
+
+def test_losing_rows_counts_only_beyond_chance() -> None:
+    gold = np.zeros(1000, dtype=int)
+    right, wrong = [1.0, 0.0], [0.0, 1.0]
+    before = np.array([right] * 500 + [wrong] * 500)
+
+    def after(lost: int, gained: int) -> np.ndarray:
+        return np.array([wrong] * lost + [right] * (500 - lost + gained) + [wrong] * (500 - gained))
+
+    assert not exporting._loses(before, before, gold)
+    assert not exporting._loses(before, after(4, 0), gold)  # 1 in 16
+    assert exporting._loses(before, after(5, 0), gold)  # 1 in 32
+    assert not exporting._loses(before, after(6, 5), gold)
+    assert not exporting._loses(before, after(0, 9), gold)
+
+
+@pytest.mark.models
+def test_the_embedded_body_passes_its_checks(minilm: Path, tmp_path: Path) -> None:
+    student = train(minilm, reviews()[::2], LABELS, TrainingSettings(epochs=3, learning_rate=2e-4), seed=0)
+    report = export(student, tmp_path / "student", reviews())
+    assert report.fp32.largest_difference < 1e-4
+    assert report.int8_passed
+    assert report.bytes["model_int8.onnx"] < 0.75 * report.bytes["model.onnx"]
