@@ -202,9 +202,10 @@ def predict(
 
     folder = model if (model / META_FILE).is_file() else model / "final" / "student"
     mapping = dict(_pair(column) for column in columns)
+    classifier = Classifier.load(folder)
     with _progress(quiet).step("predicting", None, "rows") as advance:
         count = predict_file(
-            Classifier.load(folder),
+            classifier,
             None if str(source) == "-" else source,
             output,
             source_format=form,

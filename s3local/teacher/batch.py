@@ -48,10 +48,6 @@ class Occupied:
     tracks: list[Track]
 
     @property
-    def in_prompt(self) -> bool:
-        return any(track.in_prompt for track in self.tracks)
-
-    @property
     def is_due(self) -> bool:
         """Whether the next token can be drawn."""
         return not any(track.pending for track in self.tracks)
@@ -85,7 +81,7 @@ class Batch:
         self._n_lanes = n_lanes
         self._schedule = LaneSchedule(prompts, n_lanes, sharing=model.can_share)
         self._occupied: dict[int, Occupied] = {}
-        self._first_logits: dict[int, list[Logits]] = {}
+        self._first_logits: dict[int, list[Logits | None]] = {}
         self._completions: dict[int, Completion] = {}
         self._scratch = np.empty((2, model.vocabulary_size), np.float32)
 
@@ -152,17 +148,15 @@ class Batch:
 
     def _compute(self) -> None:
         """Feed one batch: a token to every text, then as much of the unfinished prompts as fits, oldest first."""
-        room = self._cache.batch_tokens
-        n_prompt_tokens = 0
         fed: list[tuple[Track, Feed]] = []
-        for lane, occupied in sorted(self._occupied.items(), key=lambda item: item[1].in_prompt):
-            for index, track in enumerate(occupied.tracks):
-                tokens = track.pending[:room]
-                if tokens:
-                    wanted: Wanted = "last" if len(tokens) == len(track.pending) else "none"
-                    fed.append((track, Feed(self._stream(lane, index), track.position, tokens, wanted)))
-                    room -= len(tokens)
-                    n_prompt_tokens += len(tokens) if track.in_prompt else 0
+        room, n_prompt_tokens = self._cache.batch_tokens, 0
+        for stream, track in sorted(self._tracks(), key=lambda entry: entry[1].in_prompt):
+            tokens = track.pending[:room]
+            if tokens:
+                wanted: Wanted = "last" if len(tokens) == len(track.pending) else "none"
+                fed.append((track, Feed(stream, track.position, tokens, wanted)))
+                room -= len(tokens)
+                n_prompt_tokens += len(tokens) if track.in_prompt else 0
         fed.sort(key=lambda entry: entry[1].stream)
 
         started = time.perf_counter()
@@ -173,22 +167,23 @@ class Batch:
         self._account.seconds_decode += seconds * (1 - prompt_share)
 
         for track, feed in fed:
+            if feed.wanted == "last":
+                # a prompt's logits outlive the next batch: they serve all its samples, or wait for the other track
+                track.logits = next(rows).copy() if track.in_prompt else next(rows)
             track.position += len(feed.tokens)
             track.pending = track.pending[len(feed.tokens) :]
-            track.logits = next(rows) if feed.wanted == "last" else None
         for lane, occupied in self._occupied.items():
-            self._keep_logits(lane, occupied)
+            if occupied.is_due and not self._schedule.lanes[lane].ready:
+                self._schedule.finish_prompt(lane)
+                self._first_logits[occupied.group] = [track.logits for track in occupied.tracks]
 
-    def _keep_logits(self, lane: int, occupied: Occupied) -> None:
-        """Copy logits that outlive the next batch, which overwrites them."""
-        if not occupied.is_due:  # one track waits for the other
-            for track in occupied.tracks:
-                track.logits = None if track.logits is None else track.logits.copy()
-        elif not self._schedule.lanes[lane].ready:
-            self._schedule.finish_prompt(lane)
-            if self._schedule.groups[occupied.group].waiting:
-                logits = [track.logits for track in occupied.tracks if track.logits is not None]
-                self._first_logits[occupied.group] = [row.copy() for row in logits]
+    def _tracks(self) -> list[tuple[int, Track]]:
+        """All tracks with their streams, those that began first before the others."""
+        return [
+            (self._stream(lane, index), track)
+            for lane, occupied in self._occupied.items()
+            for index, track in enumerate(occupied.tracks)
+        ]
 
     def _draw(self, lanes: Sequence[int], advance: Advance) -> None:
         """One token for each of the lanes; those whose text ends with it become free.

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 Prompts = tuple[tuple[int, ...], ...]
 """The token ids of a request's prompt and, where there is one, of its contrasting prompt."""
 
-MIN_SHARED_TOKENS = 16
-"""A shorter common beginning is cheaper to compute again than to wait for or copy."""
+MIN_SHARED_TOKENS = 8
+"""A shorter common beginning is not worth a wait or a copy: as much time goes into each computation, however short."""
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:
@@ -143,7 +143,7 @@ class LaneSchedule:
         for group in self._unstarted:
             nearest, shared = self._longest_shared(group, ready_groups)
             _, soon = self._longest_shared(group, coming_groups)
-            if soon - shared < MIN_SHARED_TOKENS:
+            if soon < MIN_SHARED_TOKENS or soon - shared < MIN_SHARED_TOKENS <= shared:
                 return self._start(lane, group, nearest, shared, ready)
         n_waiting, _, group = max(((len(self.groups[g].waiting), -ready[g], g) for g in ready), default=(0, 0, 0))
         return self._join(lane, group, ready[group]) if n_waiting else None

@@ -96,7 +96,7 @@ class LlamaModel:
     def tokenize(self, text: str, *, begin: bool, special: bool = False) -> list[int]:
         """Token ids of ``text``; ``begin`` adds the model's own start token, ``special`` reads control tokens."""
         self._require_open()
-        data = text.encode()
+        data = text.encode(errors="replace")  # a lone surrogate is no character
         room = len(data) + 8
         while True:
             tokens = (ctypes.c_int32 * room)()

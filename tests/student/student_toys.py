@@ -17,7 +17,7 @@ from s3local.student.training import TrainingSettings
 
 MINILM = Path(__file__).parents[2] / "models" / "all-minilm-l6-v2"
 WORDS = ["good", "great", "fine", "bad", "awful", "poor", "film", "book", "song", "was", "the", "very", "quite"]
-SETTINGS = TrainingSettings(learning_rate=2e-3, head_factor=3.0, epochs=16, batch_size=8, max_length=32)
+SETTINGS = TrainingSettings(learning_rate=2e-3, epochs=20, batch_size=8, max_length=32)
 LABELS = ("negative", "positive")
 
 

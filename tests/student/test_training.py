@@ -78,10 +78,10 @@ def test_word_embeddings_stay_and_the_rest_moves(tiny_bert: Path, tiny_student: 
 
 def test_rows_of_no_weight_teach_nothing(tiny_bert: Path) -> None:
     liars = [dataclasses.replace(row, label=LABELS[row.label == "negative"]) for row in reviews()]
-    rows = [*reviews(), *liars, *liars]
-    trust = np.array([1.0] * len(reviews()) + [0.0] * 2 * len(liars))
+    rows = [*reviews(), *liars]
+    trust = np.repeat([1.0, 0.0], len(liars))
     assert accuracy(train(tiny_bert, rows, LABELS, SETTINGS, seed=1, weights=trust)) == 1.0
-    assert accuracy(train(tiny_bert, rows, LABELS, SETTINGS, seed=1)) < 0.5  # the lies are twice as many
+    assert accuracy(train(tiny_bert, rows, LABELS, SETTINGS, seed=1, weights=1 - trust)) == 0.0
 
 
 def test_only_the_ratio_of_weights_matters(tiny_bert: Path) -> None:

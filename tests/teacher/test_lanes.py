@@ -86,8 +86,10 @@ class Simulation:
             self.schedule.release(lane)
 
 
-beginnings = st.sampled_from([(), (7,) * 20, (7,) * 40, (7,) * 20 + (8,) * 20, (9,) * 17])
-prompt = st.builds(lambda start, rest: start + tuple(rest), beginnings, st.lists(st.integers(0, 2), min_size=1, max_size=6))
+beginnings = st.sampled_from([(), (7,) * 9, (7,) * 20, (7,) * 40, (7,) * 20 + (8,) * 20, (9,) * 17])
+prompt = st.builds(
+    lambda start, rest: start + tuple(rest), beginnings, st.lists(st.integers(0, 2), min_size=1, max_size=6)
+)
 some_prompts = st.lists(st.one_of(st.tuples(prompt), st.tuples(prompt, prompt)), min_size=1, max_size=30)
 
 
@@ -126,6 +128,15 @@ def test_a_short_beginning_is_not_waited_for() -> None:
     start = tuple(range(MIN_SHARED_TOKENS - 1))
     schedule = LaneSchedule([((*start, 100 + index),) for index in range(4)], n_lanes=4)
     assert len(schedule.assign()) == 4
+
+
+def test_a_short_common_beginning_does_not_stop_a_longer_one_from_being_waited_for() -> None:
+    """Two families whose openings agree in a few tokens: the opening of each is computed once."""
+    few, n_rest = tuple(range(MIN_SHARED_TOKENS - 1)), 20
+    families = [(*few, *([family] * n_rest)) for family in (100, 101)]
+    simulation = Simulation([((*family, 200 + index),) for family in families for index in range(6)], n_lanes=12)
+    simulation.run(1000)
+    assert simulation.computed == 2 * (len(few) + n_rest) + 12
 
 
 def test_without_sharing_everything_is_computed() -> None:

@@ -136,7 +136,9 @@ def test_contrast_prefers_what_the_other_prompt_does_not() -> None:
     # the weights are p * (p / q) ** gamma: e**0.5 to 1 for a difference of 1 and gamma 0.5
     other[:] = 0
     other[10] = 1.0
-    share = np.mean([drawn(logits, sampling, float(u), contrast=(other, 0.5))[0] == 11 for u in np.linspace(0, 0.9999, 2000)])
+    share = np.mean(
+        [drawn(logits, sampling, float(u), contrast=(other, 0.5))[0] == 11 for u in np.linspace(0, 0.9999, 2000)]
+    )
     assert share == pytest.approx(np.exp(0.5) / (1 + np.exp(0.5)), abs=2e-3)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def written(pieces: list[bytes], stop: tuple[str, ...] = (), max_tokens: int = 1
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(places, places[1:])]  # noqa: B905 - pairs of neighbours
+    return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
 @given(st.text(), st.lists(st.integers(0, 1000)))

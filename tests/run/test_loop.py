@@ -1,0 +1,178 @@
+"""Laws of a whole run, on the scripted teacher: reproducible, resumable, accounted for, and blind to test labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from small_world import BagOfWords, make_task, settings, write
+
+from s3local.exceptions import RunError
+from s3local.progress import Advance, ignore
+from s3local.records import read_jsonl
+from s3local.run.loop import RunResult, run
+from s3local.run.state import RunFolder
+from s3local.storage import sha256_of
+from s3local.task import Task
+from s3local.teacher import Completion, Request
+from s3local.teacher.fake import FakeTeacher
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    return make_task(tmp_path_factory.mktemp("toy"))
+
+
+def start(
+    task: Task, body: Path, folder: Path, teacher: Callable[[], FakeTeacher] | None = None, **changes: object
+) -> RunResult:
+    opener = teacher or (lambda: FakeTeacher(write))
+    return run(task, settings(body, **changes), folder=folder, teacher=opener, embedder=BagOfWords())
+
+
+@pytest.fixture(scope="module")
+def whole(task: Task, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A run that was never interrupted."""
+    return start(task, tiny_bert, tmp_path_factory.mktemp("whole") / "run")
+
+
+def rows(path: Path) -> list[dict]:
+    return [row for _, row in read_jsonl(path)]
+
+
+def stages(result: RunResult) -> list[Path]:
+    return sorted(result.folder.glob("round-*"))
+
+
+def test_every_text_of_the_teacher_is_kept_or_dropped_with_a_reason(whole: RunResult) -> None:
+    for stage in stages(whole):
+        written = sum(len(rows(path)) for path in (stage / "shards").glob("*.jsonl"))
+        kept, dropped = rows(stage / "synthetic.jsonl"), rows(stage / "dropped.jsonl")
+        assert len(kept) + len(dropped) == written
+        assert len({row["id"] for row in kept + dropped}) == written
+        assert all(row["reason"] and isinstance(row["score"], float) for row in dropped)
+
+
+def test_the_dataset_has_the_rows_asked_for_and_all_labels_in_the_seed(whole: RunResult) -> None:
+    dataset = rows(whole.dataset)
+    asked = sum(
+        sum(json.loads((stage / "synthesis.json").read_text())["kept_per_label"].values()) for stage in stages(whole)
+    )
+    assert len(dataset) == asked == whole.summary["rows"]
+    seed = json.loads((whole.folder / "round-0" / "synthesis.json").read_text())["kept_per_label"]
+    assert len(set(seed.values())) == 1
+
+
+def test_no_synthetic_row_is_a_gold_row(task: Task, whole: RunResult) -> None:
+    gold = {row["text"] for path in (task.dev, task.test) if path for row in rows(path)}
+    assert not gold & {row["text"] for row in rows(whole.dataset)}
+
+
+def test_extrapolated_rows_carry_the_label_of_an_error_of_the_round_before(whole: RunResult) -> None:
+    for number, stage in list(enumerate(stages(whole)))[1:]:
+        errors = {row["id"]: row["label"] for row in rows(whole.folder / f"round-{number - 1}" / "errors.jsonl")}
+        for row in rows(stage / "synthetic.jsonl"):
+            assert row["label"] == errors[row["origin"]["error"]]
+
+
+def test_the_same_seed_gives_the_same_dataset_and_another_seed_another(
+    task: Task, tiny_bert: Path, whole: RunResult, tmp_path: Path
+) -> None:
+    again = start(task, tiny_bert, tmp_path / "again")
+    other = start(task, tiny_bert, tmp_path / "other", seed=1, rounds=0)
+    assert again.summary["dataset_sha256"] == whole.summary["dataset_sha256"] == sha256_of(again.dataset)
+    assert again.summary["test"] == whole.summary["test"]
+    assert other.summary["dataset_sha256"] != whole.summary["dataset_sha256"]
+
+
+class Stopping(FakeTeacher):
+    """Dies like a killed process, before its n-th call is answered."""
+
+    left = 0
+
+    def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
+        if Stopping.left == 0:
+            raise KeyboardInterrupt
+        Stopping.left -= 1
+        return super().generate(requests, advance)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2, 3])
+def test_a_run_that_was_stopped_anywhere_ends_with_the_same_dataset(
+    task: Task, tiny_bert: Path, whole: RunResult, tmp_path: Path, calls: int
+) -> None:
+    Stopping.left = calls
+    with pytest.raises(KeyboardInterrupt):
+        start(task, tiny_bert, tmp_path / "run", lambda: Stopping(write))
+    resumed = start(task, tiny_bert, tmp_path / "run")
+    assert resumed.summary["dataset_sha256"] == whole.summary["dataset_sha256"]
+    assert resumed.summary["test"] == whole.summary["test"]
+
+
+def test_a_finished_run_asks_the_teacher_nothing_more(task: Task, tiny_bert: Path, whole: RunResult) -> None:
+    Stopping.left = 0
+    again = start(task, tiny_bert, whole.folder, lambda: Stopping(write))
+    assert again.summary == whole.summary
+
+
+def test_the_loop_does_not_see_the_labels_of_test(
+    task: Task, tiny_bert: Path, whole: RunResult, tmp_path: Path
+) -> None:
+    flipped = start(make_task(tmp_path / "task", flip_test=True), tiny_bert, tmp_path / "run")
+    assert flipped.summary["dataset_sha256"] == whole.summary["dataset_sha256"]
+    for stage, metrics in whole.summary["test"].items():
+        assert flipped.summary["test"][stage]["accuracy"] == pytest.approx(1 - metrics["accuracy"])
+
+
+def test_other_settings_in_the_same_folder_are_refused_by_name(task: Task, tiny_bert: Path, whole: RunResult) -> None:
+    with pytest.raises(RunError, match=r"settings\.rows: was 24, now 25"):
+        start(task, tiny_bert, whole.folder, rows=25)
+
+
+def test_two_runs_cannot_share_a_folder(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    with (
+        RunFolder.open(tmp_path / "run", {"settings": {}}),
+        pytest.raises(RunError, match="another s3local is working"),
+        RunFolder.open(tmp_path / "run", {"settings": {}}),
+    ):
+        pass
+
+
+def test_a_teacher_that_writes_nothing_usable_ends_in_one_clear_error(
+    task: Task, tiny_bert: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match=r"not one of .* texts passed the checks"):
+        start(task, tiny_bert, tmp_path / "run", lambda: FakeTeacher(lambda _: "!!!"))
+
+
+def test_the_teacher_is_closed_before_a_student_trains(
+    task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s3local.run import loop
+
+    teachers: list[FakeTeacher] = []
+    open_while_training = []
+
+    def opener() -> FakeTeacher:
+        teachers.append(FakeTeacher(write))
+        return teachers[-1]
+
+    def watched(*args: object, **kwargs: object) -> object:
+        open_while_training.append(sum(not teacher.closed for teacher in teachers))
+        return train(*args, **kwargs)  # type: ignore[arg-type]
+
+    train = loop.train
+    monkeypatch.setattr(loop, "train", watched)
+    start(task, tiny_bert, tmp_path / "run", opener)
+    assert open_while_training and not any(open_while_training)
+    assert all(teacher.closed for teacher in teachers)
+
+
+def test_the_final_model_predicts_what_the_run_says(whole: RunResult, task: Task) -> None:
+    assert task.test is not None
+    test = rows(task.test)
+    predicted = whole.classifier().predict([row["text"] for row in test])
+    right = sum(guess == row["label"] for guess, row in zip(predicted, test, strict=True))
+    assert right / len(test) == pytest.approx(whole.summary["test"]["final"]["accuracy"])

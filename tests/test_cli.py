@@ -1,0 +1,138 @@
+"""The commands as a user types them: results on standard output, one clear line and exit code 2 for bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from s3local.cli import main
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def call(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, list(arguments), input=stdin)
+
+
+def complains(result: Result, *parts: str) -> None:
+    """One line that starts with "error:", exit code 2, no traceback, and each of ``parts`` in it."""
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    assert call("init", str(folder)).exit_code == 0
+    return folder
+
+
+def test_a_starter_passes_its_check(task: Path) -> None:
+    result = call("check", str(task))
+    assert result.exit_code == 0
+    assert "dev rows" in result.output
+
+
+def test_check_as_json_is_json(task: Path) -> None:
+    counts = json.loads(call("check", str(task), "--json").stdout)
+    assert counts["dev"]["rows"] == sum(counts["dev"]["per_label"].values())
+
+
+def test_the_demonstration_task_has_nothing_wrong() -> None:
+    result = call("check", str(CHECKOUT / "data" / "support_desk"))
+    assert result.exit_code == 0
+    assert "Nothing looks wrong." in result.output
+
+
+def test_init_leaves_what_is_there(task: Path) -> None:
+    before = (task / "task.yaml").read_bytes()
+    complains(call("init", str(task)), str(task))
+    assert (task / "task.yaml").read_bytes() == before
+
+
+BAD_ROWS = {
+    "empty file": (b"", "dev.jsonl"),
+    "label not in the task": (b'{"text": "hello there", "label": "nonsense"}\n', "line 1", "nonsense"),
+    "invalid JSON on line 7": (
+        b'{"text": "hello %d", "label": "x"}\n' * 0 + b"\n" * 6 + b"{nonsense\n",
+        "line 7",
+        "JSON",
+    ),
+    "not UTF-8": (b'{"text": "caf\xe9", "label": "x"}\n', "line 1", "UTF-8"),
+    "a text of 1 MB": (b'{"text": "' + b"a" * 1_000_000 + b'", "label": "x"}\n', "line 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_bad_rows_are_told_with_file_and_line(task: Path, name: str, command: str, tmp_path: Path) -> None:
+    content, *parts = BAD_ROWS[name]
+    (task / "dev.jsonl").write_bytes(content)
+    out = ["--out", str(tmp_path / "out")] if command == "run" else []
+    complains(call(command, str(task), *out), "dev.jsonl", *parts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_task_and_missing_rows(tmp_path: Path, task: Path) -> None:
+    complains(call("run", str(tmp_path / "nowhere")), "no such file")
+    complains(call("run", str(task), "--dev", str(tmp_path / "nowhere.jsonl")), "nowhere.jsonl")
+
+
+def test_one_label_without_rows_and_duplicate_ids(task: Path) -> None:
+    rows = [json.loads(line) for line in (task / "dev.jsonl").read_text().splitlines()]
+    label = rows[0]["label"]
+    (task / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows if row["label"] != label))
+    complains(call("check", str(task)), label)
+    (task / "dev.jsonl").write_text("".join(json.dumps({**row, "id": "same"}) + "\n" for row in rows))
+    complains(call("check", str(task)), "same", "line 2")
+
+
+def test_an_unknown_key_is_named(task: Path) -> None:
+    with (task / "task.yaml").open("a") as stream:
+        stream.write("\nlabls: {}\n")
+    complains(call("check", str(task)), "labls", "labels")
+
+
+def test_a_missing_and_a_corrupt_model(task: Path, tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path / "out"))
+    complains(call("run", str(task), *out, "--teacher", "no-such-model"), "no-such-model")
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"not a model at all, just some bytes")
+    complains(call("run", str(task), *out, "--teacher", str(broken)), "broken.gguf")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.models
+def test_a_folder_that_cannot_be_written(task: Path, tmp_path: Path, minilm: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    complains(call("run", str(task), "--out", str(tmp_path / "file" / "run")), str(tmp_path / "file"))
+
+
+def test_report_and_predict_on_a_folder_without_a_run(tmp_path: Path) -> None:
+    complains(call("report", str(tmp_path)), "no finished run")
+    complains(call("predict", str(tmp_path), "-", stdin="{}\n"), "not an exported student")
+
+
+def test_help_is_there_for_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from s3local.cli import main\n"
+        "for name in ['', *main.commands]: assert CliRunner().invoke(main, [*name.split(), '--help']).exit_code == 0\n"
+        "print([m for m in ('torch', 'llama_cpp', 'transformers', 'sklearn', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_cli_py_is_the_same_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "cli.py", "--help"], capture_output=True, text=True, check=True, cwd=CHECKOUT
+    )
+    assert done.stdout.split("\n", 1)[1] == call("--help").stdout.split("\n", 1)[1]
