@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from s3local.exceptions import RunError
@@ -30,14 +30,16 @@ def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
 
 
 def _accuracy(result: Mapping[str, Any]) -> Table:
-    table = Table("stage", box=SIMPLE_HEAD, title=f"{result['task']}: accuracy", title_justify="left")
-    for name in ("rows", "dev", "dev F1", "test", "test F1", "test, 95 % interval"):
+    table = Table(
+        Column("stage", no_wrap=True), box=SIMPLE_HEAD, title=f"{result['task']}: accuracy", title_justify="left"
+    )
+    for name in ("rows", "dev", "dev F1", "test", "test F1", "95 % interval"):
         table.add_column(name, justify="right")
     for entry in result["rounds"]:
-        what = "seed" if entry["stage"] == "round-0" else "errors extrapolated"
-        table.add_row(f"{entry['stage']} ({what})", *_scores(entry["metrics"], result["test"].get(entry["stage"])))
+        name = "round-0 (seed)" if entry["stage"] == "round-0" else entry["stage"]
+        table.add_row(name, *_scores(entry["metrics"], result["test"].get(entry["stage"])))
     seen = result["with_gold"]
-    name = "final (with dev)" if seen else "final"
+    name = "final (+ dev)" if seen else "final"
     table.add_row(name, *_scores(result["final"], result["test"].get("final"), seen=seen))
     return table
 
@@ -46,11 +48,11 @@ def _scores(metrics: Mapping[str, Any], test: Mapping[str, Any] | None, *, seen:
     dev = metrics["dev"]
     cells = [
         f"{metrics['rows']:,}",
-        *(["trained on"] * 2 if seen else [_percent(dev["accuracy"]), _percent(dev["macro_f1"])]),
+        *(["seen", "seen"] if seen else [_percent(dev["accuracy"]), _percent(dev["macro_f1"])]),
     ]
     if test is None:
         return [*cells, "-", "-", "-"]
-    interval = f"{_percent(test['accuracy_low'])} to {_percent(test['accuracy_high'])}"
+    interval = f"{100 * test['accuracy_low']:.0f} to {100 * test['accuracy_high']:.0f} %"
     return [*cells, _percent(test["accuracy"]), _percent(test["macro_f1"]), interval]
 
 

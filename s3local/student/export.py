@@ -114,8 +114,8 @@ def export(
 
 def _write(student: TrainedStudent, folder: Path, examples: Sequence[Example], temperature: float) -> ExportReport:
     gold = np.array([student.labels.index(example.label) for example in examples])
-    reference = student.predict_logits(examples)
-    _write_onnx(_smoothed(student, examples), folder)
+    model, reference = _smoothed(student, examples)
+    _write_onnx(model, folder)
     student.tokenizer.save_pretrained(folder)
     _write_meta(student, folder, FP32_FILE, temperature)
     fp32_logits = Classifier.load(folder).logits(examples)
@@ -205,34 +205,35 @@ class _SmoothedLinear(torch.nn.Module):  # type: ignore[misc]
         return self.linear(states * self.inverse)
 
 
-def _smoothed(student: TrainedStudent, examples: Sequence[Example]) -> Any:
-    """A copy of the model that computes the same, with activations that fit into 8 bits better.
+def _smoothed(student: TrainedStudent, examples: Sequence[Example]) -> tuple[Any, NDArray[np.float32]]:
+    """A copy of the model whose activations fit into 8 bits better, and the original's logits on ``examples``.
 
     A few input channels of a layer reach far higher than the rest, and would set the step of all of them. Their
-    peaks on ``examples`` are divided out of the activations and multiplied into the weights.
+    peaks on ``examples`` are divided out of the activations and multiplied into the weights, so that the copy
+    computes the same.
     Source: Xiao et al., "SmoothQuant", 2023, equation 4; there the scale hides in the layer before, which this
     architecture's residual connections do not allow.
     """
     model = copy.deepcopy(student.model)
-    linears = [
-        (name, layer)
-        for name, layer in model.distilbert.transformer.named_modules()
-        if isinstance(layer, torch.nn.Linear)
-    ]
+    transformer = model.distilbert.transformer
+    linears = {name: layer for name, layer in transformer.named_modules() if isinstance(layer, torch.nn.Linear)}
     peaks: dict[str, Any] = {}
-    for name, layer in linears:
 
-        def note_peaks(_: Any, inputs: Any, name: str = name) -> None:
-            seen = inputs[0].abs().flatten(0, -2).amax(dim=0)
-            peaks[name] = torch.maximum(peaks.get(name, seen), seen)
+    def note_peaks(name: str, states: Any) -> None:
+        seen = states.abs().flatten(0, -2).amax(dim=0)
+        peaks[name] = torch.maximum(peaks.get(name, seen), seen)
 
-        layer.register_forward_pre_hook(note_peaks)
-    dataclasses.replace(student, model=model).predict_logits(examples)
-    for name, layer in linears:
-        layer._forward_pre_hooks.clear()
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: note_peaks(name, inputs[0]))
+        for name, layer in linears.items()
+    ]
+    logits = dataclasses.replace(student, model=model).predict_logits(examples)
+    for hook in hooks:
+        hook.remove()
+    for name, layer in linears.items():
         parent, _, own_name = name.rpartition(".")
-        setattr(model.distilbert.transformer.get_submodule(parent), own_name, _SmoothedLinear(layer, peaks[name]))
-    return model
+        setattr(transformer.get_submodule(parent), own_name, _SmoothedLinear(layer, peaks[name]))
+    return model, logits
 
 
 def _quantise(folder: Path, kept_layers: int) -> None:

@@ -136,9 +136,10 @@ class LlamaModel:
         Raises ``TeacherError`` if there is no template, or it refuses these messages.
         """
         safe = [{"role": message["role"], "content": self._without_control(message["content"])} for message in messages]
+        formatter = self._formatter
         try:
-            return str(self._formatter(messages=safe).prompt)
-        except jinja2.TemplateError as exc:
+            return str(formatter(messages=safe).prompt)
+        except (jinja2.TemplateError, ValueError) as exc:  # a template refuses with ValueError
             raise TeacherError(f"the chat template of {self.path.name} refuses these messages: {exc}") from exc
 
     def close(self) -> None:

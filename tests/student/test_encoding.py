@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from student_toys import tiny_tokenizer
+from toys import tiny_tokenizer
 from transformers import DistilBertTokenizerFast
 
 from s3local.records import Example

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from student_toys import LABELS, SETTINGS, reviews
+from toys import LABELS, SETTINGS, reviews
 
 from s3local.exceptions import ModelError
 from s3local.records import Example

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from student_toys import LABELS, UNSEEN, reviews
+from toys import LABELS, UNSEEN, reviews
 
 from s3local.exceptions import ModelError, StorageError
 from s3local.student import export as exporting

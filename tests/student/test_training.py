@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from student_toys import LABELS, SETTINGS, UNSEEN, reviews
+from toys import LABELS, SETTINGS, UNSEEN, reviews
 
 from s3local.exceptions import ModelError
 from s3local.records import Example

@@ -375,6 +375,25 @@ def test_chat_template_and_control_tokens(teacher: LlamaTeacher) -> None:
     assert len(model.prompt_tokens("<|im_end|>", special=False)) > 1, "spelled out in a text it is no control token"
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, "carries no chat template; use the prompt style 'list'"),
+        (b"{{ raise_exception('no') }}", "refuses .*: no"),
+    ],
+)
+def test_models_that_cannot_chat(
+    teacher: LlamaTeacher, monkeypatch: pytest.MonkeyPatch, template: bytes | None, message: str
+) -> None:
+    monkeypatch.setattr("llama_cpp.llama_model_chat_template", lambda *_: template)
+    vars(teacher._model).pop("_formatter", None)
+    try:
+        with pytest.raises(TeacherError, match=message):
+            teacher.chat([{"role": "user", "content": "Hi"}])
+    finally:
+        vars(teacher._model).pop("_formatter", None)
+
+
 def test_prompt_too_long_names_both_numbers(teacher: LlamaTeacher) -> None:
     with pytest.raises(TeacherError, match=r"a prompt of 90\d\d tokens and a text of up to 10 .* context of 8192"):
         teacher.generate([Request("go " * 9000, 0, 10)])
