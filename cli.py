@@ -1,3 +1,3 @@
 from s3local.cli import main
 
-main()
+main(prog_name="s3local")

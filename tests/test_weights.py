@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 from click.testing import CliRunner
 
+from s3local import offline
 from s3local.cli_models import models as commands
 from s3local.exceptions import InputError, ModelError, NetworkError, StorageError
 from s3local.progress import Silent
@@ -421,7 +422,8 @@ class TestFetch:
 
     def test_no_network_is_one_clear_line(self, world: World, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("huggingface_hub.hf_hub_url", lambda *_, **__: "http://no.such.host.invalid/a.gguf")
-        with pytest.raises(NetworkError, match=r"hubbed.gguf: no connection to no.such.host.invalid"):
+        wanted = r"hubbed.gguf: no connection to no.such.host.invalid"
+        with offline.allowed(), pytest.raises(NetworkError, match=wanted):
             fetch.fetch(["hubbed"], Silent())
 
 

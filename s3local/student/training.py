@@ -53,7 +53,6 @@ class TrainingSettings:
     """
 
     learning_rate: float | None = None
-    head_factor: float = 1.0
     epochs: int | None = None
     batch_size: int | None = None
     max_length: int = 256
