@@ -164,8 +164,8 @@ def run(
         embedder = _LateEmbedder(encoder)
     with RunFolder.open(folder or RUNS_FOLDER / task.name / name, config) as state, contextlib.closing(source):
         state.event("begun", version=__version__)
-        loop = _Loop(task, dev, settings, state, progress or Silent(), source, body, embedder)
-        loop.curate_against([row.text for row in test])
+        test_texts = [row.text for row in test]  # that no synthetic row may copy; their labels stay here
+        loop = _Loop(task, dev, settings, state, progress or Silent(), source, body, embedder, test_texts)
         summary = loop.run(test)
         state.event("ended")
     return RunResult(state.path, summary)
@@ -216,6 +216,7 @@ class _Loop:
         source: _TeacherSource,
         body: Path,
         embedder: Embedder,
+        test_texts: Sequence[str],
     ) -> None:
         self.task = task
         self.dev = dev
@@ -225,14 +226,9 @@ class _Loop:
         self.source = source
         self.body = body
         self.dedup = Deduplicator(CachedEmbedder(embedder), settings.dedup)
+        self.protected: dict[str, Sequence[str]] = {"dev": [row.text for row in dev], "test": test_texts}
         self.length = task.length_of_texts(dev)
         self.kept: list[Candidate] = []
-
-    def curate_against(self, test_texts: Sequence[str]) -> None:
-        """Let no synthetic row copy a gold row. Of test only the texts come here."""
-        self.dedup.protect([row.text for row in self.dev], "dev")
-        if test_texts:
-            self.dedup.protect(test_texts, "test")
 
     def run(self, test: Sequence[Example]) -> dict[str, Any]:
         """All stages in order; those that are done are read, not repeated."""
@@ -271,27 +267,25 @@ class _Loop:
         """Write and filter the round's rows, train a fresh student on all rows so far, and judge it on dev."""
         stage = _stage(number)
         before = list(self.kept)
-        self.dedup.restore(before)
 
-        def correct(kept: Sequence[Candidate]) -> None:
-            self.dedup.restore([*before, *kept])
-
-        synthesis = self.state.once(
-            f"{stage}/synthesis.json",
-            lambda: synthesize(
+        def write_rows() -> dict[str, Any]:
+            self._protect_gold()
+            self.dedup.restore(before)
+            return synthesize(
                 self.state,
                 stage,
                 quotas,
                 plan,
                 self._curate,
-                correct,
+                lambda kept: self.dedup.restore([*before, *kept]),
                 self.source.open,
                 field=self.task.fields[-1],
                 shard_size=self.settings.shard_size,
                 max_requests=self.settings.attempts * sum(quotas.values()),
                 progress=self.progress,
-            ),
-        )
+            )
+
+        synthesis = self.state.once(f"{stage}/synthesis.json", write_rows)
         rows = self.state.read_rows(f"{stage}/synthetic.jsonl")
         self.kept = before + [Candidate.from_row(row) for row in rows]
         if not self.kept:
@@ -454,6 +448,14 @@ class _Loop:
             return True
         best = max(accuracies[:-1], default=0.0)
         return bool(accuracies[-1] < best - np.sqrt(best * (1 - best) / len(self.dev)))
+
+    def _protect_gold(self) -> None:
+        """Let no synthetic row copy a gold row; done once, and only by a run that still has rows to write."""
+        waiting, self.protected = self.protected, {}
+        for name, texts in waiting.items():
+            if texts:
+                with self.progress.step(f"reading {name}, to keep it apart", len(texts), "rows") as advance:
+                    self.dedup.protect(texts, name, advance)
 
     def _curate(self, candidates: list[Candidate]) -> FilterResult:
         """Rules, length, duplicates: each filter gets what the one before it kept."""
