@@ -62,7 +62,8 @@ def train_reader(
 ) -> TrainedReader:
     """Train a fresh reader on ``rows``, each with its first answer.
 
-    ``advance`` is told the rows of each step, as ``train`` does. The same arguments give bit-identical weights in the same environment, as ``train`` does.
+    ``advance`` is told the rows of each step. The same arguments give bit-identical weights in the same environment,
+    as with ``train``.
     Raises ``ModelError`` as ``build_reader`` does, and if ``settings.max_length`` is more than the body reads;
     ``ValueError`` for no rows, a row without an answer, or one whose answer does not stand in its context.
     """
@@ -76,9 +77,7 @@ def train_reader(
     max_length = checked_max_length(settings.max_length, USUAL_WINDOW, model, body_folder)
     settings = dataclasses.replace(settings, max_length=max_length)
     windows = make_windows(tokenizer, [as_question(row) for row in rows], max_length)
-    begins_row = np.array(
-        [number == 0 or windows[number - 1].row != windows[number].row for number in range(len(windows))]
-    )
+    begins_row = np.diff([window.row for window in windows], prepend=-1) > 0
     places = np.array([window.places_of(rows[window.row].answers[0]) for window in windows])  # (n_windows, 2)
 
     def loss_of(output: Any, batch: NDArray[np.int64]) -> Any:
