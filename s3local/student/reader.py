@@ -123,7 +123,7 @@ def load_student(folder: Path) -> Classifier | Reader:
 
 def as_question(question: Question) -> tuple[str, str]:
     """Context and question. Raises ``ValueError`` for what has not two texts."""
-    texts = tuple(question.fields.values()) if isinstance(question, Example) else question
+    texts: Any = tuple(question.fields.values()) if isinstance(question, Example) else question
     if isinstance(texts, str) or len(texts) != 2:
         raise ValueError(f"a reader reads a context and a question on it, got {question!r}")
     return texts[0], texts[1]

@@ -39,6 +39,7 @@ LIST_SPAN_EXTRAPOLATION = Template(
     "Below each $given_name there is an answer that stands in it, and a list of $texts that have this answer.\n\n"
     "$shots\n-"
 )
+LIST_SPAN_ANSWER = Template("$given\n\n$written\nAnswer, in words of the $given_name:")
 
 CHAT_RATIONALE = Template(
     'A classifier sorts $texts. One of its labels is "$label": $description\n\n'
@@ -94,6 +95,9 @@ CHAT_SPAN_EXTRAPOLATION = Template(
     "answer, is as hard, and is worded differently. "
     "Write in $language. Answer with the $written_name alone, without quotation marks or comments."
 )
+CHAT_SPAN_ANSWER = Template(
+    "$given\n\n$written\n\nAnswer with the shortest words of the $given_name that answer it, and with nothing else."
+)
 
 TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
     "list": {
@@ -108,7 +112,11 @@ TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
             "long_seed": LIST_PAIR_LONG_SEED,
             "extrapolation": LIST_PAIR_EXTRAPOLATION,
         },
-        "extractive_qa": {"seed": LIST_SPAN_SEED, "extrapolation": LIST_SPAN_EXTRAPOLATION},
+        "extractive_qa": {
+            "seed": LIST_SPAN_SEED,
+            "extrapolation": LIST_SPAN_EXTRAPOLATION,
+            "answer": LIST_SPAN_ANSWER,
+        },
     },
     "chat": {
         "classification": {
@@ -122,7 +130,11 @@ TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
             "long_seed": CHAT_PAIR_LONG_SEED,
             "extrapolation": CHAT_PAIR_EXTRAPOLATION,
         },
-        "extractive_qa": {"seed": CHAT_SPAN_SEED, "extrapolation": CHAT_SPAN_EXTRAPOLATION},
+        "extractive_qa": {
+            "seed": CHAT_SPAN_SEED,
+            "extrapolation": CHAT_SPAN_EXTRAPOLATION,
+            "answer": CHAT_SPAN_ANSWER,
+        },
     },
 }
 """The program's own prompts; a task may bring others (``Task.prompts``)."""
@@ -135,6 +147,7 @@ MIN_CUT_CHARACTERS = 200
 """A text that is cut to fit into a prompt keeps at least as much."""
 
 RATIONALE_TOKENS = 24
+ANSWER_TOKENS = 48
 SPARE_TOKENS = 8
 """Room for quotation marks and the stop string, beyond the longest text."""
 
@@ -215,6 +228,16 @@ class Prompts:
             elif not _cut_longest(last):
                 break
         return self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens)
+
+    def answer(self, given: str, question: str) -> Prompt:
+        """Ask for the answer to ``question`` in the words of the ``given`` text, which is cut if it is too long."""
+        (name,) = self.task.given
+        shown = {name: given}
+        while True:
+            words = {"given": self._lines(shown), "written": self._lines({self.task.written: question})}
+            text = TEMPLATES[self.style][self.task.kind]["answer"].substitute(self._words("") | words)
+            if self._fits(text) or not _cut_longest(shown):
+                return self._prompt(text, ("\n",), ANSWER_TOKENS)
 
     def _seed(self, words: Mapping[str, str], model: str | None) -> Prompt:
         if model is None:
