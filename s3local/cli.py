@@ -54,17 +54,57 @@ main.add_command(models)
 
 @main.command()
 @click.argument("name", type=click.Path(path_type=Path))
-def init(name: Path) -> None:
+@click.option(
+    "--kind",
+    type=click.Choice(["classification", "pair", "extractive_qa"]),
+    default="classification",
+    show_default=True,
+    help="The sort of task: one text and its label; a given text with a written one; a question on a context.",
+)
+def init(name: Path, kind: Any) -> None:
     """Write a commented starter task into the new folder NAME."""
     from s3local.starter import write_starter
 
-    click.echo(f"wrote {write_starter(name)} and example rows beside it; fill them in, then: s3local check {name}")
+    written = write_starter(name, kind)
+    click.echo(f"wrote {written} and example rows beside it; fill them in, then: s3local check {name}")
+
+
+@main.group()
+def data() -> None:
+    """Rows of your own: draw a sample of them."""
+
+
+@data.command()
+@click.argument("pool", type=click.Path(path_type=Path))
+@click.option("--rows", type=click.IntRange(1), required=True, help="Rows to draw, over all labels.")
+@click.option("--per-label", is_flag=True, help="As many of each label, as far as the labels have rows.")
+@click.option("--label-column", default="label", show_default=True, help="The column that holds the label.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="All chance comes from it.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A .jsonl file to write. [default: standard output]"
+)
+def draw(pool: Path, rows: int, per_label: bool, label_column: str, seed: int, output: Path | None) -> None:
+    """Draw ROWS rows of POOL (.jsonl, .csv or .tsv), to label or to use as dev; they come out as JSON Lines.
+
+    The same seed draws the same rows, and fewer rows with the same seed are some of them (without --per-label).
+    """
+    from s3local.drawing import draw_rows, write_drawn
+
+    drawn = draw_rows(pool, rows, seed, label_column=label_column if per_label else None)
+    write_drawn(drawn, output)
+    if output is not None:
+        click.echo(f"wrote {len(drawn):,} rows to {output}", err=True)
 
 
 _task_options = [
     click.argument("task", type=click.Path(path_type=Path)),
     click.option("--dev", type=click.Path(path_type=Path), help="Labelled rows to learn from, in place of the task's."),
     click.option("--test", type=click.Path(path_type=Path), help="Labelled rows for the final score, likewise."),
+    click.option(
+        "--contexts",
+        type=click.Path(path_type=Path),
+        help="Unlabelled given texts to write on, likewise (not for classification).",
+    ),
 ]
 
 
@@ -77,13 +117,15 @@ def _with_task(command: Any) -> Any:
 @main.command()
 @_with_task
 @click.option("as_json", "--json", is_flag=True, help="Print JSON instead of tables.")
-def check(task: Path, dev: Path | None, test: Path | None, as_json: bool) -> None:
+def check(task: Path, dev: Path | None, test: Path | None, contexts: Path | None, as_json: bool) -> None:
     """Validate TASK (a folder or a task.yaml) and print counts, balance, lengths and what looks wrong."""
     from s3local.report.check import render
-    from s3local.task import load_dev, load_rows, load_task
+    from s3local.task import load_contexts, load_dev, load_rows, load_task
     from s3local.task_check import summarize
 
-    loaded = load_task(task, dev, test)
+    loaded = load_task(task, dev, test, contexts)
+    if loaded.contexts is not None:
+        load_contexts(loaded.contexts, loaded)  # tells what is wrong with them
     summary = summarize(loaded, load_dev(loaded), load_rows(loaded.test, loaded) if loaded.test else None)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False, default=str))
@@ -126,6 +168,7 @@ def run(
     task: Path,
     dev: Path | None,
     test: Path | None,
+    contexts: Path | None,
     name: str,
     out: Path | None,
     slots: int | None,
@@ -142,7 +185,7 @@ def run(
     """
     from s3local.task import load_dev, load_task
 
-    loaded = load_task(task, dev, test)
+    loaded = load_task(task, dev, test, contexts)
     load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
     from s3local.report.text import render
     from s3local.run.loop import RunSettings
@@ -195,17 +238,19 @@ def predict(
 ) -> None:
     """Label the rows of SOURCE (a file, or - for standard input) with MODEL: a run folder or an exported model.
 
-    Rows keep their columns and gain "predicted" and "probability". Files of any size take the same memory.
+    Rows keep their columns and gain "predicted" and "probability"; where MODEL answers questions, "predicted" is the
+    answer, and "predicted_start" the character of the context where it begins. Files of any size take the same memory.
     """
     from s3local.prediction import predict_file
-    from s3local.student.inference import META_FILE, Classifier
+    from s3local.student.inference import META_FILE
+    from s3local.student.reader import load_student
 
     folder = model if (model / META_FILE).is_file() else model / "final" / "student"
     mapping = dict(_pair(column) for column in columns)
-    classifier = Classifier.load(folder)
+    student = load_student(folder)
     with _progress(quiet).step("predicting", None, "rows") as advance:
         count = predict_file(
-            classifier,
+            student,
             None if str(source) == "-" else source,
             output,
             source_format=form,
