@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s3local import __version__, offline
 from s3local.curation.dedup import Deduplicator, DedupSettings
+from s3local.curation.label_check import Judgement, check_labels
 from s3local.curation.rules import RuleSettings, check_rules
 from s3local.embedder import CachedEmbedder, Embedder, SentenceTransformerEmbedder, Vectors
 from s3local.evaluation.errors import Error, balance_errors, divide_rows, find_errors
@@ -32,6 +34,7 @@ from s3local.records import Candidate, Dropped, Example, FilterResult
 from s3local.run.generation import Plan, synthesize
 from s3local.run.state import RESULT_FILE, RunFolder
 from s3local.storage import sha256_of
+from s3local.student.contrastive import ContrastiveSettings, cross_fit
 from s3local.student.export import export
 from s3local.student.inference import Classifier, fit_temperature
 from s3local.student.training import TrainingSettings, train
@@ -45,10 +48,12 @@ from s3local.teacher import Sampling, Teacher
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.weights import find_encoder, find_student_body, find_teacher
 
+Targets = NDArray[np.float32]
+
 RUNS_FOLDER = Path("runs")
 FINAL = "final"
 
-RATIONALES, SYNTHESIS, STUDENT = 0, 1, 2
+RATIONALES, SYNTHESIS, STUDENT, JUDGES = 0, 1, 2, 3
 """What a seed is for: the second part of every seed derived from the run's own."""
 
 RECORDED_PACKAGES = (
@@ -71,7 +76,8 @@ class RunSettings:
     makes, if there are rounds. ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt.
     ``shots``: other rows shown beside an error; ``samples``: texts from one such prompt. ``error_cap``: a label has
     at most this many times its fair share of a round's errors. ``shard_size``: requests in a shard. ``attempts``:
-    texts asked for, at most, for each row. ``with_gold``: the final student also sees dev.
+    texts asked for, at most, for each row. ``label_check``: judges trained on dev, ``judge_folds`` of them, say how
+    probable each label of a synthetic row is, and the final student learns that. ``with_gold``: it also sees dev.
     ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
     """
 
@@ -86,6 +92,8 @@ class RunSettings:
     error_cap: float = 1.5
     shard_size: int = 256
     attempts: int = 8
+    label_check: bool = True
+    judge_folds: int = 5
     with_gold: bool = True
     teacher: str | None = None
     encoder: str | None = None
@@ -95,6 +103,7 @@ class RunSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     rules: RuleSettings = field(default_factory=RuleSettings)
     dedup: DedupSettings = field(default_factory=DedupSettings)
+    judge: ContrastiveSettings = field(default_factory=ContrastiveSettings)
 
     def __post_init__(self) -> None:
         for name in ("rows", "samples", "shard_size", "attempts"):
@@ -103,6 +112,8 @@ class RunSettings:
         for name in ("seed", "rounds", "rationales", "rationales_shown", "shots"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.judge_folds < 2:
+            raise ValueError(f"judge_folds must be at least 2, got {self.judge_folds}")
         if not 0 < self.seed_share <= 1:
             raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
 
@@ -304,27 +315,83 @@ class _Loop:
         return {"stage": stage, "synthesis": synthesis, "metrics": metrics}
 
     def _final(self, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The final student: on all synthetic rows and, unless switched off, dev."""
-        examples = [candidate.example for candidate in self.kept]
-        self.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in self.kept))
+        """The final student: on all synthetic rows, their labels checked, and, unless switched off, dev."""
+        check = self.state.once(f"{FINAL}/label_check.json", self._check_labels)
+        examples, targets = self._checked_rows()
         if self.settings.with_gold:
             examples += self.dev
-        # a student that has seen dev is too sure of it: its probabilities are calibrated as the last round's are
+            targets = np.concatenate([targets, self._one_hot(self.dev)])
+        # a student that has seen dev is too sure of it: the label check's targets are calibrated as they are, and
+        # one that learned plain labels is as sure as the last round's, which had not seen dev
         temperature = rounds[-1]["metrics"]["temperature"] if self.settings.with_gold else None
-        return self.state.once(f"{FINAL}/metrics.json", lambda: self._train(FINAL, examples, len(rounds), temperature))
+        if check["judges"]:
+            temperature = 1.0
+        metrics = self.state.once(
+            f"{FINAL}/metrics.json", lambda: self._train(FINAL, examples, len(rounds), temperature, targets)
+        )
+        return {**metrics, "label_check": check}
+
+    def _check_labels(self) -> dict[str, Any]:
+        """Write final/dataset.jsonl: all synthetic rows, each with its likeliest label and the probability of each."""
+        labels = self.task.label_names
+        asked = [labels.index(candidate.example.label) for candidate in self.kept]
+        targets: NDArray[Any] = np.eye(len(labels))[asked]
+        facts: dict[str, Any] = {"judges": 0}
+        if self.settings.label_check and max(Counter(row.label for row in self.dev).values()) > 1:
+            folds = self.settings.judge_folds
+            seed = int(np.random.SeedSequence([self.settings.seed, JUDGES]).generate_state(1)[0])
+            with self.progress.step("label check: judges train on dev and read all rows", folds, "judges") as advance:
+                texts = [candidate.example for candidate in self.kept]
+                fitted = cross_fit(self.body, self.dev, texts, labels, self.settings.judge, folds, seed, advance)
+            gold = np.array([labels.index(self.dev[place].label) for place in fitted.judged])
+            check = check_labels({"contrastive": Judgement(fitted.gold, fitted.candidates)}, gold, asked)
+            targets = check.targets
+            facts = {
+                "judges": len(fitted.by_fold),
+                "trust": check.trust,
+                "noise": check.noise.round(4).tolist(),
+                "dev_accuracy": float((check.gold.argmax(axis=1) == gold).mean()),
+                "relabelled": int((targets.argmax(axis=1) != asked).sum()),
+            }
+        self.state.write_rows(f"{FINAL}/dataset.jsonl", map(self._checked_row, self.kept, targets))
+        return facts
+
+    def _checked_row(self, candidate: Candidate, probabilities: Any) -> dict[str, Any]:
+        """A row of the dataset: what the teacher was asked for, and what the text is taken to be."""
+        labels = self.task.label_names
+        rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
+        origin = {**candidate.origin, "asked": candidate.example.label, "probabilities": rounded}
+        likeliest = labels[int(np.argmax(probabilities))]
+        return Candidate(dataclasses.replace(candidate.example, label=likeliest), origin).to_row()
+
+    def _checked_rows(self) -> tuple[list[Example], Targets]:
+        """The rows of final/dataset.jsonl and the probabilities of their labels (n_rows, n_labels)."""
+        rows = [Candidate.from_row(row) for row in self.state.read_rows(f"{FINAL}/dataset.jsonl")]
+        targets = np.array([list(row.origin["probabilities"].values()) for row in rows], dtype=np.float32)
+        return [row.example for row in rows], targets / targets.sum(axis=1, keepdims=True)
+
+    def _one_hot(self, rows: Sequence[Example]) -> Targets:
+        labels = self.task.label_names
+        return np.eye(len(labels), dtype=np.float32)[[labels.index(row.label) for row in rows]]
 
     def _train(
-        self, stage: str, rows: Sequence[Example], number: int, temperature: float | None = None
+        self,
+        stage: str,
+        rows: Sequence[Example],
+        number: int,
+        temperature: float | None = None,
+        targets: Targets | None = None,
     ) -> dict[str, Any]:
         """Train, export, and predict dev with the exported model; writes its predictions and errors.
 
-        ``temperature`` None: fitted on dev, which the student has not seen then.
+        ``temperature`` None: fitted on dev, which the student has not seen then. ``targets`` (n_rows, n_labels) are
+        label probabilities in place of the rows' labels.
         """
         settings = self.settings.training.resolved(len(rows))
         labels = self.task.label_names
         seed = int(np.random.SeedSequence([self.settings.seed, STUDENT, number]).generate_state(1)[0])
         with self.progress.step(f"{stage}: the student trains", len(rows) * (settings.epochs or 1), "rows") as advance:
-            student = train(self.body, rows, labels, settings, seed, advance=advance)
+            student = train(self.body, rows, labels, settings, seed, soft_targets=targets, advance=advance)
         with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
             if temperature is None:
                 numbers = [labels.index(row.label) for row in self.dev]
