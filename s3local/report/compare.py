@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -196,34 +196,32 @@ def _finish(axes: Any, result: Mapping[str, Any], title: str, label: str) -> Non
 
 
 def _plot_rows(result: Mapping[str, Any]) -> Any | None:
-    """Accuracy after each round against the synthetic rows so far; methods without any are level lines."""
+    """Accuracy after each round against the synthetic rows so far; a star is a final student.
+
+    Methods without synthetic rows are level lines.
+    """
     sizes = list(dict.fromkeys(row["gold_rows"] for row in result["summary"]))
-    if not any(cell["rounds"] for cell in result["cells"]):
+    with_rounds = _methods_with_rounds(result)
+    if not with_rounds:
         return None
     figure, panels = _figure(len(sizes))
     colours = _colours(result)
     for axes, size in zip(panels, sizes, strict=True):
-        for name, points in _lines_over_rows(result, size):
-            xs, ys = [x for x, _ in points], [100 * y for _, y in points]
-            if xs == [0]:
-                axes.axhline(ys[0], color=colours[name], linestyle="--", label=name)
-            else:
-                axes.plot(xs, ys, marker="o", color=colours[name], label=name)
+        for row in result["summary"]:
+            name, colour = row["method"], colours[row["method"]]
+            if row["gold_rows"] != size:
+                continue
+            if not row["synthetic_rows"]:
+                axes.axhline(100 * row["accuracy"], color=colour, linestyle="--", label=name)
+                continue
+            if name in with_rounds:
+                groups = _stages(_cells(result, name, size))
+                rows = [fmean(stage["rows"] for stage in group) for group in groups]
+                accuracies = [100 * fmean(stage["test_accuracy"] for stage in group) for group in groups]
+                axes.plot(rows, accuracies, marker="o", color=colour)
+            axes.plot(row["synthetic_rows"], 100 * row["accuracy"], "*", markersize=12, color=colour, label=name)
         _finish(axes, result, f"{size:,} gold rows", "synthetic rows")
     return figure
-
-
-def _lines_over_rows(result: Mapping[str, Any], size: int) -> Iterator[tuple[str, list[tuple[float, float]]]]:
-    with_rounds = _methods_with_rounds(result)
-    for row in result["summary"]:
-        if row["gold_rows"] != size:
-            continue
-        if row["method"] in with_rounds and not row["method"].endswith("+gold"):
-            stages = _stages(_cells(result, row["method"], size))
-            points = [(fmean(s["rows"] for s in group), fmean(s["test_accuracy"] for s in group)) for group in stages]
-            yield row["method"], points
-        else:
-            yield row["method"], [(row["synthetic_rows"], row["accuracy"])]
 
 
 def _plot_gold(result: Mapping[str, Any]) -> Any | None:

@@ -35,7 +35,7 @@ from s3local.exceptions import InputError, S3LocalError
 from s3local.progress import Advance, Progress, Silent
 from s3local.records import Example, write_jsonl
 from s3local.run import rivals
-from s3local.run.loop import FINAL, RUNS_FOLDER, STUDENT, Models, RunSettings, configuration, find_models, run
+from s3local.run.loop import FINAL, GOLDLESS, RUNS_FOLDER, STUDENT, Models, RunSettings, configuration, find_models, run
 from s3local.run.sharing import SharedTeacher
 from s3local.run.state import RunFolder
 from s3local.storage import translated_errors
@@ -54,8 +54,8 @@ TEACHER_ROWS = 200
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "zerogen": {"rounds": 0, "rationales": 0, "rationales_shown": 0, "with_gold": False},
-    "goldgen": {"extrapolate": "dev", "rounds": 0, "with_gold": True},
-    "s3": {"with_gold": True},
+    "goldgen": {"extrapolate": "dev", "rounds": 0, "with_gold": True, "both_finals": True},
+    "s3": {"with_gold": True, "both_finals": True},
     "s3-no-ees": {"rounds": 0, "with_gold": False},
     "s3-no-rationale": {"rationales": 0, "rationales_shown": 0, "with_gold": False},
 }
@@ -66,15 +66,15 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
 class Method:
     """One row of the table.
 
-    ``run``: the entry of ``RUNS`` that it is read from, None if it generates nothing. ``final``: it is that run's final
-    student, which has seen gold too, and not the last round's. ``uses_gold``, ``uses_seed``: without, one cell serves
-    all numbers of gold rows, all seeds. ``meaning``: in a few words.
+    ``run``: the entry of ``RUNS`` that it is read from, None if it generates nothing. ``stage``: which of that run's
+    final students it is; the one in ``GOLDLESS`` has not seen gold where the other has. ``uses_gold``,
+    ``uses_seed``: without, one cell serves all numbers of gold rows, all seeds. ``meaning``: in a few words.
     """
 
     name: str
     meaning: str
     run: str | None = None
-    final: bool = False
+    stage: str = FINAL
     uses_gold: bool = True
     uses_seed: bool = True
 
@@ -88,12 +88,12 @@ METHODS: Mapping[str, Method] = {
         Method("teacher-zero-shot", "the teacher itself, without gold", uses_gold=False, uses_seed=False),
         Method("teacher-few-shot", "the teacher itself, shown gold rows"),
         Method("zerogen", "zero-shot rows, no rationales, no rounds", run="zerogen", uses_gold=False),
-        Method("goldgen", "all gold rows extrapolated", run="goldgen"),
-        Method("goldgen+gold", "the same, trained on gold too", run="goldgen", final=True),
+        Method("goldgen", "all gold rows extrapolated", run="goldgen", stage=GOLDLESS),
+        Method("goldgen+gold", "the same, trained on gold too", run="goldgen"),
         Method("s3-no-ees", "S3 without error extrapolation", run="s3-no-ees"),
         Method("s3-no-rationale", "S3 without rationales", run="s3-no-rationale"),
-        Method("s3", "Synthesis Step by Step", run="s3"),
-        Method("s3+gold", "the same, trained on gold too", run="s3", final=True),
+        Method("s3", "Synthesis Step by Step", run="s3", stage=GOLDLESS),
+        Method("s3+gold", "the same, trained on gold too", run="s3"),
     )
 }
 GROUPS: Mapping[str, tuple[str, ...]] = {"teacher": ("teacher-zero-shot", "teacher-few-shot")}
@@ -383,12 +383,12 @@ class _Comparison:
         ).summary
         for student in folder.glob("*/student"):  # some 200 MB each; their predictions are kept
             _remove(student)
-        last = FINAL if method.final else summary["rounds"][-1]["stage"]
-        predicted = {row["id"]: row["predicted"] for row in record.read_rows(f"{last}/test_predictions.jsonl")}
+        rows = record.read_rows(f"{method.stage}/test_predictions.jsonl")
+        predicted = {row["id"]: row["predicted"] for row in rows}
         return _Outcome(
             self.test,
             [predicted[row.id] for row in self.test],
-            _seconds(record, summary, method.final),
+            _seconds(record, summary, method.stage),
             rows=summary["rows"],
             shortfall=settings.rows - summary["rows"],
             rounds=[_round(entry, summary["test"]) for entry in summary["rounds"]],
@@ -476,7 +476,7 @@ def _round(entry: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _seconds(record: RunFolder, summary: Mapping[str, Any], final: bool) -> float:
+def _seconds(record: RunFolder, summary: Mapping[str, Any], stage: str) -> float:
     """What the run would have taken by itself: its stages, and the teacher's time for what it took over."""
     seconds = sum(
         max(entry["synthesis"]["seconds"], entry["synthesis"]["teacher_seconds"])
@@ -487,10 +487,7 @@ def _seconds(record: RunFolder, summary: Mapping[str, Any], final: bool) -> floa
     rationales = record.read("rationales.json")
     taken_over = {event["key"]: event["seconds"] for event in record.events() if event["event"] == TAKEN_OVER}
     return float(
-        seconds
-        + (rationales["seconds"] if rationales else 0)
-        + (summary["final"]["seconds"] if final else 0)
-        + sum(taken_over.values())
+        seconds + (rationales["seconds"] if rationales else 0) + summary[stage]["seconds"] + sum(taken_over.values())
     )
 
 

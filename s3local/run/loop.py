@@ -48,7 +48,7 @@ from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.weights import find_encoder, find_student_body, find_teacher
 
 RUNS_FOLDER = Path("runs")
-FINAL = "final"
+FINAL, GOLDLESS = "final", "final-without-gold"
 
 RATIONALES, SYNTHESIS, STUDENT = 0, 1, 2
 """What a seed is for: the second part of every seed derived from the run's own."""
@@ -75,6 +75,7 @@ class RunSettings:
     at most this many times its fair share of a round's errors. ``extrapolate``: "errors" of the student, as S3 does,
     or all of "dev" at once, without seed and rounds (the paper's GoldGen). ``shard_size``: requests in a shard.
     ``attempts``: texts asked for, at most, for each row. ``with_gold``: the final student also sees dev.
+    ``both_finals``: beside it there is one that does not, in a folder of its own.
     ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
     """
 
@@ -91,6 +92,7 @@ class RunSettings:
     shard_size: int = 256
     attempts: int = 8
     with_gold: bool = True
+    both_finals: bool = False
     teacher: str | None = None
     encoder: str | None = None
     student: str | None = None
@@ -109,6 +111,8 @@ class RunSettings:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 < self.seed_share <= 1:
             raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
+        if self.both_finals and not self.with_gold:
+            raise ValueError("of both final students, one is trained with gold; with_gold must be true")
         if self.extrapolate == "dev" and self.rounds:
             raise ValueError(f"all of dev is extrapolated at once, without rounds, got rounds {self.rounds}")
 
@@ -256,9 +260,11 @@ class _Loop:
             quotas = self._round_quotas(errors, len(rounds))
             plan = self._extrapolation_plan([error.example for error in errors], len(rounds))
             rounds.append(self._round(len(rounds), plan, quotas))
-        final = self._final(rounds)
+        finals = {FINAL: self._final(rounds, FINAL, self.settings.with_gold)}
+        if self.settings.both_finals:
+            finals[GOLDLESS] = self._final(rounds, GOLDLESS, with_gold=False)
         self.source.close()
-        return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, final, test))
+        return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, finals, test))
 
     # Stages
 
@@ -347,23 +353,22 @@ class _Loop:
             for name, part in (("all", slice(None)), ("new", slice(n_before, None)))
         }
 
-    def _final(self, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The final student: on all synthetic rows and, unless switched off, dev.
+    def _final(self, rounds: Sequence[Mapping[str, Any]], stage: str, with_gold: bool) -> dict[str, Any]:
+        """A final student: on all synthetic rows and, if asked for, dev.
 
         Without dev it has the rows of the last round's student, and so is that one.
         """
         self.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in self.kept))
-        if not self.settings.with_gold:
-            return self.state.once(f"{FINAL}/metrics.json", lambda: self._adopt(rounds[-1]))
-        examples = [candidate.example for candidate in self.kept]
-        examples += self.dev
+        if not with_gold:
+            return self.state.once(f"{stage}/metrics.json", lambda: self._adopt(rounds[-1], stage))
+        examples = [*(candidate.example for candidate in self.kept), *self.dev]
         # a student that has seen dev is too sure of it: its probabilities are calibrated as the last round's are
         temperature = rounds[-1]["metrics"]["temperature"]
-        return self.state.once(f"{FINAL}/metrics.json", lambda: self._train(FINAL, examples, len(rounds), temperature))
+        return self.state.once(f"{stage}/metrics.json", lambda: self._train(stage, examples, len(rounds), temperature))
 
-    def _adopt(self, last: Mapping[str, Any]) -> dict[str, Any]:
+    def _adopt(self, last: Mapping[str, Any], stage: str) -> dict[str, Any]:
         """Make the last round's student the final one; its metrics."""
-        source, target = self.state.path / last["stage"], self.state.path / FINAL
+        source, target = self.state.path / last["stage"], self.state.path / stage
         with translated_errors(target):
             shutil.copytree(source / "student", target / "student", dirs_exist_ok=True)
             for name in ("predictions.jsonl", "errors.jsonl"):
@@ -414,12 +419,15 @@ class _Loop:
         }
 
     def _score_test(
-        self, rounds: Sequence[Mapping[str, Any]], final: Mapping[str, Any], test: Sequence[Example]
+        self,
+        rounds: Sequence[Mapping[str, Any]],
+        finals: Mapping[str, Mapping[str, Any]],
+        test: Sequence[Example],
     ) -> dict[str, Any]:
         """Every student on the test rows, once, at the end; writes its predictions, gives the figures of the run."""
         scores: dict[str, Any] = {}
         labels = self.task.label_names
-        for stage in [*(entry["stage"] for entry in rounds), FINAL] if test else []:
+        for stage in [*(entry["stage"] for entry in rounds), *finals] if test else []:
             with self.progress.step(f"{stage}: predicting test", len(test), "rows") as advance:
                 predicted = Classifier.load(self.state.path / stage / "student").predict(test, advance)
             self.state.write_rows(
@@ -435,7 +443,7 @@ class _Loop:
             "dataset_sha256": sha256_of(self.state.path / FINAL / "dataset.jsonl"),
             "rows": len(self.kept),
             "rounds": list(rounds),
-            "final": dict(final),
+            **{stage: dict(metrics) for stage, metrics in finals.items()},
             "with_gold": self.settings.with_gold,
             "test": scores,
         }

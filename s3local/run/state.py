@@ -16,6 +16,7 @@ what the stages compute.
             predictions.jsonl  errors.jsonl  metrics.json
             test_predictions.jsonl
         final/               dataset.jsonl, student/, metrics.json
+        final-without-gold/  student/, metrics.json; only where both finals were asked for
         result.json          the last marker: the figures of the whole run
 """
 

@@ -223,6 +223,8 @@ def test_what_cannot_be_compared_is_said(task: Task, tiny_bert: Path, tmp_path: 
         start(task.model_copy(update={"test": None}), tiny_bert, tmp_path / "c")
     with pytest.raises(ValueError, match="without rounds"):
         RunSettings(extrapolate="dev")
+    with pytest.raises(ValueError, match="with_gold must be true"):
+        RunSettings(with_gold=False, both_finals=True)
     assert not (tmp_path / "c").exists()
 
 
