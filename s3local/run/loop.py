@@ -12,11 +12,12 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import platform
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +26,16 @@ from s3local import __version__, offline
 from s3local.curation.dedup import Deduplicator, DedupSettings
 from s3local.curation.label_check import Judgement, check_labels
 from s3local.curation.rules import RuleSettings, check_rules
-from s3local.embedder import CachedEmbedder, Embedder, SentenceTransformerEmbedder, Vectors
+from s3local.embedder import CachedEmbedder, Embedder, LateEmbedder
 from s3local.evaluation.errors import Error, balance_errors, divide_rows, find_errors
+from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import RunError
-from s3local.progress import Advance, Progress, Silent, ignore
+from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Dropped, Example, FilterResult
 from s3local.run.generation import Plan, synthesize
 from s3local.run.state import RESULT_FILE, RunFolder
-from s3local.storage import sha256_of
+from s3local.storage import sha256_of, translated_errors
 from s3local.student.contrastive import ContrastiveSettings, cross_fit
 from s3local.student.export import export
 from s3local.student.inference import Classifier, fit_temperature
@@ -51,7 +53,7 @@ from s3local.weights import find_encoder, find_student_body, find_teacher
 Targets = NDArray[np.float32]
 
 RUNS_FOLDER = Path("runs")
-FINAL = "final"
+FINAL, GOLDLESS = "final", "final-without-gold"
 
 RATIONALES, SYNTHESIS, STUDENT, JUDGES = 0, 1, 2, 3
 """What a seed is for: the second part of every seed derived from the run's own."""
@@ -75,9 +77,11 @@ class RunSettings:
     ``rounds``: at most so many error extrapolations (S3 has 2). ``seed_share``: the part of ``rows`` that the seed
     makes, if there are rounds. ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt.
     ``shots``: other rows shown beside an error; ``samples``: texts from one such prompt. ``error_cap``: a label has
-    at most this many times its fair share of a round's errors. ``shard_size``: requests in a shard. ``attempts``:
-    texts asked for, at most, for each row. ``label_check``: judges trained on dev, ``judge_folds`` of them, say how
-    probable each label of a synthetic row is, and the final student learns that. ``with_gold``: it also sees dev.
+    at most this many times its fair share of a round's errors. ``extrapolate``: "errors" of the student, as S3 does,
+    or all of "dev" at once, without seed and rounds (the paper's GoldGen). ``shard_size``: requests in a shard.
+    ``attempts``: texts asked for, at most, for each row. ``label_check``: judges trained on dev, ``judge_folds`` of
+    them, say how probable each label of a synthetic row is, and the final student learns that. ``with_gold``: it also
+    sees dev. ``both_finals``: beside it there is one that does not, in a folder of its own.
     ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
     """
 
@@ -90,11 +94,13 @@ class RunSettings:
     shots: int = 4
     samples: int = 8
     error_cap: float = 1.5
+    extrapolate: Literal["errors", "dev"] = "errors"
     shard_size: int = 256
     attempts: int = 8
     label_check: bool = True
     judge_folds: int = 5
     with_gold: bool = True
+    both_finals: bool = False
     teacher: str | None = None
     encoder: str | None = None
     student: str | None = None
@@ -116,6 +122,10 @@ class RunSettings:
             raise ValueError(f"judge_folds must be at least 2, got {self.judge_folds}")
         if not 0 < self.seed_share <= 1:
             raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
+        if self.both_finals and not self.with_gold:
+            raise ValueError("of both final students, one is trained with gold; with_gold must be true")
+        if self.extrapolate == "dev" and self.rounds:
+            raise ValueError(f"all of dev is extrapolated at once, without rounds, got rounds {self.rounds}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +158,13 @@ def run(
     name: str = "default",
     progress: Progress | None = None,
     teacher: Callable[[], Teacher] | None = None,
+    style: Style = "list",
     embedder: Embedder | None = None,
 ) -> RunResult:
     """Run S3 on ``task``, or go on with it where it was interrupted.
 
     Everything is kept in ``folder`` (None: runs/<task>/<name>). ``teacher`` opens another teacher than the settings
-    name, asked in list style; ``embedder`` replaces the embedder.
+    name, asked in ``style``; ``embedder`` replaces the embedder.
     Raises ``InputError`` for bad rows, ``ModelError`` for missing models, ``RunError`` if the folder holds a run
     with other settings, ``StorageError`` if it cannot be written, ``NetworkError`` if anything reaches for a network.
     """
@@ -161,25 +172,48 @@ def run(
     settings = settings or RunSettings()
     dev = load_dev(task)
     test = load_rows(task.test, task) if task.test else []
-    body = find_student_body(settings.student)
-    config: dict[str, Any] = _configuration(task, settings, body)
-    if teacher is None:
-        weights = find_teacher(settings.teacher)
-        config["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
-        source = _TeacherSource(lambda: LlamaTeacher(weights.path, settings.engine), weights.prompt_style)
-    else:
-        source = _TeacherSource(teacher, "list")
-    if embedder is None:
-        encoder = find_encoder(settings.encoder)
-        config["encoder_sha256"] = _folder_hash(encoder)
-        embedder = _LateEmbedder(encoder)
+    models = find_models(settings, teacher, style, embedder)
+    source = _TeacherSource(models.teacher, models.style)
+    config = configuration(task, settings, models)
     with RunFolder.open(folder or RUNS_FOLDER / task.name / name, config) as state, contextlib.closing(source):
         state.event("begun", version=__version__)
         test_texts = [row.text for row in test]  # that no synthetic row may copy; their labels stay here
-        loop = _Loop(task, dev, settings, state, progress or Silent(), source, body, embedder, test_texts)
+        loop = _Loop(task, dev, settings, state, progress or Silent(), source, models.body, models.embedder, test_texts)
         summary = loop.run(test)
         state.event("ended")
     return RunResult(state.path, summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What a run is done with, found but not loaded; ``identity`` tells these models from others, for config.json."""
+
+    teacher: Callable[[], Teacher]
+    style: Style
+    embedder: Embedder
+    body: Path
+    identity: Mapping[str, Any]
+
+
+def find_models(
+    settings: RunSettings, teacher: Callable[[], Teacher] | None, style: Style, embedder: Embedder | None
+) -> Models:
+    """The models that ``settings`` name, except those that are given, see ``run``. Raises ``ModelError``."""
+    body = find_student_body(settings.student)
+    identity: dict[str, Any] = {"student_sha256": _folder_hash(body)}
+    if teacher is None:
+        weights = find_teacher(settings.teacher)
+        identity["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
+        style = weights.prompt_style
+
+        def teacher() -> Teacher:
+            return LlamaTeacher(weights.path, settings.engine)
+
+    if embedder is None:
+        encoder = find_encoder(settings.encoder)
+        identity["encoder_sha256"] = _folder_hash(encoder)
+        embedder = LateEmbedder(encoder)
+    return Models(teacher, style, embedder, body, identity)
 
 
 class _TeacherSource:
@@ -199,19 +233,6 @@ class _TeacherSource:
         if self._teacher is not None:
             self._teacher.close()
             self._teacher = None
-
-
-class _LateEmbedder:
-    """A sentence-transformers model that is loaded with the first text: a finished run needs none."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._embedder: Embedder | None = None
-
-    def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
-        if self._embedder is None:
-            self._embedder = SentenceTransformerEmbedder(self._folder)
-        return self._embedder.embed(texts, advance)
 
 
 class _Loop:
@@ -236,24 +257,34 @@ class _Loop:
         self.progress = progress
         self.source = source
         self.body = body
-        self.dedup = Deduplicator(CachedEmbedder(embedder), settings.dedup)
+        self.embedder = CachedEmbedder(embedder)
+        self.dedup = Deduplicator(self.embedder, settings.dedup)
         self.protected: dict[str, Sequence[str]] = {"dev": [row.text for row in dev], "test": test_texts}
         self.length = task.length_of_texts(dev)
         self.kept: list[Candidate] = []
 
     def run(self, test: Sequence[Example]) -> dict[str, Any]:
         """All stages in order; those that are done are read, not repeated."""
-        rationales = self._rationales()
-        rounds = [self._round(0, self._seed_plan(rationales), self._seed_quotas())]
+        rounds = [self._first_round()]
         while len(rounds) <= self.settings.rounds and not self._is_over(rounds):
             errors = self._errors(len(rounds) - 1)
-            quotas = self._round_quotas(errors)
-            rounds.append(self._round(len(rounds), self._extrapolation_plan(errors, len(rounds)), quotas))
-        final = self._final(rounds)
+            quotas = self._round_quotas(errors, len(rounds))
+            plan = self._extrapolation_plan([error.example for error in errors], len(rounds))
+            rounds.append(self._round(len(rounds), plan, quotas))
+        finals = {FINAL: self._final(rounds, FINAL, self.settings.with_gold)}
+        if self.settings.both_finals:
+            finals[GOLDLESS] = self._final(rounds, GOLDLESS, with_gold=False)
         self.source.close()
-        return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, final, test))
+        return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, finals, test))
 
     # Stages
+
+    def _first_round(self) -> dict[str, Any]:
+        """The seed; or, for GoldGen, all of dev extrapolated with the whole budget."""
+        if self.settings.extrapolate == "dev":
+            quotas = divide_rows(self.settings.rows, Counter(row.label for row in self.dev))
+            return self._round(0, self._extrapolation_plan(self.dev, 0), quotas)
+        return self._round(0, self._seed_plan(self._rationales()), self._seed_quotas())
 
     def _rationales(self) -> dict[str, list[str]]:
         """Stage one: K distinct reasons for each label, written by the teacher unless the task has some."""
@@ -305,6 +336,7 @@ class _Loop:
                 f"({_counted(synthesis['dropped_by_reason'])}); see {stage}/dropped.jsonl, and try a larger teacher"
             )
         self.source.close()
+        gap = self.state.once(f"{stage}/gap.json", lambda: self._gap(len(before)))
         metrics = self.state.once(
             f"{stage}/metrics.json", lambda: self._train(stage, [candidate.example for candidate in self.kept], number)
         )
@@ -312,24 +344,57 @@ class _Loop:
         self.progress.say(
             f"{stage}: {synthesis['kept']} rows kept, {synthesis['dropped']} dropped; dev accuracy {accuracy:.1%}"
         )
-        return {"stage": stage, "synthesis": synthesis, "metrics": metrics}
+        return {"stage": stage, "synthesis": synthesis, "gap": gap, "metrics": metrics}
 
-    def _final(self, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The final student: on all synthetic rows, their labels checked, and, unless switched off, dev."""
+    def _gap(self, n_before: int) -> dict[str, Any]:
+        """How far the texts are from dev, and how they differ: all so far, and those that the round has added.
+
+        ``n_before`` rows were there before it. Dev is what rows are extrapolated from, so this flatters them; the
+        texts of test stay unread.
+        """
+        texts = [candidate.text for candidate in self.kept]
+        with self.progress.step("measuring the gap to dev", len(texts) + len(self.dev), "texts") as advance:
+            gold = self.embedder.embed([row.text for row in self.dev], advance)
+            vectors = self.embedder.embed(texts, advance)
+        return {
+            name: {
+                **dataclasses.asdict(measure_gap(vectors[part], gold)),
+                **dataclasses.asdict(measure_diversity(texts[part], vectors[part])),
+            }
+            for name, part in (("all", slice(None)), ("new", slice(n_before, None)))
+        }
+
+    def _final(self, rounds: Sequence[Mapping[str, Any]], stage: str, with_gold: bool) -> dict[str, Any]:
+        """A final student: on all synthetic rows, their labels checked, and, if asked for, dev.
+
+        Without dev and without a label check it has the rows of the last round's student, and so is that one.
+        """
         check = self.state.once(f"{FINAL}/label_check.json", self._check_labels)
+        if not with_gold and not check["judges"]:
+            return {
+                **self.state.once(f"{stage}/metrics.json", lambda: self._adopt(rounds[-1], stage)),
+                "label_check": check,
+            }
         examples, targets = self._checked_rows()
-        if self.settings.with_gold:
+        if with_gold:
             examples += self.dev
             targets = np.concatenate([targets, self._one_hot(self.dev)])
         # a student that has seen dev is too sure of it: the label check's targets are calibrated as they are, and
         # one that learned plain labels is as sure as the last round's, which had not seen dev
-        temperature = rounds[-1]["metrics"]["temperature"] if self.settings.with_gold else None
-        if check["judges"]:
-            temperature = 1.0
+        temperature = 1.0 if check["judges"] else rounds[-1]["metrics"]["temperature"]
         metrics = self.state.once(
-            f"{FINAL}/metrics.json", lambda: self._train(FINAL, examples, len(rounds), temperature, targets)
+            f"{stage}/metrics.json", lambda: self._train(stage, examples, len(rounds), temperature, targets)
         )
         return {**metrics, "label_check": check}
+
+    def _adopt(self, last: Mapping[str, Any], stage: str) -> dict[str, Any]:
+        """Make the last round's student the final one; its metrics."""
+        source, target = self.state.path / last["stage"], self.state.path / stage
+        with translated_errors(target):
+            shutil.copytree(source / "student", target / "student", dirs_exist_ok=True)
+            for name in ("predictions.jsonl", "errors.jsonl"):
+                shutil.copyfile(source / name, target / name)
+        return dict(last["metrics"])
 
     def _check_labels(self) -> dict[str, Any]:
         """Write final/dataset.jsonl: all synthetic rows, each with its likeliest label and the probability of each."""
@@ -424,21 +489,31 @@ class _Loop:
         }
 
     def _score_test(
-        self, rounds: Sequence[Mapping[str, Any]], final: Mapping[str, Any], test: Sequence[Example]
+        self,
+        rounds: Sequence[Mapping[str, Any]],
+        finals: Mapping[str, Mapping[str, Any]],
+        test: Sequence[Example],
     ) -> dict[str, Any]:
-        """Every student on the test rows, once, at the end; and the figures of the run."""
+        """Every student on the test rows, once, at the end; writes its predictions, gives the figures of the run."""
         scores: dict[str, Any] = {}
         labels = self.task.label_names
-        for stage in [*(entry["stage"] for entry in rounds), FINAL] if test else []:
+        for stage in [*(entry["stage"] for entry in rounds), *finals] if test else []:
             with self.progress.step(f"{stage}: predicting test", len(test), "rows") as advance:
                 predicted = Classifier.load(self.state.path / stage / "student").predict(test, advance)
+            self.state.write_rows(
+                f"{stage}/test_predictions.jsonl",
+                (
+                    {"id": row.id, "label": row.label, "predicted": guess}
+                    for row, guess in zip(test, predicted, strict=True)
+                ),
+            )
             scores[stage] = classification_metrics([row.label for row in test], predicted, labels).to_row()
         return {
             "task": self.task.name,
             "dataset_sha256": sha256_of(self.state.path / FINAL / "dataset.jsonl"),
             "rows": len(self.kept),
             "rounds": list(rounds),
-            "final": dict(final),
+            **{stage: dict(metrics) for stage, metrics in finals.items()},
             "with_gold": self.settings.with_gold,
             "test": scores,
         }
@@ -457,11 +532,10 @@ class _Loop:
         rows = max(1, round(settings.rows * settings.seed_share)) if settings.rounds else settings.rows
         return divide_rows(rows, dict.fromkeys(self.task.label_names, 1.0))
 
-    def _round_quotas(self, errors: Sequence[Error]) -> dict[str, int]:
-        """The round's part of the rows, divided over the labels as the errors are."""
-        settings = self.settings
-        in_rounds = settings.rows - sum(self._seed_quotas().values())
-        rows = max(1, in_rounds // settings.rounds)
+    def _round_quotas(self, errors: Sequence[Error], number: int) -> dict[str, int]:
+        """The round's part of the rows that are still to come, divided over the labels as the errors are."""
+        rounds_left = self.settings.rounds - number + 1
+        rows = max(1, (self.settings.rows - len(self.kept)) // rounds_left)
         return divide_rows(rows, Counter(error.example.label for error in errors))
 
     def _seed_plan(self, rationales: Mapping[str, Sequence[str]]) -> Plan:
@@ -478,13 +552,13 @@ class _Loop:
 
         return plan
 
-    def _extrapolation_plan(self, errors: Sequence[Error], number: int) -> Plan:
+    def _extrapolation_plan(self, errors: Sequence[Example], number: int) -> Plan:
         gold = {name: [row for row in self.dev if row.label == name] for name in self.task.label_names}
 
         def plan(labels: Sequence[str], count: int, shard: int) -> list[Planned]:
             return plan_extrapolation(
                 self._prompts(),
-                [error.example for error in errors if error.example.label in labels],
+                [error for error in errors if error.label in labels],
                 gold,
                 shots=self.settings.shots,
                 samples=self.settings.samples,
@@ -562,14 +636,14 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.items())
 
 
-def _configuration(task: Task, settings: RunSettings, body: Path) -> dict[str, Any]:
-    """What the result depends on, apart from teacher and encoder, as plain values."""
+def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str, Any]:
+    """What a result depends on, as plain values."""
     return {
         "settings": dataclasses.asdict(settings),
         "task": task.model_dump(mode="json", exclude={"dev", "test"}),
         "dev_sha256": sha256_of(task.dev),
         "test_sha256": sha256_of(task.test) if task.test else None,
-        "student_sha256": _folder_hash(body),
+        **models.identity,
         "versions": {
             "s3local": __version__,
             "python": platform.python_version(),

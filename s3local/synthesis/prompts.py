@@ -28,6 +28,8 @@ LIST_RATIONALE = Template(
 LIST_SEED = Template('A list of $texts $phrase$reasons, each in the words of its writer:\n\n1. "')
 LIST_EXTRAPOLATION = Template("A list of $texts $phrase:\n\n$shots\n-")
 
+LIST_SCORING = Template("A list of $texts $phrase:\n\n$shots-")
+
 CHAT_RATIONALE = Template(
     'A classifier sorts $texts. One of its labels is "$label": $description\n\n'
     "Name one concrete reason, topic or situation that makes a text carry this label. "
@@ -100,6 +102,14 @@ class Prompts:
         text = template.substitute(self._words(label), shots=rows)
         return self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens)
 
+    def scoring(self, label: Label, shots: Sequence[str]) -> str:
+        """What a text of ``label`` would continue, after ``shots`` of that label; ``entry`` gives the continuation.
+
+        In list style for every teacher: a bare text is what is scored, not the answer of an assistant.
+        """
+        rows = "".join(f"- {one_line(text)}\n" for text in shots)
+        return LIST_SCORING.substitute(self._words(label), shots=rows)
+
     def _words(self, label: Label) -> dict[str, str]:
         phrase = label.phrase or f'of the kind "{label.name}" ({label.description.rstrip(".")})'
         return {
@@ -121,6 +131,11 @@ def token_cap(texts: Sequence[str], max_characters: int, count_tokens: Callable[
     characters = max(1, sum(len(text) for text in texts))
     tokens = sum(count_tokens(text) for text in texts)
     return math.ceil(max_characters * max(tokens, 1) / characters) + SPARE_TOKENS
+
+
+def entry(text: str) -> str:
+    """``text`` as the continuation of ``Prompts.scoring``: the rest of its line."""
+    return f" {one_line(text)}\n"
 
 
 def one_line(text: str) -> str:
