@@ -28,7 +28,7 @@ NOISE_PRIOR = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Opinion:
     """What one judge says: label probabilities of the gold rows (n_gold, n_labels) and of the candidates
     (n_candidates, n_labels), neither of which it was trained on."""
 
@@ -52,7 +52,7 @@ class LabelCheck:
 
 
 def check_labels(
-    judgements: Mapping[str, Judgement],
+    opinions: Mapping[str, Opinion],
     gold_labels: Sequence[int] | NDArray[np.int64],
     candidate_labels: Sequence[int] | NDArray[np.int64],
 ) -> LabelCheck:
@@ -61,17 +61,17 @@ def check_labels(
     ``gold_labels`` (n_gold,) and ``candidate_labels`` (n_candidates,) are numbers of labels.
     Raises ``ValueError`` for no judges or no gold rows.
     """
-    if not judgements or not len(gold_labels):
+    if not opinions or not len(gold_labels):
         raise ValueError("a label check needs judges and gold rows")
     gold, asked = np.asarray(gold_labels), np.asarray(candidate_labels, dtype=np.int64)
-    trust = fit_trust([judgement.gold for judgement in judgements.values()], gold)
-    opinion = joint(list(trust), [judgement.candidates for judgement in judgements.values()])
+    trust = fit_trust([opinion.gold for opinion in opinions.values()], gold)
+    opinion = joint(list(trust), [opinion.candidates for opinion in opinions.values()])
     noise = teacher_noise(opinion, asked)
     return LabelCheck(
         targets=_normalised(opinion * noise[:, asked].T),
-        trust=dict(zip(judgements, (round(float(value), 4) for value in trust), strict=True)),
+        trust=dict(zip(opinions, (round(float(value), 4) for value in trust), strict=True)),
         noise=noise,
-        gold=joint(list(trust), [judgement.gold for judgement in judgements.values()]),
+        gold=joint(list(trust), [opinion.gold for opinion in opinions.values()]),
     )
 
 

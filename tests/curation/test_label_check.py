@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from s3local.curation.label_check import Judgement, check_labels, fit_trust, joint, teacher_noise
+from s3local.curation.label_check import Opinion, check_labels, fit_trust, joint, teacher_noise
 
 N_LABELS = 3
 
@@ -30,7 +30,7 @@ def accuracy(targets: np.ndarray, true: np.ndarray) -> float:
 
 
 def test_targets_are_probabilities_one_row_a_candidate(gold: np.ndarray, true: np.ndarray) -> None:
-    judges = {"a": Judgement(judge_of(gold, 0.8, 0.7, 1), judge_of(true, 0.8, 0.7, 2))}
+    judges = {"a": Opinion(judge_of(gold, 0.8, 0.7, 1), judge_of(true, 0.8, 0.7, 2))}
     check = check_labels(judges, gold, true)
     assert check.targets.shape == (len(true), N_LABELS)
     assert check.targets.sum(axis=1) == pytest.approx(1.0)
@@ -52,7 +52,7 @@ def test_a_single_judge_that_is_too_sure_is_calibrated(gold: np.ndarray) -> None
 
 def test_a_teacher_with_shuffled_labels_counts_for_nothing(gold: np.ndarray, true: np.ndarray) -> None:
     asked = np.random.default_rng(3).permutation(true)
-    judges = {"a": Judgement(judge_of(gold, 0.9, 0.8, 1), judge_of(true, 0.9, 0.8, 2))}
+    judges = {"a": Opinion(judge_of(gold, 0.9, 0.8, 1), judge_of(true, 0.9, 0.8, 2))}
     check = check_labels(judges, gold, asked)
     alone = joint(list(check.trust.values()), [judges["a"].candidates])
     assert check.noise == pytest.approx(np.full((N_LABELS, N_LABELS), 1 / N_LABELS), abs=0.1)
@@ -60,7 +60,7 @@ def test_a_teacher_with_shuffled_labels_counts_for_nothing(gold: np.ndarray, tru
 
 
 def test_a_teacher_who_is_right_makes_the_true_label_likelier(gold: np.ndarray, true: np.ndarray) -> None:
-    judges = {"a": Judgement(judge_of(gold, 0.7, 0.6, 1), judge_of(true, 0.7, 0.6, 2))}
+    judges = {"a": Opinion(judge_of(gold, 0.7, 0.6, 1), judge_of(true, 0.7, 0.6, 2))}
     rows = np.arange(len(true))
     with_teacher = check_labels(judges, gold, true).targets[rows, true]
     shuffled = check_labels(judges, gold, np.random.default_rng(3).permutation(true)).targets[rows, true]
@@ -77,8 +77,8 @@ def test_the_order_of_labels_does_not_matter(gold: np.ndarray, true: np.ndarray)
     first, second = judge_of(gold, 0.8, 0.7, 1), judge_of(true, 0.8, 0.7, 2)
     new = np.array([2, 0, 1])  # the new number of each label
     back = np.argsort(new)
-    check = check_labels({"a": Judgement(first, second)}, gold, true)
-    other = check_labels({"a": Judgement(first[:, back], second[:, back])}, new[gold], new[true])
+    check = check_labels({"a": Opinion(first, second)}, gold, true)
+    other = check_labels({"a": Opinion(first[:, back], second[:, back])}, new[gold], new[true])
     assert other.targets[:, new] == pytest.approx(check.targets)
 
 
@@ -86,4 +86,4 @@ def test_no_judges_and_no_gold_are_refused(true: np.ndarray) -> None:
     with pytest.raises(ValueError, match="needs judges and gold"):
         check_labels({}, [0, 1], true)
     with pytest.raises(ValueError, match="needs judges and gold"):
-        check_labels({"a": Judgement(np.zeros((0, 3)), judge_of(true, 0.8, 0.7, 2))}, [], true)
+        check_labels({"a": Opinion(np.zeros((0, 3)), judge_of(true, 0.8, 0.7, 2))}, [], true)
