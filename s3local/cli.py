@@ -45,6 +45,7 @@ def main() -> None:
       s3local check my_task         is it well-formed, what is in it?
       s3local run my_task           write data, train, repeat; the classifier is in runs/my_task/default/final
       s3local predict runs/my_task/default messages.csv
+      s3local compare my_task       is it worth it? the method against its rivals, on your rows
     """
     offline.engage()
 
@@ -107,9 +108,41 @@ _task_options = [
     ),
 ]
 
+_model_options = [
+    click.option("--teacher", metavar="ID|FILE", help="Model id or .gguf file of the LLM. [default: the embedded one]"),
+    click.option(
+        "--student", metavar="ID|FOLDER", help="Pretrained body of the classifier. [default: the embedded one]"
+    ),
+    click.option(
+        "--encoder", metavar="ID|FOLDER", help="Sentence encoder for deduplication. [default: the embedded one]"
+    ),
+    click.option(
+        "--slots", type=click.IntRange(1), help="Texts the teacher writes side by side. [default: what fits, up to 64]"
+    ),
+    click.option("--threads", type=click.IntRange(1), help="Threads of the teacher. [default: physical cores]"),
+    click.option(
+        "--gpu-layers", type=click.IntRange(0), help="Layers of the teacher on the GPU. [default: all, if there is one]"
+    ),
+    click.option(
+        "--cache-type",
+        type=click.Choice(["f16", "q8_0"]),
+        default="f16",
+        show_default=True,
+        help="Key-value cache; q8_0 takes half the memory.",
+    ),
+]
+
 
 def _with_task(command: Any) -> Any:
-    for option in reversed(_task_options):
+    return _decorated(command, _task_options)
+
+
+def _with_models(command: Any) -> Any:
+    return _decorated(command, _model_options)
+
+
+def _decorated(command: Any, options: list[Any]) -> Any:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -142,23 +175,7 @@ def check(task: Path, dev: Path | None, test: Path | None, contexts: Path | None
     "--rounds", type=click.IntRange(0), default=2, show_default=True, help="Rounds of error extrapolation, at most."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="All chance comes from it.")
-@click.option("--teacher", metavar="ID|FILE", help="Model id or .gguf file of the LLM. [default: the embedded one]")
-@click.option("--student", metavar="ID|FOLDER", help="Pretrained body of the classifier. [default: the embedded one]")
-@click.option("--encoder", metavar="ID|FOLDER", help="Sentence encoder for deduplication. [default: the embedded one]")
-@click.option(
-    "--slots", type=click.IntRange(1), help="Texts the teacher writes side by side. [default: what fits, up to 64]"
-)
-@click.option("--threads", type=click.IntRange(1), help="Threads of the teacher. [default: physical cores]")
-@click.option(
-    "--gpu-layers", type=click.IntRange(0), help="Layers of the teacher on the GPU. [default: all, if there is one]"
-)
-@click.option(
-    "--cache-type",
-    type=click.Choice(["f16", "q8_0"]),
-    default="f16",
-    show_default=True,
-    help="Key-value cache; q8_0 takes half the memory.",
-)
+@_with_models
 @click.option(
     "--with-gold/--without-gold", default=True, show_default=True, help="Train the final classifier on dev as well."
 )
@@ -196,6 +213,87 @@ def run(
     result = run_task(
         loaded, RunSettings(engine=engine, **choices), folder=out, name=name, progress=_progress(quiet or as_json)
     )
+    if as_json:
+        click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+    else:
+        Console().print(render(result.summary, result.folder))
+
+
+@main.command()
+@_with_task
+@click.option("--name", default="default", show_default=True, help="Name, its folder in runs/TASK/compare/.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder, in place of runs/TASK/compare/NAME.")
+@click.option(
+    "--methods",
+    default="gold,zerogen,goldgen,s3,s3-no-ees,s3-no-rationale,s3+gold,goldgen+gold",
+    show_default=True,
+    metavar="NAME,...",
+    help="Also: probe, teacher, setfit.",
+)
+@click.option("--reference", default="s3", show_default=True, help="Method that the others are tested against.")
+@click.option("--seeds", default="0,1,2", show_default=True, metavar="N,...", help="Each method runs once with each.")
+@click.option("--gold", metavar="N,...", help="Numbers of labelled rows to draw from dev.  [default: all of it]")
+@click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Synthetic rows to train on.")
+@click.option(
+    "--rounds", type=click.IntRange(0), default=2, show_default=True, help="Rounds of error extrapolation, at most."
+)
+@_with_models
+@click.option("as_json", "--json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def compare(
+    task: Path,
+    dev: Path | None,
+    test: Path | None,
+    name: str,
+    out: Path | None,
+    methods: str,
+    reference: str,
+    seeds: str,
+    gold: str | None,
+    slots: int | None,
+    threads: int | None,
+    gpu_layers: int | None,
+    cache_type: Any,
+    as_json: bool,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    """Compare S3 with its rivals on TASK: same labelled rows, teacher, classifier and number of synthetic rows.
+
+    \b
+      gold              the classifier on the labelled rows alone
+      probe             a linear layer on their embeddings
+      setfit            the SetFit package on them, if it is installed
+      teacher           the language model itself, without and with examples
+      zerogen           zero-shot rows: no rationales, no rounds
+      goldgen           more rows like all of the labelled ones
+      s3                Synthesis Step by Step: rationales, then rounds of error extrapolation
+      s3-no-ees         without error extrapolation
+      s3-no-rationale   without rationales
+      s3+gold, goldgen+gold   the final classifier sees the labelled rows too
+
+    The same command after Ctrl-C goes on where it stopped; more methods, seeds or gold sizes reuse what is there.
+    """
+    from s3local.task import load_dev, load_task
+
+    loaded = load_task(task, dev, test)
+    load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
+    from s3local.report.compare import render, save
+    from s3local.run.compare import CompareSettings
+    from s3local.run.compare import compare as compare_methods
+    from s3local.run.loop import RunSettings
+    from s3local.teacher.engine import EngineSettings
+
+    engine = EngineSettings(slots=slots, threads=threads, gpu_layers=gpu_layers, cache_type=cache_type)
+    settings = CompareSettings(
+        methods=tuple(_names(methods)),
+        seeds=tuple(_numbers("--seeds", seeds)),
+        gold=tuple(_numbers("--gold", gold)) if gold is not None else (),
+        reference=reference,
+        run=RunSettings(engine=engine, **choices),
+    )
+    result = compare_methods(loaded, settings, folder=out, name=name, progress=_progress(quiet or as_json))
+    save(result.summary, result.folder)
     if as_json:
         click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     else:
@@ -279,6 +377,18 @@ def report(folder: Path, as_json: bool) -> None:
 
 def _progress(quiet: bool) -> Progress:
     return Silent() if quiet else Terminal()
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """The whole numbers of a list such as "0,1,2". Raises ``S3LocalError``."""
+    for name in (names := _names(text)):
+        if not name.isdecimal():
+            raise S3LocalError(f"{option}: found {name!r}, whole numbers with commas between them belong here")
+    return [int(name) for name in names]
 
 
 def _pair(text: str) -> tuple[str, str]:

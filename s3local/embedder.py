@@ -82,6 +82,20 @@ class SentenceTransformerEmbedder:
         return pieces.count(tokenizer.unk_token_id) / len(pieces) if pieces else 0.0
 
 
+class LateEmbedder:
+    """A sentence-transformers model that is loaded with the first text: who asks for none needs no memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._embedder: Embedder | None = None
+
+    def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
+        """See ``Embedder.embed``. Raises ``ModelError`` if the folder holds no such model."""
+        if self._embedder is None:
+            self._embedder = SentenceTransformerEmbedder(self._folder)
+        return self._embedder.embed(texts, advance)
+
+
 class CachedEmbedder:
     """An embedder that computes the row of a text once, however often it is asked for.
 

@@ -116,6 +116,21 @@ def test_a_folder_that_cannot_be_written(task: Path, tmp_path: Path, minilm: Pat
     complains(call("run", str(task), "--out", str(tmp_path / "file" / "run")), str(tmp_path / "file"))
 
 
+BAD_COMPARISONS = {
+    "an unknown method": (["--methods", "gold,s4"], "s4", "s3-no-ees"),
+    "an unknown reference": (["--reference", "best"], "best"),
+    "a seed that is no number": (["--seeds", "0,one"], "--seeds", "one"),
+    "more gold rows than there are": (["--gold", "20,600"], "dev.jsonl", "600"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_COMPARISONS)
+def test_a_comparison_that_cannot_be_is_told_in_one_line(task: Path, name: str, tmp_path: Path) -> None:
+    options, *parts = BAD_COMPARISONS[name]
+    complains(call("compare", str(task), "--out", str(tmp_path / "out"), *options), *parts)
+    assert not (tmp_path / "out").exists()
+
+
 def test_report_and_predict_on_a_folder_without_a_run(tmp_path: Path) -> None:
     complains(call("report", str(tmp_path)), "no finished run")
     complains(call("predict", str(tmp_path), "-", stdin="{}\n"), "not an exported student")

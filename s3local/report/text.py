@@ -15,6 +15,16 @@ from rich.text import Text
 from s3local.exceptions import RunError
 from s3local.run.state import RESULT_FILE, RunFolder
 
+MEASURES = (
+    ("auc", "told apart"),
+    ("mmd", "MMD²"),
+    ("coverage", "coverage"),
+    ("distinct_2", "distinct-2"),
+    ("self_bleu", "self-BLEU"),
+    ("neighbour_distance", "distance"),
+)
+"""Keys of a round's gap (see ``evaluation.gap``), and the heads of their columns."""
+
 
 def read_result(folder: Path) -> dict[str, Any]:
     """The figures of a finished run. Raises ``RunError`` if the folder holds none."""
@@ -25,8 +35,8 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
-    """How good each stage's student is, rows dropped by reason, and where the time went."""
-    return Group(_accuracy(result), _dropped(result), _time(result), _where(result, folder))
+    """How good each stage's student is, the gap to gold, rows dropped by reason, and where the time went."""
+    return Group(_accuracy(result), _gap(result), _dropped(result), _time(result), _where(result, folder))
 
 
 def _accuracy(result: Mapping[str, Any]) -> Table:
@@ -59,6 +69,20 @@ def _scores(
         return [*cells, "-", "-", "-"]
     interval = f"{100 * test[f'{headline}_low']:.0f} to {100 * test[f'{headline}_high']:.0f} %"
     return [*cells, _percent(test[headline]), _percent(test[second]), interval]
+
+
+def _gap(result: Mapping[str, Any]) -> Table:
+    table = Table("rows so far", box=SIMPLE_HEAD, title="Gap to dev (told apart: 0.5 is no gap)", title_justify="left")
+    for _, head in MEASURES:
+        table.add_column(head, justify="right")
+    for entry in result["rounds"]:
+        table.add_row(entry["stage"], *(decimals(entry["gap"]["all"][key]) for key, _ in MEASURES))
+    return table
+
+
+def decimals(value: float | None) -> str:
+    """A measure of the gap; a dash where there were too few rows for it."""
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _dropped(result: Mapping[str, Any]) -> Table:

@@ -8,18 +8,24 @@ The loop calls all three alike; ``kind_of`` chooses. Knows nothing of rounds, ru
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from s3local.curation.given import check_given
+from s3local.curation.label_check import Opinion, check_labels
 from s3local.evaluation.answers import answer_f1, answer_metrics, find_answer_errors
 from s3local.evaluation.errors import Error, find_errors
 from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import InputError
-from s3local.progress import Advance, ignore
+from s3local.progress import Advance, Progress, ignore
 from s3local.records import SPAN, Candidate, Dropped, Example, FilterResult
+from s3local.student.contrastive import cross_fit
 from s3local.student.encoding import fitting_length
 from s3local.student.export import export
 from s3local.student.inference import Classifier, fit_temperature
@@ -36,6 +42,8 @@ from s3local.teacher import Sampling, Teacher
 
 if TYPE_CHECKING:
     from s3local.run.loop import RunSettings
+
+Targets = NDArray[np.float32]
 
 LONG_CHARACTERS = 400
 """Where half of the gold texts are longer, the teacher is told how long to write."""
@@ -108,6 +116,30 @@ class Texts:
         """Drop what is no row of this kind; ``ask`` loads the teacher, for those checks that need one."""
         return FilterResult(candidates, [])
 
+    def check_labels(
+        self, body: Path, rows: Sequence[Example], seed: int, progress: Progress
+    ) -> tuple[Targets | None, dict[str, Any]]:
+        """The probability of each label of each row (n_rows, n_labels), and what it comes from, as plain values.
+
+        None where it cannot be told: no label has two dev rows.
+        """
+        labels = self.task.label_names
+        if max(Counter(row.label for row in self.dev).values()) < 2:
+            return None, {"judges": 0}
+        folds = self.settings.judge_folds
+        with progress.step("label check: judges train on dev and read all rows", folds, "judges") as advance:
+            fitted = cross_fit(body, self.dev, rows, labels, self.settings.judge, folds, seed, advance)
+        gold = np.array([labels.index(self.dev[int(place)].label) for place in fitted.judged])
+        asked = np.array([labels.index(row.label) for row in rows])
+        check = check_labels({"contrastive": Opinion(fitted.gold, fitted.candidates)}, gold, asked)
+        return np.asarray(check.targets, dtype=np.float32), {
+            "judges": len(fitted.by_fold),
+            "trust": check.trust,
+            "noise": check.noise.round(4).tolist(),
+            "dev_accuracy": float((check.gold.argmax(axis=1) == gold).mean()),
+            "relabelled": int((check.targets.argmax(axis=1) != asked).sum()),
+        }
+
     # Students
 
     def fitted(self, body: Path) -> TrainingSettings:
@@ -117,10 +149,16 @@ class Texts:
         return dataclasses.replace(training, max_length=length)
 
     def train(
-        self, body: Path, rows: Sequence[Example], settings: TrainingSettings, seed: int, advance: Advance = ignore
+        self,
+        body: Path,
+        rows: Sequence[Example],
+        settings: TrainingSettings,
+        seed: int,
+        advance: Advance = ignore,
+        targets: Targets | None = None,
     ) -> Any:
-        """A fresh student trained on ``rows``."""
-        return train(body, rows, self.task.label_names, settings, seed, advance=advance)
+        """A fresh student trained on ``rows``; ``targets`` (n_rows, n_labels) replace their labels, where given."""
+        return train(body, rows, self.task.label_names, settings, seed, soft_targets=targets, advance=advance)
 
     def export(self, student: Any, folder: Path, temperature: float | None) -> tuple[float, Any]:
         """Write the student to ``folder``; its temperature (None: fitted on dev) and the report of the export."""
@@ -192,6 +230,12 @@ class Spans(Pairs):
         result = super().check(candidates, ask)
         return result.then(lambda kept: self._round_trip(kept, ask)) if self.settings.answers.round_trip else result
 
+    def check_labels(
+        self, body: Path, rows: Sequence[Example], seed: int, progress: Progress
+    ) -> tuple[Targets | None, dict[str, Any]]:
+        """See ``Texts.check_labels``; questions have no labels."""
+        return None, {"judges": 0}
+
     def _round_trip(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
         """Let the teacher answer each question; ``round_trip`` drops have as score the F1 of what it says."""
         if not candidates:
@@ -219,9 +263,17 @@ class Spans(Pairs):
         return self.settings.training
 
     def train(
-        self, body: Path, rows: Sequence[Example], settings: TrainingSettings, seed: int, advance: Advance = ignore
+        self,
+        body: Path,
+        rows: Sequence[Example],
+        settings: TrainingSettings,
+        seed: int,
+        advance: Advance = ignore,
+        targets: Targets | None = None,
     ) -> Any:
-        """See ``Texts.train``."""
+        """See ``Texts.train``; there are no labels, so that ``targets`` must be None."""
+        if targets is not None:
+            raise ValueError("answers have no label probabilities to learn")
         return train_reader(body, rows, settings, seed, advance)
 
     def export(self, student: Any, folder: Path, temperature: float | None) -> tuple[float, Any]:

@@ -12,26 +12,30 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import platform
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s3local import __version__, offline
 from s3local.curation.dedup import Deduplicator, DedupSettings
 from s3local.curation.rules import RuleSettings, check_rules
-from s3local.embedder import CachedEmbedder, Embedder, SentenceTransformerEmbedder, Vectors
+from s3local.embedder import CachedEmbedder, Embedder, LateEmbedder
 from s3local.evaluation.errors import Error, balance_errors, divide_rows
+from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
-from s3local.progress import Advance, Progress, Silent, ignore
+from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Dropped, Example, FilterResult
 from s3local.run.generation import Plan, synthesize
 from s3local.run.kinds import AnswerSettings, Texts, kind_of
 from s3local.run.state import RESULT_FILE, RunFolder
-from s3local.storage import sha256_of
+from s3local.storage import sha256_of, translated_errors
+from s3local.student.contrastive import ContrastiveSettings
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
 from s3local.student.training import TrainingSettings
@@ -44,10 +48,12 @@ from s3local.teacher import Sampling, Teacher
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.weights import find_encoder, find_student_body, find_teacher
 
-RUNS_FOLDER = Path("runs")
-FINAL = "final"
+Targets = NDArray[np.float32]
 
-RATIONALES, SYNTHESIS, STUDENT = 0, 1, 2
+RUNS_FOLDER = Path("runs")
+FINAL, GOLDLESS = "final", "final-without-gold"
+
+RATIONALES, SYNTHESIS, STUDENT, JUDGES = 0, 1, 2, 3
 """What a seed is for: the second part of every seed derived from the run's own."""
 
 RECORDED_PACKAGES = (
@@ -70,8 +76,11 @@ class RunSettings:
     makes, if there are rounds. ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt.
     ``shots``: other rows shown beside an error; ``samples``: texts from one such prompt. ``error_cap``: a label has
     at most this many times its fair share of a round's errors, ``max_errors`` caps them over all labels.
-    ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``: requests in a
-    shard. ``attempts``: texts asked for, at most, for each row. ``with_gold``: the final student also sees dev.
+    ``extrapolate``: "errors" of the student, as S3 does, or all of "dev" at once, without seed and rounds (the
+    paper's GoldGen). ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``:
+    requests in a shard. ``attempts``: texts asked for, at most, for each row. ``label_check``: judges trained on dev,
+    ``judge_folds`` of them, say how probable each label of a synthetic row is, and the final student learns that.
+    ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a folder of its own.
     ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
     """
 
@@ -84,11 +93,15 @@ class RunSettings:
     shots: int = 4
     samples: int = 8
     error_cap: float = 1.5
+    extrapolate: Literal["errors", "dev"] = "errors"
     max_errors: int | None = None
     prompt_tokens: int = PROMPT_TOKENS
     shard_size: int = 256
     attempts: int = 8
+    label_check: bool = True
+    judge_folds: int = 5
     with_gold: bool = True
+    both_finals: bool = False
     teacher: str | None = None
     encoder: str | None = None
     student: str | None = None
@@ -97,6 +110,7 @@ class RunSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     rules: RuleSettings = field(default_factory=RuleSettings)
     dedup: DedupSettings = field(default_factory=DedupSettings)
+    judge: ContrastiveSettings = field(default_factory=ContrastiveSettings)
     answers: AnswerSettings = field(default_factory=AnswerSettings)
 
     def __post_init__(self) -> None:
@@ -106,12 +120,18 @@ class RunSettings:
         for name in ("seed", "rounds", "rationales", "rationales_shown", "shots"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.judge_folds < 2:
+            raise ValueError(f"judge_folds must be at least 2, got {self.judge_folds}")
         if self.max_errors is not None and self.max_errors < 1:
             raise ValueError(f"max_errors must be at least 1, got {self.max_errors}")
         if not self.error_cap > 0:
             raise ValueError(f"error_cap must be above 0, got {self.error_cap}")
         if not 0 < self.seed_share <= 1:
             raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
+        if self.both_finals and not self.with_gold:
+            raise ValueError("of both final students, one is trained with gold; with_gold must be true")
+        if self.extrapolate == "dev" and self.rounds:
+            raise ValueError(f"all of dev is extrapolated at once, without rounds, got rounds {self.rounds}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +168,13 @@ def run(
     name: str = "default",
     progress: Progress | None = None,
     teacher: Callable[[], Teacher] | None = None,
+    style: Style = "list",
     embedder: Embedder | None = None,
 ) -> RunResult:
     """Run S3 on ``task``, or go on with it where it was interrupted.
 
     Everything is kept in ``folder`` (None: runs/<task>/<name>). ``teacher`` opens another teacher than the settings
-    name, asked in list style; ``embedder`` replaces the embedder.
+    name, asked in ``style``; ``embedder`` replaces the embedder.
     Raises ``InputError`` for bad rows, ``ModelError`` for missing models, ``RunError`` if the folder holds a run
     with other settings, ``StorageError`` if it cannot be written, ``NetworkError`` if anything reaches for a network.
     """
@@ -162,25 +183,48 @@ def run(
     dev = load_dev(task)
     test = load_rows(task.test, task) if task.test else []
     kind = kind_of(task, dev, test, settings)
-    body = find_student_body(settings.student)
-    config: dict[str, Any] = _configuration(task, settings, body)
-    if teacher is None:
-        weights = find_teacher(settings.teacher)
-        config["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
-        source = _TeacherSource(lambda: LlamaTeacher(weights.path, settings.engine), weights.prompt_style)
-    else:
-        source = _TeacherSource(teacher, "list")
-    if embedder is None:
-        encoder = find_encoder(settings.encoder)
-        config["encoder_sha256"] = _folder_hash(encoder)
-        embedder = _LateEmbedder(encoder)
+    models = find_models(settings, teacher, style, embedder)
+    source = _TeacherSource(models.teacher, models.style)
+    config = configuration(task, settings, models)
     with RunFolder.open(folder or RUNS_FOLDER / task.name / name, config) as state, contextlib.closing(source):
         state.event("begun", version=__version__)
         test_texts = [row.fields[task.written] for row in test]  # that no row may copy; their labels stay here
-        loop = _Loop(task, kind, dev, settings, state, progress or Silent(), source, body, embedder, test_texts)
+        loop = _Loop(task, kind, dev, settings, state, progress or Silent(), source, models, test_texts)
         summary = loop.run(test)
         state.event("ended")
     return RunResult(state.path, summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What a run is done with, found but not loaded; ``identity`` tells these models from others, for config.json."""
+
+    teacher: Callable[[], Teacher]
+    style: Style
+    embedder: Embedder
+    body: Path
+    identity: Mapping[str, Any]
+
+
+def find_models(
+    settings: RunSettings, teacher: Callable[[], Teacher] | None, style: Style, embedder: Embedder | None
+) -> Models:
+    """The models that ``settings`` name, except those that are given, see ``run``. Raises ``ModelError``."""
+    body = find_student_body(settings.student)
+    identity: dict[str, Any] = {"student_sha256": _folder_hash(body)}
+    if teacher is None:
+        weights = find_teacher(settings.teacher)
+        identity["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
+        style = weights.prompt_style
+
+        def teacher() -> Teacher:
+            return LlamaTeacher(weights.path, settings.engine)
+
+    if embedder is None:
+        encoder = find_encoder(settings.encoder)
+        identity["encoder_sha256"] = _folder_hash(encoder)
+        embedder = LateEmbedder(encoder)
+    return Models(teacher, style, embedder, body, identity)
 
 
 class _TeacherSource:
@@ -202,19 +246,6 @@ class _TeacherSource:
             self._teacher = None
 
 
-class _LateEmbedder:
-    """A sentence-transformers model that is loaded with the first text: a finished run needs none."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._embedder: Embedder | None = None
-
-    def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
-        if self._embedder is None:
-            self._embedder = SentenceTransformerEmbedder(self._folder)
-        return self._embedder.embed(texts, advance)
-
-
 class _Loop:
     """One run: what its stages share."""
 
@@ -227,8 +258,7 @@ class _Loop:
         state: RunFolder,
         progress: Progress,
         source: _TeacherSource,
-        body: Path,
-        embedder: Embedder,
+        models: Models,
         test_texts: Sequence[str],
     ) -> None:
         self.task = task
@@ -239,26 +269,36 @@ class _Loop:
         self.state = state
         self.progress = progress
         self.source = source
-        self.body = body
+        self.body = models.body
+        self.embedder = CachedEmbedder(models.embedder)
         self.written_alone = task.written if task.given else None
-        self.dedup = Deduplicator(CachedEmbedder(embedder), settings.dedup, written=self.written_alone)
+        self.dedup = Deduplicator(self.embedder, settings.dedup, written=self.written_alone)
         self.protected: dict[str, Sequence[str]] = {"dev": self.written, "test": test_texts}
         self.length = task.length_of_texts(dev)
         self.kept: list[Candidate] = []
 
     def run(self, test: Sequence[Example]) -> dict[str, Any]:
         """All stages in order; those that are done are read, not repeated."""
-        rationales = self._rationales() if self.kind.uses_rationales else {}
-        rounds = [self._round(0, self._seed_plan(rationales), self._seed_quotas())]
+        rounds = [self._first_round()]
         while len(rounds) <= self.settings.rounds and not self._is_over(rounds):
             errors = self._errors(len(rounds) - 1)
-            quotas = self._round_quotas(errors)
-            rounds.append(self._round(len(rounds), self._extrapolation_plan(errors, len(rounds)), quotas))
-        final = self._final(rounds)
+            quotas = self._round_quotas(errors, len(rounds))
+            plan = self._extrapolation_plan([error.example for error in errors], len(rounds))
+            rounds.append(self._round(len(rounds), plan, quotas))
+        finals = {FINAL: self._final(rounds, FINAL, self.settings.with_gold)}
+        if self.settings.both_finals:
+            finals[GOLDLESS] = self._final(rounds, GOLDLESS, with_gold=False)
         self.source.close()
-        return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, final, test))
+        return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, finals, test))
 
     # Stages
+
+    def _first_round(self) -> dict[str, Any]:
+        """The seed; or, for GoldGen, all of dev extrapolated with the whole budget."""
+        if self.settings.extrapolate == "dev":
+            quotas = divide_rows(self.settings.rows, Counter(row.label for row in self.dev))
+            return self._round(0, self._extrapolation_plan(self.dev, 0), quotas)
+        return self._round(0, self._seed_plan(self._rationales()), self._seed_quotas())
 
     def _rationales(self) -> dict[str, list[str]]:
         """Stage one: K distinct reasons for each label, written by the teacher unless the task has some."""
@@ -310,38 +350,112 @@ class _Loop:
                 f"({_counted(synthesis['dropped_by_reason'])}); see {stage}/dropped.jsonl, and try a larger teacher"
             )
         self.source.close()
-        metrics = self.state.once(
-            f"{stage}/metrics.json", lambda: self._train(stage, [candidate.example for candidate in self.kept], number)
-        )
+        gap = self.state.once(f"{stage}/gap.json", lambda: self._gap(len(before)))
+        metrics = self.state.once(f"{stage}/metrics.json", lambda: self._train(stage, self._examples(), number))
         headline = self.kind.headline
         self.progress.say(
             f"{stage}: {synthesis['kept']} rows kept, {synthesis['dropped']} dropped; "
             f"dev {headline} {metrics['dev'][headline]:.1%}"
         )
-        return {"stage": stage, "synthesis": synthesis, "metrics": metrics}
+        return {"stage": stage, "synthesis": synthesis, "gap": gap, "metrics": metrics}
 
-    def _final(self, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The final student: on all synthetic rows and, unless switched off, dev."""
-        examples = [candidate.example for candidate in self.kept]
-        self.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in self.kept))
-        if self.settings.with_gold:
+    def _gap(self, n_before: int) -> dict[str, Any]:
+        """How far the texts are from dev, and how they differ: all so far, and those that the round has added.
+
+        ``n_before`` rows were there before it. Dev is what rows are extrapolated from, so this flatters them; the
+        texts of test stay unread.
+        """
+        texts = [candidate.text for candidate in self.kept]
+        with self.progress.step("measuring the gap to dev", len(texts) + len(self.dev), "texts") as advance:
+            gold = self.embedder.embed([row.text for row in self.dev], advance)
+            vectors = self.embedder.embed(texts, advance)
+        return {
+            name: {
+                **dataclasses.asdict(measure_gap(vectors[part], gold)),
+                **dataclasses.asdict(measure_diversity(texts[part], vectors[part])),
+            }
+            for name, part in (("all", slice(None)), ("new", slice(n_before, None)))
+        }
+
+    def _final(self, rounds: Sequence[Mapping[str, Any]], stage: str, with_gold: bool) -> dict[str, Any]:
+        """A final student: on all synthetic rows, their labels checked, and, if asked for, dev.
+
+        Without dev and without a label check it has the rows of the last round's student, and so is that one.
+        """
+        check = self.state.once(f"{FINAL}/label_check.json", self._check_labels)
+        if not with_gold and not check["judges"]:
+            adopted = self.state.once(f"{stage}/metrics.json", lambda: self._adopt(rounds[-1], stage))
+            return {**adopted, "label_check": check}
+        examples, targets = self._checked_rows() if check["judges"] else (self._examples(), None)
+        if with_gold:
             examples += self.dev
-        # a student that has seen dev is too sure of it: its probabilities are calibrated as the last round's are
-        temperature = rounds[-1]["metrics"]["temperature"] if self.settings.with_gold else None
-        return self.state.once(f"{FINAL}/metrics.json", lambda: self._train(FINAL, examples, len(rounds), temperature))
+            if targets is not None:
+                targets = np.concatenate([targets, self._one_hot(self.dev)])
+        # a student that has seen dev is too sure of it: the label check's targets are calibrated as they are, and
+        # one that learned plain labels is as sure as the last round's, which had not seen dev
+        temperature = 1.0 if check["judges"] else rounds[-1]["metrics"]["temperature"]
+        metrics = self.state.once(
+            f"{stage}/metrics.json", lambda: self._train(stage, examples, len(rounds), temperature, targets)
+        )
+        return {**metrics, "label_check": check}
+
+    def _examples(self) -> list[Example]:
+        return [candidate.example for candidate in self.kept]
+
+    def _one_hot(self, rows: Sequence[Example]) -> Targets:
+        labels = self.task.label_names
+        return np.eye(len(labels), dtype=np.float32)[[labels.index(row.label) for row in rows]]
+
+    def _adopt(self, last: Mapping[str, Any], stage: str) -> dict[str, Any]:
+        """Make the last round's student the final one; its metrics."""
+        source, target = self.state.path / last["stage"], self.state.path / stage
+        with translated_errors(target):
+            shutil.copytree(source / "student", target / "student", dirs_exist_ok=True)
+            for name in ("predictions.jsonl", "errors.jsonl"):
+                shutil.copyfile(source / name, target / name)
+        return dict(last["metrics"])
+
+    def _check_labels(self) -> dict[str, Any]:
+        """Write final/dataset.jsonl: all synthetic rows and, where labels are checked, the probability of each."""
+        targets, facts = None, {"judges": 0}
+        if self.settings.label_check:
+            seed = int(np.random.SeedSequence([self.settings.seed, JUDGES]).generate_state(1)[0])
+            targets, facts = self.kind.check_labels(self.body, self._examples(), seed, self.progress)
+        rows_to_write = self.kept if targets is None else map(self._checked, self.kept, targets)
+        self.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in rows_to_write))
+        return facts
+
+    def _checked(self, candidate: Candidate, probabilities: Any) -> Candidate:
+        """The candidate with its likeliest label; what the teacher was asked for goes into its origin."""
+        labels = self.task.label_names
+        rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
+        origin = {**candidate.origin, "asked": candidate.example.label, "probabilities": rounded}
+        return Candidate(dataclasses.replace(candidate.example, label=labels[int(np.argmax(probabilities))]), origin)
+
+    def _checked_rows(self) -> tuple[list[Example], Targets]:
+        """The rows of final/dataset.jsonl and the probabilities of their labels (n_rows, n_labels)."""
+        rows = [Candidate.from_row(row) for row in self.state.read_rows(f"{FINAL}/dataset.jsonl")]
+        targets = np.array([list(row.origin["probabilities"].values()) for row in rows], dtype=np.float32)
+        return [row.example for row in rows], targets / targets.sum(axis=1, keepdims=True)
 
     def _train(
-        self, stage: str, rows: Sequence[Example], number: int, temperature: float | None = None
+        self,
+        stage: str,
+        rows: Sequence[Example],
+        number: int,
+        temperature: float | None = None,
+        targets: Targets | None = None,
     ) -> dict[str, Any]:
         """Train, export, and predict dev with the exported model; writes its predictions and errors.
 
-        ``temperature`` None: fitted on dev, which the student has not seen then.
+        ``temperature`` None: fitted on dev, which the student has not seen then. ``targets`` (n_rows, n_labels) are
+        label probabilities in place of the rows' labels.
         """
         settings = self.kind.fitted(self.body).resolved(len(rows))
         folder = self.state.path / stage / "student"
         seed = int(np.random.SeedSequence([self.settings.seed, STUDENT, number]).generate_state(1)[0])
         with self.progress.step(f"{stage}: the student trains", len(rows) * (settings.epochs or 1), "rows") as advance:
-            student = self.kind.train(self.body, rows, settings, seed, advance)
+            student = self.kind.train(self.body, rows, settings, seed, advance, targets)
         with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
             temperature, report = self.kind.export(student, folder, temperature)
         judged = self.kind.judge(folder, self.dev)
@@ -361,20 +475,25 @@ class _Loop:
         }
 
     def _score_test(
-        self, rounds: Sequence[Mapping[str, Any]], final: Mapping[str, Any], test: Sequence[Example]
+        self,
+        rounds: Sequence[Mapping[str, Any]],
+        finals: Mapping[str, Mapping[str, Any]],
+        test: Sequence[Example],
     ) -> dict[str, Any]:
-        """Every student on the test rows, once, at the end; and the figures of the run."""
+        """Every student on the test rows, once, at the end; writes its predictions, gives the figures of the run."""
         scores: dict[str, Any] = {}
-        for stage in [*(entry["stage"] for entry in rounds), FINAL] if test else []:
+        for stage in [*(entry["stage"] for entry in rounds), *finals] if test else []:
             with self.progress.step(f"{stage}: predicting test", len(test), "rows") as advance:
-                scores[stage] = dict(self.kind.judge(self.state.path / stage / "student", test, advance).metrics)
+                judged = self.kind.judge(self.state.path / stage / "student", test, advance)
+            self.state.write_rows(f"{stage}/test_predictions.jsonl", judged.predictions)
+            scores[stage] = dict(judged.metrics)
         return {
             "task": self.task.name,
             "kind": self.task.kind,
             "dataset_sha256": sha256_of(self.state.path / FINAL / "dataset.jsonl"),
             "rows": len(self.kept),
             "rounds": list(rounds),
-            "final": dict(final),
+            **{stage: dict(metrics) for stage, metrics in finals.items()},
             "with_gold": self.settings.with_gold,
             "test": scores,
         }
@@ -394,11 +513,10 @@ class _Loop:
         rows = max(1, round(settings.rows * settings.seed_share)) if settings.rounds else settings.rows
         return divide_rows(rows, dict.fromkeys(self.task.groups, 1.0))
 
-    def _round_quotas(self, errors: Sequence[Error]) -> dict[str, int]:
-        """The round's part of the rows, divided over the labels as the errors are."""
-        settings = self.settings
-        in_rounds = settings.rows - sum(self._seed_quotas().values())
-        rows = max(1, in_rounds // settings.rounds)
+    def _round_quotas(self, errors: Sequence[Error], number: int) -> dict[str, int]:
+        """The round's part of the rows that are still to come, divided over the labels as the errors are."""
+        rounds_left = self.settings.rounds - number + 1
+        rows = max(1, (self.settings.rows - len(self.kept)) // rounds_left)
         return divide_rows(rows, Counter(error.example.label for error in errors))
 
     def _seed_plan(self, rationales: Mapping[str, Sequence[str]]) -> Plan:
@@ -408,13 +526,13 @@ class _Loop:
 
         return plan
 
-    def _extrapolation_plan(self, errors: Sequence[Error], number: int) -> Plan:
+    def _extrapolation_plan(self, errors: Sequence[Example], number: int) -> Plan:
         gold = {name: [row for row in self.dev if row.label == name] for name in self.task.groups}
 
         def plan(labels: Sequence[str], count: int, shard: int) -> list[Planned]:
             return plan_extrapolation(
                 self._prompts(),
-                [error.example for error in errors if error.example.label in labels],
+                [error for error in errors if error.label in labels],
                 gold,
                 shots=self.settings.shots,
                 samples=self.settings.samples,
@@ -498,15 +616,15 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.items())
 
 
-def _configuration(task: Task, settings: RunSettings, body: Path) -> dict[str, Any]:
-    """What the result depends on, apart from teacher and encoder, as plain values."""
+def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str, Any]:
+    """What a result depends on, as plain values."""
     return {
         "settings": dataclasses.asdict(settings),
         "task": task.model_dump(mode="json", exclude={"dev", "test", "contexts"}),
         "dev_sha256": sha256_of(task.dev),
         "test_sha256": sha256_of(task.test) if task.test else None,
         "contexts_sha256": sha256_of(task.contexts) if task.contexts else None,
-        "student_sha256": _folder_hash(body),
+        **models.identity,
         "versions": {
             "s3local": __version__,
             "python": platform.python_version(),

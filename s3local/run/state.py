@@ -11,9 +11,12 @@ what the stages compute.
         round-0/             the seed; round-1, round-2 ...: from the errors of the student before
             shards/          the teacher's raw completions, 0000.jsonl ...
             synthetic.jsonl  dropped.jsonl  synthesis.json
+            gap.json         how far the rows are from dev
             student/         PyTorch and ONNX in one folder
             predictions.jsonl  errors.jsonl  metrics.json
+            test_predictions.jsonl
         final/               dataset.jsonl, student/, metrics.json
+        final-without-gold/  student/, metrics.json; only where both finals were asked for
         result.json          the last marker: the figures of the whole run
 """
 

@@ -27,9 +27,9 @@ import torch
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError, StorageError
+from s3local.hardware import int8_is_exact
 from s3local.records import Example
 from s3local.storage import translated_errors
-from s3local.student.cpu import int8_is_exact
 from s3local.student.inference import FP32_FILE, META_FILE, Classifier
 from s3local.student.training import TrainedStudent
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
+from s3local.hardware import int8_is_exact, physical_cores
 from s3local.progress import Advance, ignore
-from s3local.student.cpu import int8_is_exact, physical_cores
 from s3local.student.encoding import Text, as_input, batches_by_length, encode, pad
 
 Floats = NDArray[np.float32]

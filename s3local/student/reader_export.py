@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
+from s3local.hardware import int8_is_exact
 from s3local.records import Example
-from s3local.student.cpu import int8_is_exact
 from s3local.student.export import (
     INT8_FILE,
     LABEL_AGREEMENT,

@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
+from s3local.hardware import cpu_flags
 from s3local.progress import Advance, ignore
 from s3local.records import Example
-from s3local.student.cpu import cpu_flags
 from s3local.student.distilbert import build_classifier
 from s3local.student.encoding import Text, batches_by_length, encode, pad
 
@@ -231,9 +231,9 @@ def fit(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
     model.distilbert.embeddings.word_embeddings.weight.requires_grad_(False)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, settings), fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), fused=True)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    half = _uses_bf16(settings, device)
+    half = uses_bf16(settings.precision, device)
     generator = np.random.default_rng(seed)
     total = settings.epochs * math.ceil(len(token_ids) / settings.batch_size)
     step, loss_sum = 0, 0.0
@@ -256,18 +256,19 @@ def fit(
     return step, loss_sum / len(token_ids)
 
 
-def _parameter_groups(model: Any, settings: TrainingSettings) -> list[dict[str, Any]]:
+def parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups for the optimiser: matrices, which decay, and vectors, which do not."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
         {"params": [parameter for parameter in trained if parameter.ndim == 1], "weight_decay": 0.0},
     ]
 
 
-def _uses_bf16(settings: TrainingSettings, device: Any) -> bool:
-    if settings.precision != "auto":
-        return settings.precision == "bf16"
+def uses_bf16(precision: str, device: Any) -> bool:
+    """Whether products on ``device`` are computed in 16 bits, see ``TrainingSettings.precision``."""
+    if precision != "auto":
+        return precision == "bf16"
     return bool(torch.cuda.is_bf16_supported()) if device.type == "cuda" else bool(cpu_flags() & CPU_BF16_FLAGS)
 
 

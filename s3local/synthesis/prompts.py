@@ -41,6 +41,8 @@ LIST_SPAN_EXTRAPOLATION = Template(
 )
 LIST_SPAN_ANSWER = Template("$given\n\n$written\nAnswer, in words of the $given_name:")
 
+LIST_SCORING = Template("A list of $texts $phrase:\n\n$shots-")
+
 CHAT_RATIONALE = Template(
     'A classifier sorts $texts. One of its labels is "$label": $description\n\n'
     "Name one concrete reason, topic or situation that makes a text carry this label. "
@@ -229,6 +231,14 @@ class Prompts:
                 break
         return self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens)
 
+    def scoring(self, label: Label, shots: Sequence[str]) -> str:
+        """What a text of ``label`` would continue, after ``shots`` of that label; ``entry`` gives the continuation.
+
+        In list style for every teacher: a bare text is what is scored, not the answer of an assistant.
+        """
+        rows = "".join(f"- {one_line(text)}\n" for text in shots)
+        return LIST_SCORING.substitute(self._words(label.name), shots=rows)
+
     def answer(self, given: str, question: str) -> Prompt:
         """Ask for the answer to ``question`` in the words of the ``given`` text, which is cut if it is too long."""
         (name,) = self.task.given
@@ -311,6 +321,11 @@ def token_cap(texts: Sequence[str], max_characters: int, count_tokens: Callable[
     characters = max(1, sum(len(text) for text in texts))
     tokens = sum(count_tokens(text) for text in texts)
     return math.ceil(max_characters * max(tokens, 1) / characters) + SPARE_TOKENS
+
+
+def entry(text: str) -> str:
+    """``text`` as the continuation of ``Prompts.scoring``: the rest of its line."""
+    return f" {one_line(text)}\n"
 
 
 def one_line(text: str) -> str:

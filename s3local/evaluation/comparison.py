@@ -1,0 +1,126 @@
+"""Which of two methods is better, and how sure that is: spread over seeds, intervals, paired tests, a verdict.
+
+Everything starts from which test rows a method got right: (n_seeds, n_rows) of true and false, the same rows in the
+same order for every method. Knows nothing of models, files or what the methods do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3local.evaluation.metrics import BOOTSTRAP_SAMPLES
+
+Right = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Verdict = Literal["likely better", "cannot tell", "likely worse"]
+
+SIGN_FLIPS = 10_000
+SIGNIFICANT = 0.05
+BLOCK_FLIPS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One method against another on the same test rows.
+
+    ``difference``: accuracy of the first less that of the second, over all seeds; ``low`` and ``high`` bound its 95 %
+    interval (paired bootstrap over test rows and seeds). ``p``: how often chance alone makes such a difference, see
+    ``paired_p``. ``mcnemar``: the exact p of each seed by itself.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    mcnemar: tuple[float, ...]
+    verdict: Verdict
+
+
+def compare_pair(first: Right, second: Right, seed: int = 0) -> Comparison:
+    """Judge ``first`` against ``second``, each (n_seeds, n_rows). All chance comes from ``seed``.
+
+    The verdict needs both: an interval without 0, which counts what another test set or other seeds would change, and
+    a ``p`` below ``SIGNIFICANT``, which is exact where few rows differ.
+    Raises ``ValueError`` for arrays of different shapes, or without rows.
+    """
+    if first.shape != second.shape or first.ndim != 2 or not first.size:
+        raise ValueError(f"the same seeds and rows belong here, got {first.shape} and {second.shape}")
+    differences = first.astype(np.float64) - second.astype(np.float64)
+    low, high = _interval(differences, seed)
+    p = paired_p(first, second, seed)
+    verdict: Verdict = "cannot tell"
+    if p < SIGNIFICANT and (low > 0 or high < 0):
+        verdict = "likely better" if low > 0 else "likely worse"
+    mcnemar_of_each = tuple(mcnemar(a, b) for a, b in zip(first, second, strict=True))
+    return Comparison(float(differences.mean()), low, high, p, mcnemar_of_each, verdict)
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """The exact two-sided p of McNemar's test for two classifiers, (n_rows,) each: are they right equally often?
+
+    Only rows that one of them alone gets right count; under the null hypothesis each is a fair coin (McNemar, 1947).
+    """
+    from scipy.stats import binomtest
+
+    first_only, second_only = int((first & ~second).sum()), int((second & ~first).sum())
+    if first_only + second_only == 0:
+        return 1.0
+    return float(binomtest(first_only, first_only + second_only, 0.5).pvalue)
+
+
+def paired_p(first: Right, second: Right, seed: int = 0) -> float:
+    """The two-sided p of a paired sign-flip test over test rows, (n_seeds, n_rows) each.
+
+    If the two were alike, a row's difference, summed over seeds, could as well have the other sign. For one seed that
+    is McNemar's exact test; for several, ``SIGN_FLIPS`` random flips stand for all of them.
+    """
+    if len(first) == 1:
+        return mcnemar(first[0], second[0])
+    per_row = (first.astype(np.int64) - second.astype(np.int64)).sum(axis=0)
+    per_row = per_row[per_row != 0]
+    chance = np.random.default_rng(seed)
+    as_large = 0
+    for start in range(0, SIGN_FLIPS, BLOCK_FLIPS):
+        signs = chance.integers(0, 2, (min(BLOCK_FLIPS, SIGN_FLIPS - start), len(per_row))) * 2 - 1
+        as_large += int((np.abs(signs @ per_row) >= abs(per_row.sum())).sum())
+    return (as_large + 1) / (SIGN_FLIPS + 1)
+
+
+def mean_interval(right: Right, seed: int = 0) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the accuracy over all seeds, drawing test rows and seeds with replacement."""
+    return _interval(right.astype(np.float64), seed)
+
+
+def spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation; None for the latter if there is one value. Raises ``ValueError`` for none."""
+    if not values:
+        raise ValueError("a mean needs at least one value")
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _interval(values: Floats, seed: int) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of the mean of (n_seeds, n_rows), both drawn with replacement."""
+    n_seeds, n_rows = values.shape
+    chance = np.random.default_rng(seed)
+    means = np.empty(BOOTSTRAP_SAMPLES)
+    for sample in range(BOOTSTRAP_SAMPLES):
+        per_row = values[chance.integers(0, n_seeds, n_seeds)].mean(axis=0) if n_seeds > 1 else values[0]
+        means[sample] = per_row[chance.integers(0, n_rows, n_rows)].mean()
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def in_words(comparison: Comparison, first: str, second: str) -> str:
+    """The verdict as a sentence for a user."""
+    gap = f"{100 * comparison.difference:+.1f} points, {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}"
+    words: dict[Any, str] = {
+        "likely better": f"{first} is likely better than {second} on this test set",
+        "likely worse": f"{first} is likely worse than {second} on this test set",
+        "cannot tell": f"cannot tell {first} and {second} apart on this test set",
+    }
+    return f"{words[comparison.verdict]} ({gap})"

@@ -1,0 +1,88 @@
+"""A teacher that never writes the same thing twice: what one method asked for, the next one takes over.
+
+The texts of a call depend on its requests and the teacher's settings alone, so a call is kept on disk under the
+checksum of its requests. Rationales and shards that several methods plan alike are thereby written once, and the
+model itself is loaded only when something new is asked. Knows nothing of methods.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from s3local.exceptions import RunError
+from s3local.progress import Advance, ignore
+from s3local.storage import write_text
+from s3local.teacher import Completion, Request, Score, Teacher
+
+TakenOver = Callable[[str, float], None]
+"""Told the checksum of a call that was answered from disk, and the seconds that it took when it was first made."""
+
+
+class SharedTeacher:
+    """A ``Teacher`` in front of another, with the calls of ``generate`` kept in ``folder``."""
+
+    def __init__(self, opener: Callable[[], Teacher], folder: Path, taken_over: TakenOver) -> None:
+        self._opener = opener
+        self._folder = folder
+        self._taken_over = taken_over
+        self._teacher: Teacher | None = None
+
+    def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
+        """See ``Teacher.generate``. Raises ``RunError`` if a kept call is damaged."""
+        key = _checksum(requests)
+        path = self._folder / f"{key}.json"
+        if path.is_file():
+            completions, seconds = _read(path)
+            self._taken_over(key, seconds)
+            advance(len(completions))
+            return completions
+        teacher = self._open()
+        started = time.perf_counter()
+        completions = teacher.generate(requests, advance)
+        content = {
+            "seconds": round(time.perf_counter() - started, 3),
+            "completions": [dataclasses.asdict(completion) for completion in completions],
+        }
+        write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
+        return completions
+
+    def score(self, prompt: str, continuations: Sequence[str]) -> list[Score]:
+        """See ``Teacher.score``; not kept."""
+        return self._open().score(prompt, continuations)
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """See ``Teacher.chat``."""
+        return self._open().chat(messages)
+
+    def count_tokens(self, text: str) -> int:
+        """See ``Teacher.count_tokens``."""
+        return self._open().count_tokens(text)
+
+    def close(self) -> None:
+        """See ``Teacher.close``."""
+        if self._teacher is not None:
+            self._teacher.close()
+            self._teacher = None
+
+    def _open(self) -> Teacher:
+        if self._teacher is None:
+            self._teacher = self._opener()
+        return self._teacher
+
+
+def _checksum(requests: Sequence[Request]) -> str:
+    plain = json.dumps([dataclasses.asdict(request) for request in requests], sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _read(path: Path) -> tuple[list[Completion], float]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return [Completion(**row) for row in content["completions"]], content["seconds"]
+    except (OSError, ValueError, TypeError, KeyError) as exc:
+        raise RunError(f"{path} is damaged ({exc}); delete it, and the teacher writes it again") from exc
