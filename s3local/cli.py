@@ -39,6 +39,7 @@ def main() -> None:
     """Train a small text classifier from a few dozen labelled rows, without a network.
 
     A local language model writes training data, guided by the mistakes of the classifier (Synthesis Step by Step).
+    Single texts, pairs of texts, and questions on a text.
 
     \b
       s3local init my_task          a commented task to fill in
@@ -174,6 +175,21 @@ def check(task: Path, dev: Path | None, test: Path | None, contexts: Path | None
 @click.option(
     "--rounds", type=click.IntRange(0), default=2, show_default=True, help="Rounds of error extrapolation, at most."
 )
+@click.option(
+    "--error-cap",
+    type=click.FloatRange(0, min_open=True),
+    default=1.5,
+    show_default=True,
+    help="Errors of one label that a round uses, at most: times the label's fair share.",
+)
+@click.option("--max-errors", type=click.IntRange(1), help="Errors that a round uses, at most. [default: all]")
+@click.option(
+    "--round-trip",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Question answering: drop questions that the teacher answers with a lower F1; 0 does not ask it.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="All chance comes from it.")
 @_with_models
 @click.option(
@@ -192,6 +208,7 @@ def run(
     threads: int | None,
     gpu_layers: int | None,
     cache_type: Any,
+    round_trip: float,
     as_json: bool,
     quiet: bool,
     **choices: Any,
@@ -205,14 +222,14 @@ def run(
     loaded = load_task(task, dev, test, contexts)
     load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
     from s3local.report.text import render
+    from s3local.run.kinds import AnswerSettings
     from s3local.run.loop import RunSettings
     from s3local.run.loop import run as run_task
     from s3local.teacher.engine import EngineSettings
 
     engine = EngineSettings(slots=slots, threads=threads, gpu_layers=gpu_layers, cache_type=cache_type)
-    result = run_task(
-        loaded, RunSettings(engine=engine, **choices), folder=out, name=name, progress=_progress(quiet or as_json)
-    )
+    settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
+    result = run_task(loaded, settings, folder=out, name=name, progress=_progress(quiet or as_json))
     if as_json:
         click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     else:
@@ -244,6 +261,7 @@ def compare(
     task: Path,
     dev: Path | None,
     test: Path | None,
+    contexts: Path | None,
     name: str,
     out: Path | None,
     methods: str,
@@ -276,7 +294,7 @@ def compare(
     """
     from s3local.task import load_dev, load_task
 
-    loaded = load_task(task, dev, test)
+    loaded = load_task(task, dev, test, contexts)
     load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
     from s3local.report.compare import render, save
     from s3local.run.compare import CompareSettings
