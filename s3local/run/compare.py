@@ -53,7 +53,7 @@ TEACHER_ROWS = 200
 """Test rows that the teacher judges: scoring each under every label is slow. The same ones in every cell."""
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
-    "zerogen": {"rounds": 0, "rationales": 0, "rationales_shown": 0, "with_gold": False},
+    "zerogen": {"rounds": 0, "rationales": 0, "rationales_shown": 0, "with_gold": False, "label_check": False},
     "goldgen": {"extrapolate": "dev", "rounds": 0, "with_gold": True, "both_finals": True},
     "s3": {"with_gold": True, "both_finals": True},
     "s3-no-ees": {"rounds": 0, "with_gold": False},
