@@ -43,10 +43,11 @@ PLOT_INCHES = (6.4, 4.8)
 PLOT_DPI = 150
 
 NOTES = (
-    "± is the standard deviation over seeds; the interval counts what other test rows and seeds would change.",
-    "The gap is between the rows so far and gold. Told apart: 0.5 is not at all, 1 is always. MMD²: 0 is no gap.",
-    "Coverage: share of gold rows with a synthetic neighbour. Diversity, the last three, is that of 100 rows.",
+    "±: standard deviation over seeds. 95 %: interval over test rows and seeds.",
+    "Gap of the rows so far to gold: AUC of telling them apart (0.5: cannot), MMD² (0: none),",
+    "cover (share of gold with a synthetic neighbour). Diversity: dist-2, self-BLEU, apart. See docs/compare.md.",
 )
+PADDING = (0, 1, 0, 0)
 
 
 def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
@@ -87,20 +88,22 @@ def _methods(result: Mapping[str, Any], size: int) -> Table:
     table = Table(
         Column("method", no_wrap=True),
         box=SIMPLE_HEAD,
+        padding=PADDING,
         title=f"{result['task']}: {size:,} gold rows, {result['test_rows']:,} test rows",
         title_justify="left",
     )
-    for name in ("accuracy", "95 % interval", "macro F1", "rows", "seconds"):
-        table.add_column(name, justify="right")
+    for name in ("accuracy", "95 %", "F1", "rows", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column(f"{result['reference']} is" if comparisons else "", no_wrap=True)
     for row in rows:
         missing = f" (-{row['shortfall']:,.0f})" if row["shortfall"] else ""
-        only = f" on {row['test_rows']}" if row["test_rows"] < result["test_rows"] else ""
+        only = f" ({row['test_rows']})" if row["test_rows"] < result["test_rows"] else ""
         table.add_row(
             row["method"] + only,
-            _mean(row["accuracy"], row["accuracy_std"]),
-            f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f}",
-            _mean(row["macro_f1"], row["macro_f1_std"]),
+            f"{100 * row['accuracy']:.1f}"
+            + ("" if row["accuracy_std"] is None else f" ± {100 * row['accuracy_std']:.1f}"),
+            f"{100 * row['accuracy_low']:.0f} to {100 * row['accuracy_high']:.0f}",
+            f"{100 * row['macro_f1']:.1f}",
             f"{row['synthetic_rows']:,.0f}{missing}" if row["synthetic_rows"] else "",
             f"{row['seconds']:,.0f}",
             _verdict(comparisons.get(row["method"])),
@@ -108,18 +111,19 @@ def _methods(result: Mapping[str, Any], size: int) -> Table:
     return table
 
 
-def _mean(mean: float, std: float | None) -> str:
-    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
-
-
 def _verdict(row: Mapping[str, Any] | None) -> str:
-    return "" if row is None else f"{row['verdict']} ({100 * row['difference']:+.1f})"
+    return "" if row is None else f"{row['verdict']} {100 * row['difference']:+.1f}"
 
 
 def _rounds(result: Mapping[str, Any], size: int) -> Table:
     """Accuracy and gap after each round, means over seeds."""
     table = Table(
-        "method", "stage", box=SIMPLE_HEAD, title=f"After each round, {size:,} gold rows", title_justify="left"
+        "method",
+        "stage",
+        box=SIMPLE_HEAD,
+        padding=PADDING,
+        title=f"After each round, {size:,} gold rows",
+        title_justify="left",
     )
     for name in ("rows", "dev", "test", *(head for _, head in MEASURES)):
         table.add_column(name, justify="right")
