@@ -68,7 +68,7 @@ def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
 
 
 def save(result: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write compare.csv and the plots that the cells give matter for; the paths written. Raises ``StorageError``."""
+    """Write compare.csv and those plots that the cells have something for; the paths written. Raises ``StorageError``."""
     write_text(folder / CSV_FILE, _csv(result["cells"]))
     written = [folder / CSV_FILE]
     plots = ((ROWS_PLOT, _plot_rows(result)), (GOLD_PLOT, _plot_gold(result)), (GAP_PLOT, _plot_gap(result)))
@@ -107,7 +107,7 @@ def _methods(result: Mapping[str, Any], size: int) -> Table:
     )
     for name in ("accuracy", "95 %", "F1", "rows", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(f"{result['reference']} is likely" if comparisons else "", no_wrap=True)
+    table.add_column(f"{result['reference']}, likely" if comparisons else "", no_wrap=True)
     for row in rows:
         some = "*" if row["test_rows"] < result["test_rows"] else ""
         table.add_row(
@@ -202,7 +202,7 @@ def _colours(result: Mapping[str, Any]) -> dict[str, Any]:
     """One colour a method, the same in all plots; ten strong ones first, then their light sisters."""
     from matplotlib import colormaps
 
-    palette = colormaps["tab20"].colors
+    palette = [colormaps["tab20"](number) for number in range(20)]
     names = dict.fromkeys(row["method"] for row in result["summary"])
     return dict(zip(names, [*palette[0::2], *palette[1::2]], strict=False))
 
