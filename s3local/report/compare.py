@@ -68,7 +68,7 @@ def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
 
 
 def save(result: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write compare.csv and those plots that the cells have something for; the paths written. Raises ``StorageError``."""
+    """Write compare.csv and the plots that the cells have something for; their paths. Raises ``StorageError``."""
     write_text(folder / CSV_FILE, _csv(result["cells"]))
     written = [folder / CSV_FILE]
     plots = ((ROWS_PLOT, _plot_rows(result)), (GOLD_PLOT, _plot_gold(result)), (GAP_PLOT, _plot_gap(result)))
