@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from s3local.hardware import physical_cores
 from s3local.records import Example, read_jsonl
-from s3local.student.cpu import physical_cores
 from s3local.student.distilbert import build_classifier
 from s3local.student.export import export
 from s3local.student.inference import Classifier, fit_temperature

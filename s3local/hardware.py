@@ -1,15 +1,20 @@
-"""What this machine offers: cores and memory. Knows nothing of what they are used for."""
+"""What this machine offers: cores, instruction sets and memory. Knows nothing of what they are used for.
+
+Where the system does not tell (not Linux), it claims little.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 from pathlib import Path
 
 _CPU_FOLDER = Path("/sys/devices/system/cpu")
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 _MEMORY_INFO = Path("/proc/meminfo")
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def physical_cores() -> int:
@@ -27,6 +32,23 @@ def _siblings(cpu: int) -> str:
         return (_CPU_FOLDER / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip()
     except OSError:
         return str(cpu)
+
+
+def cpu_flags() -> frozenset[str]:
+    """The instruction sets that Linux lists, such as "avx2", "avx512_vnni" or "avx512_bf16"; else none."""
+    try:
+        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+
+
+def int8_is_exact() -> bool:
+    """Whether products of 8-bit numbers are summed without overflow here: VNNI, or ARM64.
+
+    Elsewhere pairs of products saturate at 16 bits, so weights may use 7 of their 8 bits only.
+    """
+    return platform.machine().lower() in ("arm64", "aarch64") or bool(cpu_flags() & {"avx512_vnni", "avx_vnni"})
 
 
 def total_memory_bytes() -> int:

@@ -1,6 +1,7 @@
 """The rows that travel between the stages, and their JSON Lines form.
 
-A gold row is an ``Example``. What the teacher writes is a ``Candidate``: an example with its origin.
+A gold row is an ``Example``; where it is a question on a context, it has answers. What the teacher writes is a
+``Candidate``: an example with its origin.
 A filter returns a ``FilterResult``: kept candidates and dropped ones, each with reason and score.
 Knows nothing of models, tasks or where the files belong.
 """
@@ -18,14 +19,34 @@ from s3local.storage import atomic_write, translated_errors
 
 T = TypeVar("T")
 
+SPAN = "answer"
+"""The label of every example that has answers: what is learnt of it is where the answer stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A span of a context: its text, and the character of the context where it begins, from 0."""
+
+    text: str
+    start: int
+
+    def stands_in(self, context: str) -> bool:
+        """Whether ``context`` has this text at this place."""
+        return self.start >= 0 and context.startswith(self.text, self.start)
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of a task: an id, the text of each field in the task's order, and a label."""
+    """One row of a task: an id, the text of each field in the task's order, and a label.
+
+    ``answers`` are the right spans of the context, one or several that are equally right, where the task asks for
+    spans; the label is ``SPAN`` then.
+    """
 
     id: str
     fields: Mapping[str, str]
     label: str
+    answers: tuple[Answer, ...] = ()
 
     @property
     def text(self) -> str:
@@ -33,8 +54,29 @@ class Example:
         return "\n".join(self.fields.values())
 
     def to_row(self) -> dict[str, Any]:
-        """A flat dictionary: id, each field under its own name, label."""
-        return {"id": self.id, **self.fields, "label": self.label}
+        """A flat dictionary: id, each field under its own name, label; or answer and answer_start, see ``from_row``."""
+        if not self.answers:
+            return {"id": self.id, **self.fields, "label": self.label}
+        texts, starts = [answer.text for answer in self.answers], [answer.start for answer in self.answers]
+        return {
+            "id": self.id,
+            **self.fields,
+            "answer": texts[0] if len(texts) == 1 else texts,
+            "answer_start": starts[0] if len(starts) == 1 else starts,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Example:
+        """The inverse of ``to_row``: keys other than id and label are fields.
+
+        Where there is an answer_start, answer and answer_start are the answer, or lists of as many as there are.
+        """
+        if "answer_start" not in row:
+            return cls(row["id"], {key: row[key] for key in row if key not in ("id", "label")}, row["label"])
+        texts, starts = row["answer"], row["answer_start"]
+        pairs = [(texts, starts)] if isinstance(texts, str) else zip(texts, starts, strict=True)
+        fields = {key: row[key] for key in row if key not in ("id", "answer", "answer_start")}
+        return cls(row["id"], fields, SPAN, tuple(Answer(text, start) for text, start in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +98,8 @@ class Candidate:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Candidate:
-        """The inverse of ``to_row``; keys other than id, label and origin are fields."""
-        rest = {key: value for key, value in row.items() if key not in ("id", "label", "origin")}
-        return cls(Example(row["id"], rest, row["label"]), row["origin"])
+        """The inverse of ``to_row``."""
+        return cls(Example.from_row({key: row[key] for key in row if key != "origin"}), row["origin"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
-"""What the classifier shall learn: ``Task``, read from task.yaml, and its gold rows.
+"""What the student shall learn: ``Task``, read from task.yaml, its gold rows and its unlabelled contexts.
 
-``load_task`` reads the labels and what the texts are, ``load_rows`` reads gold rows from JSON Lines, CSV or TSV.
+``load_task`` reads the kind, the labels and what the texts are, ``load_rows`` reads gold rows from JSON Lines, CSV or
+TSV, ``load_contexts`` reads texts that the teacher may be given to write something on.
 Whatever a user got wrong ends as an ``InputError`` with file and line. The YAML is read as text throughout, so that a
 label written as ``yes``, ``no`` or ``0`` stays exactly that. Knows nothing of models, prompts or runs.
 """
@@ -15,6 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -22,7 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from s3local.exceptions import InputError
-from s3local.records import Example, read_jsonl
+from s3local.records import SPAN, Answer, Example, read_jsonl
 from s3local.storage import translated_errors
 
 TASK_FILE = "task.yaml"
@@ -35,8 +37,47 @@ MAX_LINE_CHARACTERS = 1_000
 MAX_TEXT_CHARACTERS = 100_000
 """The longest text of a row; what is longer is a broken file more often than a text."""
 
-RESERVED_FIELDS = ("id", "label", "origin", "reason", "score", "detail")
+RESERVED_FIELDS = ("id", "label", "origin", "reason", "score", "detail", "answer_start")
 """Keys that a written row uses for other things (see ``records``)."""
+
+Kind = Literal["classification", "pair", "extractive_qa"]
+"""One text and its label; a given text with a written one, and their label; or a question on a context and the span
+of the context that answers it."""
+
+USUAL_FIELDS: Mapping[str, tuple[str, ...]] = {"classification": ("text",), "extractive_qa": ("context", "question")}
+"""The fields of a task that names none; a pair has to name its own."""
+
+_OF_A_LABEL = ("texts", "language", "label", "description", "phrase")
+_OF_A_PAIR = (*_OF_A_LABEL, "given", "given_name", "written_name")
+_OF_A_SPAN = ("texts", "language", "given", "given_name", "written_name")
+PROMPT_VARIABLES: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {
+    "classification": {
+        "rationale": _OF_A_LABEL,
+        "seed": (*_OF_A_LABEL, "reasons"),
+        "extrapolation": (*_OF_A_LABEL, "shots"),
+    },
+    "pair": {"seed": _OF_A_PAIR, "extrapolation": (*_OF_A_LABEL, "given_name", "written_name", "shots")},
+    "extractive_qa": {
+        "seed": (*_OF_A_SPAN, "answer"),
+        "extrapolation": ("texts", "language", "given_name", "written_name", "shots"),
+    },
+}
+"""The prompts of each kind, and the variables that each can hold."""
+
+_NAMES_THE_LABEL = ("label", "description", "phrase")
+PROMPT_NEEDS: Mapping[Kind, Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "classification": {
+        "rationale": (_NAMES_THE_LABEL,),
+        "seed": (_NAMES_THE_LABEL,),
+        "extrapolation": (_NAMES_THE_LABEL, ("shots",)),
+    },
+    "pair": {"seed": (_NAMES_THE_LABEL, ("given",)), "extrapolation": (_NAMES_THE_LABEL, ("shots",))},
+    "extractive_qa": {"seed": (("given",), ("answer",)), "extrapolation": (("shots",),)},
+}
+"""What each prompt cannot do without: of each of these groups, one variable at least."""
+
+MAX_PROMPT_CHARACTERS = 20_000
+"""The longest prompt that a task may bring along, before its variables are filled in."""
 
 MAX_SHOWN_CHARACTERS = 60
 MAX_SHOWN_NAMES = 20
@@ -67,7 +108,7 @@ class Label(BaseModel):
     """One label: its name in the rows, what it means, and optionally what helps the teacher to write for it.
 
     ``phrase`` continues the task's ``texts`` in a prompt: "messages to a shop" + "that report a fault".
-    ``rationales`` are reasons why a text would carry this label.
+    ``rationales`` are reasons why a text would carry this label; a pair has none, there the given text leads.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,26 +143,51 @@ class Length(BaseModel):
         return self.min <= self.measure(text) <= self.max
 
 
-class Task(BaseModel):
-    """A text task: its labels, what the texts are, and where the gold rows lie.
+class PromptTexts(BaseModel):
+    """Prompts that replace the program's own: ``string.Template`` texts with the variables of ``PROMPT_VARIABLES``."""
 
-    ``fields`` names the texts of an example in order; a classification has one. ``columns`` maps a field, "label"
-    or "id" to the column that holds it in the user's files. ``load_task`` makes ``dev`` and ``test`` whole paths;
-    ``test`` is None where there is none. ``length`` None means: as the dev rows are (``length_of_texts``).
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rationale: str | None = None
+    seed: str | None = None
+    extrapolation: str | None = None
+
+
+class Task(BaseModel):
+    """A text task: its kind, its labels, what the texts are, and where the gold rows lie.
+
+    ``fields`` names the texts of an example in the order in which the student reads them: one, or for a pair and for
+    question answering two, a given one and one that the teacher writes. ``generated`` says which of a pair's fields
+    that is (None: the last); a question is always the last. ``texts`` says what the written texts are. ``columns``
+    maps a field, "label" (or "answer" and "answer_start") or "id" to the column that holds it in the user's files.
+    ``contexts`` is a file of more given texts without labels. ``load_task`` makes ``dev``, ``test`` and ``contexts``
+    whole paths; the last two are None where there are none. ``length`` None means: as the dev rows are
+    (``length_of_texts``).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Line
-    kind: Literal["classification"] = "classification"
+    kind: Kind = "classification"
     language: Line = "English"
     texts: Line
-    labels: tuple[Label, ...]
-    fields: tuple[Line, ...] = ("text",)
+    labels: tuple[Label, ...] = ()
+    fields: tuple[Line, ...] = ()
+    generated: Line | None = None
     columns: dict[str, Name] = Field(default_factory=dict)
     length: Length | None = None
+    prompts: PromptTexts = PromptTexts()
     dev: Path = Path("dev.jsonl")
     test: Path | None = None
+    contexts: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_fields(cls, content: Any) -> Any:
+        """A task that names no fields has those of its kind."""
+        if not isinstance(content, Mapping) or "fields" in content:
+            return content
+        return {**content, "fields": USUAL_FIELDS.get(str(content.get("kind", "classification")), ())}
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -143,22 +209,69 @@ class Task(BaseModel):
         for index, name in enumerate(names):
             if name in names[:index]:
                 raise _misplaced(f"the label {_shown(name)} is there twice", index)
-        if len(labels) < 2:
-            raise ValueError(f"found {len(labels)}, a classification needs at least two labels")
         return labels
 
     @field_validator("fields")
     @classmethod
-    def _one_free_field(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
-        if len(fields) != 1:
-            raise ValueError(f"found {len(fields)} names, a classification has exactly one field")
-        if fields[0] in RESERVED_FIELDS:
-            raise ValueError(f"{_shown(fields[0])} has another meaning in a row; choose another name for the text")
+    def _free_distinct_fields(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
+        for index, name in enumerate(fields):
+            if name in RESERVED_FIELDS:
+                raise ValueError(f"{_shown(name)} has another meaning in a row; choose another name for the text")
+            if name in fields[:index]:
+                raise ValueError(f"{_shown(name)} is there twice; each text of a row needs its own name")
         return fields
 
     @model_validator(mode="after")
+    def _as_its_kind(self) -> Task:
+        """Each kind has its number of fields and labels, and keys that the others have no use for."""
+        if self.kind == "classification":
+            if len(self.fields) != 1:
+                raise _misplaced(f"found {len(self.fields)} names, a classification has exactly one field", "fields")
+        elif not self.fields:
+            raise _misplaced("a pair names its two texts under fields, such as [premise, hypothesis]", "kind")
+        elif len(self.fields) != 2:
+            what = "a pair has exactly two fields, such as [premise, hypothesis]"
+            if self.kind == "extractive_qa":
+                what = "question answering has exactly two fields, such as [context, question]"
+            raise _misplaced(f"found {len(self.fields)} names, {what}", "fields")
+        if self.kind == "extractive_qa":
+            if self.labels:
+                raise _misplaced("found labels, question answering has none; its rows hold an answer", "labels")
+            if SPAN in self.fields:
+                raise _misplaced(f"{_shown(SPAN)} holds the answer; choose another name for the text", "fields")
+        elif "labels" not in self.model_fields_set:
+            raise _misplaced("labels is missing")
+        elif len(self.labels) < 2:
+            raise _misplaced(f"found {len(self.labels)}, a {self.kind} needs at least two labels", "labels")
+        if self.kind == "pair":
+            for number, label in enumerate(self.labels):
+                if label.rationales:
+                    problem = "a pair has no rationales, the given text leads the teacher; leave them out"
+                    raise _misplaced(problem, "labels", number, "rationales")
+        for key in ("generated", "contexts"):
+            if getattr(self, key) is not None and self.kind == "classification":
+                raise _misplaced("a classification has no given text; leave this out", key)
+        if self.generated is not None and self.kind == "extractive_qa":
+            raise _misplaced("question answering always writes its last field; leave this out", "generated")
+        if self.generated is not None and self.generated not in self.fields:
+            raise _misplaced(_unknown("field", self.generated, self.fields), "generated")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_prompts(self) -> Task:
+        """Prompts of the task itself: known names, known variables, and all that are needed."""
+        for name in self.prompts.model_fields_set:
+            text, known = getattr(self.prompts, name), PROMPT_VARIABLES[self.kind]
+            if name not in known:
+                raise _misplaced(_unknown(f"prompt of a task of kind {self.kind}", name, tuple(known)), "prompts", name)
+            problem = _prompt_problem(text, known[name], PROMPT_NEEDS[self.kind][name])
+            if problem:
+                raise _misplaced(problem, "prompts", name)
+        return self
+
+    @model_validator(mode="after")
     def _distinct_columns(self) -> Task:
-        known = (*self.fields, "label", "id")
+        known = (*self.fields, *self.targets, "id")
         for key in self.columns:
             if key not in known:
                 raise _misplaced(_unknown("key", key, known), "columns", key)
@@ -171,33 +284,79 @@ class Task(BaseModel):
         return self
 
     @classmethod
-    def load(cls, path: str | Path, dev: str | Path | None = None, test: str | Path | None = None) -> Task:
+    def load(
+        cls,
+        path: str | Path,
+        dev: str | Path | None = None,
+        test: str | Path | None = None,
+        contexts: str | Path | None = None,
+    ) -> Task:
         """``load_task``, under a name that is easy to find."""
-        return load_task(path, dev, test)
+        return load_task(path, dev, test, contexts)
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels' names, in the order of the task: a label's index here is its class."""
+        """The labels' names, in the order of the task: a label's index here is its class. None for spans."""
         return tuple(label.name for label in self.labels)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What rows are divided over and counted by: the labels; where there are none, the one that all rows have."""
+        return self.label_names or (SPAN,)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What a row holds besides its texts: "label", or "answer" and "answer_start"."""
+        return (SPAN, "answer_start") if self.kind == "extractive_qa" else ("label",)
+
+    @property
+    def written(self) -> str:
+        """The field that the teacher writes."""
+        return self.generated or self.fields[-1]
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The fields that the teacher is given: none, or one."""
+        return tuple(name for name in self.fields if name != self.written)
 
     def label(self, name: str) -> Label:
         """The label called ``name``. Raises ``ValueError`` if there is none."""
         return self.labels[self.label_names.index(name)]
 
     def column(self, name: str) -> str:
-        """The column of the user's files that holds a field, "label" or "id"."""
+        """The column of the user's files that holds a field, a target or "id"."""
         return self.columns.get(name, name)
 
     def length_of_texts(self, dev: Sequence[Example]) -> Length:
-        """The ``length`` written in the task, or else one taken from the dev rows, in characters.
+        """The ``length`` of written texts: that of the task, or else one taken from the dev rows, in characters.
 
         It reaches from half of the 5 % quantile to twice the 95 % quantile. Raises ``ValueError`` without rows.
         """
         if self.length is not None:
             return self.length
-        lengths = [len(row.text) for row in dev]
+        lengths = [len(row.fields[self.written]) for row in dev]
         shortest, longest = quantile(lengths, 0.05), quantile(lengths, 0.95)
         return Length(unit="characters", min=max(1, shortest // 2), max=longest * 2)
+
+
+def _prompt_problem(text: str, known: Sequence[str], needed: Sequence[Sequence[str]]) -> str | None:
+    """What is wrong with a prompt of a task, or None."""
+    if not text.strip():
+        return "empty, a prompt belongs here"
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        return f"{len(text):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are allowed"
+    found = set()
+    for match in Template.pattern.finditer(text):
+        name = match["named"] or match["braced"]
+        if match["invalid"] is not None:
+            return f"a $ without a name after it, at character {match.start() + 1}; write $$ for a dollar sign"
+        if name is not None and name not in known:
+            return _unknown("variable", f"${name}", tuple(f"${name}" for name in known))
+        found.add(name)
+    for names in needed:
+        if not found & set(names):
+            return f"the variable {' or '.join(f'${name}' for name in names)} is missing; this prompt needs it"
+    return None
 
 
 def quantile(values: Sequence[int], share: float) -> int:
@@ -211,11 +370,16 @@ def quantile(values: Sequence[int], share: float) -> int:
 # Reading task.yaml
 
 
-def load_task(path: str | Path, dev: str | Path | None = None, test: str | Path | None = None) -> Task:
-    """The task of a folder, or of a task.yaml; ``dev`` and ``test`` replace the files that it names.
+def load_task(
+    path: str | Path,
+    dev: str | Path | None = None,
+    test: str | Path | None = None,
+    contexts: str | Path | None = None,
+) -> Task:
+    """The task of a folder, or of a task.yaml; ``dev``, ``test`` and ``contexts`` replace the files that it names.
 
     Paths in the file are relative to its folder. Where it names none, dev.jsonl, dev.csv or dev.tsv is taken,
-    the first that is there; likewise for test, which may be absent.
+    the first that is there; likewise for test and, where a kind has any, for contexts, which may be absent.
     Raises ``InputError`` with the line for whatever does not belong in the file, and if rows are missing.
     """
     path = Path(path)
@@ -230,17 +394,27 @@ def load_task(path: str | Path, dev: str | Path | None = None, test: str | Path 
             raise _input_error(file, node, exc) from exc
         dev_file = _rows_file("dev", dev, task, file, node)
         test_file = _rows_file("test", test, task, file, node)
+        contexts_file = None
+        if task.given:
+            contexts_file = _rows_file("contexts", contexts, task, file, node)
+        elif contexts is not None:
+            raise InputError(contexts, f"a task of kind {task.kind} has no given text, so it cannot use contexts")
         if dev_file is None:
-            raise InputError(file.parent, "no dev rows; a file dev.jsonl, dev.csv or dev.tsv belongs in this folder")
-        if test_file is not None and dev_file.samefile(test_file):
-            raise InputError(dev_file, "dev and test are the same file; test rows must be rows that dev does not have")
-    return task.model_copy(update={"dev": dev_file, "test": test_file})
+            problem = "no dev rows; a file dev.jsonl, dev.csv or dev.tsv belongs in this folder, or one named by --dev"
+            raise InputError(file.parent, problem)
+        if test_file is not None:
+            if dev_file.samefile(test_file):
+                problem = "dev and test are the same file; test rows must be rows that dev does not have"
+                raise InputError(dev_file, problem)
+            if contexts_file is not None and contexts_file.samefile(test_file):
+                raise InputError(contexts_file, "contexts and test are the same file; contexts never come from test")
+    return task.model_copy(update={"dev": dev_file, "test": test_file, "contexts": contexts_file})
 
 
 def _rows_file(
-    key: Literal["dev", "test"], given: str | Path | None, task: Task, file: Path, node: yaml.Node
+    key: Literal["dev", "test", "contexts"], given: str | Path | None, task: Task, file: Path, node: yaml.Node
 ) -> Path | None:
-    """The file of the dev or test rows: the one given, else the one written in the task, else the first usual one."""
+    """The file of some rows: the one given, else the one written in the task, else the first usual one."""
     if given is not None:
         if not Path(given).is_file():
             raise InputError(given, f"no such file; the {key} rows belong here")
@@ -314,8 +488,13 @@ _BELONGS_THERE = {
 }
 """What to say for pydantic's types of error."""
 
-_KEYS = {"": tuple(Task.model_fields), "labels": tuple(Label.model_fields), "length": tuple(Length.model_fields)}
-"""The keys that are known at the top of a task file and below two of its keys."""
+_KEYS = {
+    "": tuple(Task.model_fields),
+    "labels": tuple(Label.model_fields),
+    "length": tuple(Length.model_fields),
+    "prompts": tuple(PromptTexts.model_fields),
+}
+"""The keys that are known at the top of a task file and below three of its keys."""
 
 
 def _input_error(file: Path, node: yaml.Node, invalid: ValidationError) -> InputError:
@@ -385,7 +564,7 @@ def load_dev(task: Task) -> list[Example]:
     """The dev rows. Raises ``InputError`` as ``load_rows`` does, and if a label has no row."""
     rows = load_rows(task.dev, task)
     found = {row.label for row in rows}
-    for name in task.label_names:
+    for name in task.groups:
         if name not in found:
             raise InputError(task.dev, f"no row has the label {_shown(name)}; each label needs at least one dev row")
     return rows
@@ -395,14 +574,13 @@ def load_rows(path: str | Path, task: Task) -> list[Example]:
     """The rows of a .jsonl, .csv or .tsv file, in order; columns that the task does not name are ignored.
 
     A row without an id is called after its file and line, such as "dev-1". Labels are compared as text: a JSON 1 or
-    true is the label "1" or "true".
+    true is the label "1" or "true". Where the task asks for spans, a row has an answer, in JSON also a list of
+    equally right ones, and answer_start, the character of the context where it begins, from 0; without
+    answer_start, the answer's first place in the context is taken.
     Raises ``InputError`` with the line of the first row that is not as the task wants it.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in ROW_SUFFIXES:
-        raise InputError(path, f"rows belong in a file that ends in {', '.join(ROW_SUFFIXES)}")
-    numbered = read_jsonl(path) if suffix == ".jsonl" else _read_table(path, "," if suffix == ".csv" else "\t", task)
+    numbered = _numbered(path, task, (*task.fields, task.targets[0]))
     rows: list[Example] = []
     lines: dict[str, int] = {}
     for line, row in numbered:
@@ -418,18 +596,89 @@ def load_rows(path: str | Path, task: Task) -> list[Example]:
     return rows
 
 
+def load_contexts(path: str | Path, task: Task) -> list[str]:
+    """The given texts of a .jsonl, .csv or .tsv file, each once, in order; other columns are ignored.
+
+    Raises ``InputError`` with the line of the first row that has none.
+    """
+    (given,) = task.given
+    path = Path(path)
+    texts: dict[str, None] = {}
+    for line, row in _numbered(path, task, (given,)):
+        try:
+            if row.get(task.column(given)) is None:
+                raise ValueError(_missing_column(given, [name for name in row if row[name] is not None], task))
+            text = _text(row[task.column(given)], task.column(given))
+        except ValueError as exc:
+            raise InputError(path, str(exc), line=line) from exc
+        texts[text] = None
+    if not texts:
+        raise InputError(path, f"no rows; one {given} a line belongs here")
+    return list(texts)
+
+
+def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, row) for each row of a file of any kind; ``needed`` are the keys that a table's header must have."""
+    suffix = path.suffix.lower()
+    if suffix not in ROW_SUFFIXES:
+        raise InputError(path, f"rows belong in a file that ends in {', '.join(ROW_SUFFIXES)}")
+    if suffix == ".jsonl":
+        return read_jsonl(path)
+    return _read_table(path, "," if suffix == ".csv" else "\t", task, needed)
+
+
 def _to_example(row: Mapping[str, Any], task: Task, default_id: str) -> Example:
     """Raises ``ValueError`` saying what is wrong with the row."""
-    for key in (*task.fields, "label"):
+    for key in (*task.fields, task.targets[0]):
         if row.get(task.column(key)) is None:
             raise ValueError(_missing_column(key, [name for name in row if row[name] is not None], task))
     fields = {name: _text(row[task.column(name)], task.column(name)) for name in task.fields}
     given_id = row.get(task.column("id"))
     row_id = default_id if given_id is None or given_id == "" else _name(given_id, task.column("id"))
+    if task.kind == "extractive_qa":
+        (given,) = task.given
+        return Example(row_id, fields, SPAN, _answers(row, task, fields[given]))
     label = _name(row[task.column("label")], task.column("label")).strip()
     if label not in task.label_names:
         raise ValueError(_unknown("label", label, task.label_names))
     return Example(row_id, fields, label)
+
+
+def _answers(row: Mapping[str, Any], task: Task, context: str) -> tuple[Answer, ...]:
+    """The answers of a row, each of which stands in ``context`` where the row says. Raises ``ValueError``."""
+    column, start_column = task.column(SPAN), task.column("answer_start")
+    texts = row[column] if isinstance(row[column], list) else [row[column]]
+    starts = row.get(start_column)
+    if starts is None or starts == "":
+        starts = [None] * len(texts)
+    elif not isinstance(starts, list):
+        starts = [starts]
+    if not texts or len(starts) != len(texts):
+        raise ValueError(
+            f"{column} holds {len(texts)} answers, {start_column} {len(starts)}; one for each belongs here"
+        )
+    answers: dict[Answer, None] = {}
+    for value, place in zip(texts, starts, strict=True):
+        text = _text(value, column)
+        start = context.find(text) if place is None else _whole_number(place, start_column)
+        answer = Answer(text, start)
+        if not answer.stands_in(context):
+            there = context.find(text)
+            if there < 0:
+                raise ValueError(f"{column}: {_shown(text)} does not stand in the {task.given[0]}")
+            found = _shown(context[max(0, start) :][: len(text)])
+            raise ValueError(f"{start_column}: at character {start} stands {found}, {_shown(text)} begins at {there}")
+        answers[answer] = None
+    return tuple(answers)
+
+
+def _whole_number(value: Any, column: str) -> int:
+    """A number as JSON or a table holds it. Raises ``ValueError``."""
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"{column}: found {_shown(value)}, a whole number belongs here")
 
 
 def _text(value: Any, column: str) -> str:
@@ -466,7 +715,7 @@ def _missing_column(key: str, found: Sequence[str], task: Task) -> str:
     )
 
 
-def _read_table(path: Path, delimiter: str, task: Task) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_table(path: Path, delimiter: str, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line on which the row begins, row) of a table with a header. Raises ``InputError``."""
     if not path.exists():
         raise InputError(path, "no such file; a table with a header and one labelled text a row belongs here")
@@ -489,7 +738,7 @@ def _read_table(path: Path, delimiter: str, task: Task) -> Iterator[tuple[int, d
             continue
         if header is None:
             header = cells
-            _check_header(path, line, header, task)
+            _check_header(path, line, header, task, needed)
         elif len(cells) != len(header):
             hint = "put a text that holds the separator or a line break in quotes"
             raise InputError(path, f"{len(cells)} columns, the header has {len(header)}; {hint}", line=line)
@@ -497,11 +746,11 @@ def _read_table(path: Path, delimiter: str, task: Task) -> Iterator[tuple[int, d
             yield line, dict(zip(header, cells, strict=True))
 
 
-def _check_header(path: Path, line: int, header: list[str], task: Task) -> None:
+def _check_header(path: Path, line: int, header: list[str], task: Task, needed: Sequence[str]) -> None:
     for index, name in enumerate(header):
         if name in header[:index]:
             raise InputError(path, f"the column {_shown(name)} is there twice", line=line)
-    for key in (*task.fields, "label"):
+    for key in needed:
         if task.column(key) not in header:
             raise InputError(path, _missing_column(key, header, task), line=line)
 

@@ -49,10 +49,15 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class SplitSummary:
-    """One file of rows: how many, how many of each label (0 included), how long the texts are, what is repeated."""
+    """One file of rows: how many, how many of each label (0 included), how long the texts are, what is repeated.
+
+    Lengths are those of the texts that the teacher shall write; ``contexts`` counts the distinct texts that it is
+    given, 0 where it is given none. Where the task asks for spans, all rows count for the one label "answer".
+    """
 
     rows: int
     per_label: Mapping[str, int]
+    contexts: int
     characters: Spread
     words: Spread
     repeated: tuple[Repeated, ...]
@@ -88,7 +93,8 @@ def summarize(task: Task, dev: Sequence[Example], test: Sequence[Example] | None
     length = task.length_of_texts(dev)
     dev_summary = _summarize_split(task, dev)
     test_summary = None if test is None else _summarize_split(task, test)
-    warnings = [*_dev_warnings(dev_summary), *_length_warnings(length, dev), *_test_warnings(test_summary, shared)]
+    written = [(row.id, row.fields[task.written]) for row in dev]
+    warnings = [*_dev_warnings(dev_summary), *_length_warnings(length, written), *_test_warnings(test_summary, shared)]
     return TaskSummary(dev_summary, test_summary, shared, length, tuple(warnings))
 
 
@@ -99,9 +105,10 @@ def _summarize_split(task: Task, rows: Sequence[Example]) -> SplitSummary:
         same.setdefault(normalized(row.text), []).append(row)
     return SplitSummary(
         rows=len(rows),
-        per_label={name: counts[name] for name in task.label_names},
-        characters=_spread([len(row.text) for row in rows]),
-        words=_spread([len(row.text.split()) for row in rows]),
+        per_label={name: counts[name] for name in task.groups},
+        contexts=len({row.fields[name] for row in rows for name in task.given}),
+        characters=_spread([len(row.fields[task.written]) for row in rows]),
+        words=_spread([len(row.fields[task.written].split()) for row in rows]),
         repeated=tuple(
             Repeated(tuple(row.id for row in group), tuple(row.label for row in group))
             for group in same.values()
@@ -133,8 +140,9 @@ def _dev_warnings(dev: SplitSummary) -> list[str]:
     return warnings
 
 
-def _length_warnings(length: Length, dev: Sequence[Example]) -> list[str]:
-    outside = [row.id for row in dev if not length.allows(row.text)]
+def _length_warnings(length: Length, dev: Sequence[tuple[str, str]]) -> list[str]:
+    """``dev`` holds the id and the written text of each row."""
+    outside = [row_id for row_id, text in dev if not length.allows(text)]
     if len(outside) <= len(dev) / 10:
         return []
     allowed = f"{length.min} to {length.max} {length.unit}"

@@ -104,7 +104,20 @@ def test_descriptions_become_one_line(tmp_path):
         ("min:", "mim:", 8, ['unknown key "mim"', 'did you mean "min"?']),
         ("  praise:", "  fault:", 7, ['"fault" is there twice', "first on line 4"]),
         ("name: shop", "name: shop\nname: again", 2, ['"name" is there twice', "first on line 1"]),
-        ("name: shop", "name: shop\nkind: pair", 2, ['found "pair"', "supported is 'classification'"]),
+        ("name: shop", "name: shop\nkind: pear", 2, ['found "pear"', "'classification', 'pair' or 'extractive_qa'"]),
+        ("name: shop", "name: shop\nkind: pair", 2, ["a pair names its two texts", "[premise, hypothesis]"]),
+        ("name: shop", "name: shop\nkind: pair\nfields: [a]", 3, ["found 1 names", "exactly two fields"]),
+        ("name: shop", "name: shop\nkind: pair\nfields: [a, a]", 3, ['"a" is there twice']),
+        ("name: shop", "name: shop\nkind: pair\nfields: [a, b]\ngenerated: c", 4, ['unknown field "c"', '"a", "b"']),
+        ("name: shop", "name: shop\ngenerated: text", 2, ["a classification has no given text"]),
+        ("name: shop", "name: shop\ncontexts: more.jsonl", 2, ["a classification has no given text"]),
+        ("name: shop", "name: shop\nkind: extractive_qa", 4, ["found labels", "hold an answer"]),
+        ("name: shop", "name: shop\nprompts:\n  sed: x", 3, ['unknown key "sed"', 'did you mean "seed"?']),
+        ("name: shop", "name: shop\nprompts:\n  seed: $phrase $reason", 3, ['"$reason"', 'did you mean "$reasons"?']),
+        ("name: shop", "name: shop\nprompts:\n  seed: write!", 3, ["$label or $description or $phrase is missing"]),
+        ("name: shop", "name: shop\nprompts:\n  extrapolation: $label", 3, ["the variable $shots is missing"]),
+        ("name: shop", "name: shop\nprompts:\n  seed: $label for $5", 3, ["at character 12", "$$ for a dollar sign"]),
+        ("name: shop", "name: shop\nprompts:\n  seed: ' '", 3, ["prompts.seed: empty"]),
         ("name: shop", "name: [shop]", 1, ["name: found a list", "a line of text belongs here"]),
         ("name: shop", "name: &a {b: *a}", 1, []),
         ("texts: messages to a shop\n", "", 1, ["texts is missing"]),
@@ -414,23 +427,33 @@ def test_a_length_that_most_dev_rows_do_not_keep_is_told():
 # The folder that init writes
 
 
-def test_the_starter_is_a_valid_task_and_explains_every_key(tmp_path):
-    path = starter.write_starter(tmp_path / "my task: 'a'")
+@pytest.mark.parametrize("kind", starter.STARTERS)
+def test_each_starter_is_a_valid_task(tmp_path, kind):
+    path = starter.write_starter(tmp_path / "my task: 'a'", kind)
     task = load_task(path)
-    assert task.name == "my task: 'a'"
+    assert (task.name, task.kind) == ("my task: 'a'", kind)
     summary = summarize(task, load_dev(task), load_rows(task.test, task))
     assert summary.shared == ()
     assert summary.dev.repeated == ()
-    text = path.read_text()
-    for key in Task.model_fields:
-        assert re.search(rf"^#.*\n(# |dev:.*\n)?{key}:", text, re.MULTILINE), key
     assert load_task(path) == load_task(path.parent)
 
 
-def test_the_length_in_the_starters_comment_is_valid(tmp_path):
-    path = starter.write_starter(tmp_path / "mine")
-    path.write_text(path.read_text().replace("# length:", "length:"))
-    assert load_task(path).length is not None
+def test_the_starters_explain_every_key():
+    texts = [starter.starter_task("mine", kind) for kind in starter.STARTERS]
+    for key in Task.model_fields:
+        assert any(re.search(rf"^#.*\n(# |dev:.*\n)?{key}:", text, re.MULTILINE) for text in texts), key
+
+
+@pytest.mark.parametrize("kind", starter.STARTERS)
+def test_what_a_starter_has_in_comments_is_valid(tmp_path, kind):
+    path = starter.write_starter(tmp_path / "mine", kind)
+    text = re.sub(r"^# (length:|prompts:|contexts:)", r"\1", path.read_text(), flags=re.MULTILINE)
+    path.write_text(re.sub(r"^#(   seed:)", r"\1", text, flags=re.MULTILINE))
+    (tmp_path / "mine" / "contexts.jsonl").write_text('{"notice": "The pool opens at 7 am."}\n')
+    task = load_task(path)
+    assert task.length is not None
+    assert task.prompts.seed
+    assert (task.contexts is None) == (kind == "classification")
 
 
 def test_the_starter_leaves_what_is_there(tmp_path):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from s3local.curation.neighbours import VectorIndex
-from s3local.curation.overlap import RunIndex, excerpt, normal_form
+from s3local.curation.overlap import RunIndex, normal_form
 from s3local.embedder import Vectors
 from s3local.records import Candidate, Dropped
 
@@ -26,7 +26,6 @@ class GoldGuard:
 
     def __init__(self, name: str, texts: Sequence[str], vectors: Vectors, runs: RunIndex, threshold: float) -> None:
         self._name = name
-        self._texts = list(texts)
         self._row_of_form = {normal_form(text): row for row, text in enumerate(texts)}
         self._runs = runs
         self._index = VectorIndex()
@@ -55,4 +54,4 @@ class GoldGuard:
         return verdicts
 
     def _describe(self, row: int) -> str:
-        return f"{self._name} row {row + 1}: {excerpt(self._texts[row])}"
+        return f"{self._name} row {row + 1}"

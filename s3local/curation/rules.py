@@ -23,9 +23,7 @@ from s3local.curation.overlap import (
     writes_without_spaces,
 )
 from s3local.records import Candidate, Dropped, FilterResult
-
-SENTENCE_ENDS = frozenset(".!?…。！？｡؟۔।॥።։༎။៕")
-"""Characters that end a sentence, in the scripts that have one."""
+from s3local.synthesis.prompts import SENTENCE_ENDS
 
 JAPANESE_KANA = frozenset({"HIRAGANA", "KATAKANA"})
 """Where one of these is at home, the other one and Chinese characters are too."""

@@ -48,19 +48,28 @@ def find_errors(
     return errors
 
 
-def balance_errors(errors: Sequence[Error], n_labels: int, cap: float) -> list[Error]:
+def balance_errors(errors: Sequence[Error], n_labels: int, cap: float, max_errors: int | None = None) -> list[Error]:
     """Keep of each label at most ``cap`` times its fair share of the errors, those with the least own probability.
 
-    Without it one label's errors can fill a round, and the next student errs the other way. The order stays.
+    Without it one label's errors can fill a round, and the next student errs the other way. With ``max_errors``, no
+    more than so many are kept in all, and the shares are those of that number. The order stays.
     """
+    if max_errors is not None and max_errors < len(errors):
+        kept_errors = balance_errors(errors, n_labels, cap * max_errors / len(errors))
+        hardest = {error.example.id for error in sorted(kept_errors, key=_hardness)[:max_errors]}
+        return [error for error in errors if error.example.id in hardest]
     most = max(1, math.ceil(cap * len(errors) / n_labels))
     kept: set[str] = set()
     per_label: Counter[str] = Counter()
-    for error in sorted(errors, key=lambda error: (error.own_probability, error.example.id)):
+    for error in sorted(errors, key=_hardness):
         if per_label[error.example.label] < most:
             per_label[error.example.label] += 1
             kept.add(error.example.id)
     return [error for error in errors if error.example.id in kept]
+
+
+def _hardness(error: Error) -> tuple[float, str]:
+    return error.own_probability, error.example.id
 
 
 def divide_rows(rows: int, weights: Mapping[str, float]) -> dict[str, int]:

@@ -20,8 +20,10 @@ def render(task: Task, summary: TaskSummary) -> RenderableType:
     for label in task.label_names:
         labels.add_row(label, *(f"{split.per_label[label]:,}" for _, split in splits))
     labels.add_row("all", *(f"{split.rows:,}" for _, split in splits))
+    for given in task.given:
+        labels.add_row(f"distinct: {given}", *(f"{split.contexts:,}" for _, split in splits))
 
-    lengths = Table("length", "shortest", "5 %", "median", "95 %", "longest", box=SIMPLE_HEAD)
+    lengths = Table(f"length of {task.written}", "shortest", "5 %", "median", "95 %", "longest", box=SIMPLE_HEAD)
     for column in lengths.columns[1:]:
         column.justify = "right"
     for name, split in splits:

@@ -35,35 +35,40 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
-    """Accuracy after each stage, the gap to gold, rows dropped by reason, and where the time went."""
+    """How good each stage's student is, the gap to gold, rows dropped by reason, and where the time went."""
     return Group(_accuracy(result), _gap(result), _dropped(result), _time(result), _where(result, folder))
 
 
 def _accuracy(result: Mapping[str, Any]) -> Table:
+    spans = result.get("kind") == "extractive_qa"
+    headline, second = ("f1", "exact_match") if spans else ("accuracy", "macro_f1")
+    title, other = ("F1 of the answers", "exact") if spans else ("accuracy", "F1")
     table = Table(
-        Column("stage", no_wrap=True), box=SIMPLE_HEAD, title=f"{result['task']}: accuracy", title_justify="left"
+        Column("stage", no_wrap=True), box=SIMPLE_HEAD, title=f"{result['task']}: {title}", title_justify="left"
     )
-    for name in ("rows", "dev", "dev F1", "test", "test F1", "95 % interval"):
+    for name in ("rows", "dev", f"dev {other}", "test", f"test {other}", "95 % interval"):
         table.add_column(name, justify="right")
     for entry in result["rounds"]:
         name = "round-0 (seed)" if entry["stage"] == "round-0" else entry["stage"]
-        table.add_row(name, *_scores(entry["metrics"], result["test"].get(entry["stage"])))
+        table.add_row(name, *_scores(entry["metrics"], result["test"].get(entry["stage"]), headline, second))
     seen = result["with_gold"]
     name = "final (+ dev)" if seen else "final"
-    table.add_row(name, *_scores(result["final"], result["test"].get("final"), seen=seen))
+    table.add_row(name, *_scores(result["final"], result["test"].get("final"), headline, second, seen=seen))
     return table
 
 
-def _scores(metrics: Mapping[str, Any], test: Mapping[str, Any] | None, *, seen: bool = False) -> list[str]:
+def _scores(
+    metrics: Mapping[str, Any], test: Mapping[str, Any] | None, headline: str, second: str, *, seen: bool = False
+) -> list[str]:
     dev = metrics["dev"]
     cells = [
         f"{metrics['rows']:,}",
-        *(["seen", "seen"] if seen else [_percent(dev["accuracy"]), _percent(dev["macro_f1"])]),
+        *(["seen", "seen"] if seen else [_percent(dev[headline]), _percent(dev[second])]),
     ]
     if test is None:
         return [*cells, "-", "-", "-"]
-    interval = f"{100 * test['accuracy_low']:.0f} to {100 * test['accuracy_high']:.0f} %"
-    return [*cells, _percent(test["accuracy"]), _percent(test["macro_f1"]), interval]
+    interval = f"{100 * test[f'{headline}_low']:.0f} to {100 * test[f'{headline}_high']:.0f} %"
+    return [*cells, _percent(test[headline]), _percent(test[second]), interval]
 
 
 def _gap(result: Mapping[str, Any]) -> Table:

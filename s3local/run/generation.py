@@ -17,7 +17,7 @@ from typing import Any
 from s3local.progress import Progress
 from s3local.records import Candidate, Dropped, FilterResult
 from s3local.run.state import RunFolder
-from s3local.synthesis import Planned, read_candidates, to_row
+from s3local.synthesis import Planned, to_row
 from s3local.teacher import Teacher
 
 MIN_SHARD = 32
@@ -29,6 +29,9 @@ EXPECTED_RATE = 0.5
 Plan = Callable[[Sequence[str], int, int], list[Planned]]
 """Labels that still need rows, the number of requests, the shard's number: the requests."""
 
+Read = Callable[[Sequence[Mapping[str, Any]], str], list[Candidate]]
+"""The rows of a shard, the beginning of their ids: a candidate each."""
+
 Filter = Callable[[list[Candidate]], FilterResult]
 
 
@@ -37,11 +40,11 @@ def synthesize(
     stage: str,
     quotas: Mapping[str, int],
     plan: Plan,
+    read: Read,
     curate: Filter,
     correct: Callable[[list[Candidate]], None],
     teacher: Callable[[], Teacher],
     *,
-    field: str,
     shard_size: int,
     max_requests: int,
     progress: Progress,
@@ -66,8 +69,7 @@ def synthesize(
         rows = _shard(folder, stage, shard, partial(plan, tuple(missing), count, shard), teacher, progress)
         n_requests += len(rows)
         n_tokens += sum(row["n_tokens"] for row in rows)
-        candidates = read_candidates(rows, prefix=f"{stage}-{shard:04d}", field=field)
-        result = curate(candidates)
+        result = curate(read(rows, f"{stage}-{shard:04d}"))
         surplus = []
         for candidate in result.kept:
             label = candidate.example.label

@@ -20,37 +20,40 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s3local import __version__, offline
 from s3local.curation.dedup import Deduplicator, DedupSettings
 from s3local.curation.rules import RuleSettings, check_rules
 from s3local.embedder import CachedEmbedder, Embedder, LateEmbedder
-from s3local.evaluation.errors import Error, balance_errors, divide_rows, find_errors
+from s3local.evaluation.errors import Error, balance_errors, divide_rows
 from s3local.evaluation.gap import measure_diversity, measure_gap
-from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Dropped, Example, FilterResult
 from s3local.run.generation import Plan, synthesize
+from s3local.run.kinds import AnswerSettings, Texts, kind_of
 from s3local.run.state import RESULT_FILE, RunFolder
 from s3local.storage import sha256_of, translated_errors
-from s3local.student.export import export
-from s3local.student.inference import Classifier, fit_temperature
-from s3local.student.training import TrainingSettings, train
-from s3local.synthesis import Planned
+from s3local.student.contrastive import ContrastiveSettings
+from s3local.student.inference import Classifier
+from s3local.student.reader import Reader
+from s3local.student.training import TrainingSettings
+from s3local.synthesis import Planned, read_candidates
 from s3local.synthesis.extrapolation import plan_extrapolation
-from s3local.synthesis.prompts import Prompts, Style, token_cap
+from s3local.synthesis.prompts import PROMPT_TOKENS, Prompts, Style, token_cap
 from s3local.synthesis.rationales import plan_rationales, select_rationales
-from s3local.synthesis.seed import plan_seed
 from s3local.task import Task, load_dev, load_rows
 from s3local.teacher import Sampling, Teacher
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.weights import find_encoder, find_student_body, find_teacher
 
+Targets = NDArray[np.float32]
+
 RUNS_FOLDER = Path("runs")
 FINAL, GOLDLESS = "final", "final-without-gold"
 
-RATIONALES, SYNTHESIS, STUDENT = 0, 1, 2
+RATIONALES, SYNTHESIS, STUDENT, JUDGES = 0, 1, 2, 3
 """What a seed is for: the second part of every seed derived from the run's own."""
 
 RECORDED_PACKAGES = (
@@ -72,10 +75,12 @@ class RunSettings:
     ``rounds``: at most so many error extrapolations (S3 has 2). ``seed_share``: the part of ``rows`` that the seed
     makes, if there are rounds. ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt.
     ``shots``: other rows shown beside an error; ``samples``: texts from one such prompt. ``error_cap``: a label has
-    at most this many times its fair share of a round's errors. ``extrapolate``: "errors" of the student, as S3 does,
-    or all of "dev" at once, without seed and rounds (the paper's GoldGen). ``shard_size``: requests in a shard.
-    ``attempts``: texts asked for, at most, for each row. ``with_gold``: the final student also sees dev.
-    ``both_finals``: beside it there is one that does not, in a folder of its own.
+    at most this many times its fair share of a round's errors, ``max_errors`` caps them over all labels.
+    ``extrapolate``: "errors" of the student, as S3 does, or all of "dev" at once, without seed and rounds (the
+    paper's GoldGen). ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``:
+    requests in a shard. ``attempts``: texts asked for, at most, for each row. ``label_check``: judges trained on dev,
+    ``judge_folds`` of them, say how probable each label of a synthetic row is, and the final student learns that.
+    ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a folder of its own.
     ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
     """
 
@@ -89,8 +94,12 @@ class RunSettings:
     samples: int = 8
     error_cap: float = 1.5
     extrapolate: Literal["errors", "dev"] = "errors"
+    max_errors: int | None = None
+    prompt_tokens: int = PROMPT_TOKENS
     shard_size: int = 256
     attempts: int = 8
+    label_check: bool = True
+    judge_folds: int = 5
     with_gold: bool = True
     both_finals: bool = False
     teacher: str | None = None
@@ -101,14 +110,22 @@ class RunSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     rules: RuleSettings = field(default_factory=RuleSettings)
     dedup: DedupSettings = field(default_factory=DedupSettings)
+    judge: ContrastiveSettings = field(default_factory=ContrastiveSettings)
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
 
     def __post_init__(self) -> None:
-        for name in ("rows", "samples", "shard_size", "attempts"):
+        for name in ("rows", "samples", "shard_size", "attempts", "prompt_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("seed", "rounds", "rationales", "rationales_shown", "shots"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.judge_folds < 2:
+            raise ValueError(f"judge_folds must be at least 2, got {self.judge_folds}")
+        if self.max_errors is not None and self.max_errors < 1:
+            raise ValueError(f"max_errors must be at least 1, got {self.max_errors}")
+        if not self.error_cap > 0:
+            raise ValueError(f"error_cap must be above 0, got {self.error_cap}")
         if not 0 < self.seed_share <= 1:
             raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
         if self.both_finals and not self.with_gold:
@@ -126,7 +143,7 @@ class RunResult:
 
     @property
     def model(self) -> Path:
-        """The exported final classifier: a folder for ``Classifier.load``, transformers or bare onnxruntime."""
+        """The exported final student: a folder for ``Classifier.load`` or ``Reader.load``, or bare onnxruntime."""
         return self.folder / FINAL / "student"
 
     @property
@@ -135,8 +152,12 @@ class RunResult:
         return self.folder / FINAL / "dataset.jsonl"
 
     def classifier(self) -> Classifier:
-        """The final classifier, ready to predict."""
+        """The final classifier, ready to predict. Raises ``ModelError`` if the task was question answering."""
         return Classifier.load(self.model)
+
+    def reader(self) -> Reader:
+        """The final student of question answering, ready to answer. Raises ``ModelError`` if it classifies."""
+        return Reader.load(self.model)
 
 
 def run(
@@ -161,13 +182,14 @@ def run(
     settings = settings or RunSettings()
     dev = load_dev(task)
     test = load_rows(task.test, task) if task.test else []
+    kind = kind_of(task, dev, test, settings)
     models = find_models(settings, teacher, style, embedder)
     source = _TeacherSource(models.teacher, models.style)
     config = configuration(task, settings, models)
     with RunFolder.open(folder or RUNS_FOLDER / task.name / name, config) as state, contextlib.closing(source):
         state.event("begun", version=__version__)
-        test_texts = [row.text for row in test]  # that no synthetic row may copy; their labels stay here
-        loop = _Loop(task, dev, settings, state, progress or Silent(), source, models.body, models.embedder, test_texts)
+        test_texts = [row.fields[task.written] for row in test]  # that no row may copy; their labels stay here
+        loop = _Loop(task, kind, dev, settings, state, progress or Silent(), source, models, test_texts)
         summary = loop.run(test)
         state.event("ended")
     return RunResult(state.path, summary)
@@ -230,25 +252,28 @@ class _Loop:
     def __init__(
         self,
         task: Task,
+        kind: Texts,
         dev: Sequence[Example],
         settings: RunSettings,
         state: RunFolder,
         progress: Progress,
         source: _TeacherSource,
-        body: Path,
-        embedder: Embedder,
+        models: Models,
         test_texts: Sequence[str],
     ) -> None:
         self.task = task
+        self.kind = kind
         self.dev = dev
+        self.written = [row.fields[task.written] for row in dev]
         self.settings = settings
         self.state = state
         self.progress = progress
         self.source = source
-        self.body = body
-        self.embedder = CachedEmbedder(embedder)
-        self.dedup = Deduplicator(self.embedder, settings.dedup)
-        self.protected: dict[str, Sequence[str]] = {"dev": [row.text for row in dev], "test": test_texts}
+        self.body = models.body
+        self.embedder = CachedEmbedder(models.embedder)
+        self.written_alone = task.written if task.given else None
+        self.dedup = Deduplicator(self.embedder, settings.dedup, written=self.written_alone)
+        self.protected: dict[str, Sequence[str]] = {"dev": self.written, "test": test_texts}
         self.length = task.length_of_texts(dev)
         self.kept: list[Candidate] = []
 
@@ -307,10 +332,10 @@ class _Loop:
                 stage,
                 quotas,
                 plan,
+                self._read,
                 self._curate,
                 lambda kept: self.dedup.restore([*before, *kept]),
                 self.source.open,
-                field=self.task.fields[-1],
                 shard_size=self.settings.shard_size,
                 max_requests=self.settings.attempts * sum(quotas.values()),
                 progress=self.progress,
@@ -326,12 +351,11 @@ class _Loop:
             )
         self.source.close()
         gap = self.state.once(f"{stage}/gap.json", lambda: self._gap(len(before)))
-        metrics = self.state.once(
-            f"{stage}/metrics.json", lambda: self._train(stage, [candidate.example for candidate in self.kept], number)
-        )
-        accuracy = metrics["dev"]["accuracy"]
+        metrics = self.state.once(f"{stage}/metrics.json", lambda: self._train(stage, self._examples(), number))
+        headline = self.kind.headline
         self.progress.say(
-            f"{stage}: {synthesis['kept']} rows kept, {synthesis['dropped']} dropped; dev accuracy {accuracy:.1%}"
+            f"{stage}: {synthesis['kept']} rows kept, {synthesis['dropped']} dropped; "
+            f"dev {headline} {metrics['dev'][headline]:.1%}"
         )
         return {"stage": stage, "synthesis": synthesis, "gap": gap, "metrics": metrics}
 
@@ -354,17 +378,33 @@ class _Loop:
         }
 
     def _final(self, rounds: Sequence[Mapping[str, Any]], stage: str, with_gold: bool) -> dict[str, Any]:
-        """A final student: on all synthetic rows and, if asked for, dev.
+        """A final student: on all synthetic rows, their labels checked, and, if asked for, dev.
 
-        Without dev it has the rows of the last round's student, and so is that one.
+        Without dev and without a label check it has the rows of the last round's student, and so is that one.
         """
-        self.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in self.kept))
-        if not with_gold:
-            return self.state.once(f"{stage}/metrics.json", lambda: self._adopt(rounds[-1], stage))
-        examples = [*(candidate.example for candidate in self.kept), *self.dev]
-        # a student that has seen dev is too sure of it: its probabilities are calibrated as the last round's are
-        temperature = rounds[-1]["metrics"]["temperature"]
-        return self.state.once(f"{stage}/metrics.json", lambda: self._train(stage, examples, len(rounds), temperature))
+        check = self.state.once(f"{FINAL}/label_check.json", self._check_labels)
+        if not with_gold and not check["judges"]:
+            adopted = self.state.once(f"{stage}/metrics.json", lambda: self._adopt(rounds[-1], stage))
+            return {**adopted, "label_check": check}
+        examples, targets = self._checked_rows() if check["judges"] else (self._examples(), None)
+        if with_gold:
+            examples += self.dev
+            if targets is not None:
+                targets = np.concatenate([targets, self._one_hot(self.dev)])
+        # a student that has seen dev is too sure of it: the label check's targets are calibrated as they are, and
+        # one that learned plain labels is as sure as the last round's, which had not seen dev
+        temperature = 1.0 if check["judges"] else rounds[-1]["metrics"]["temperature"]
+        metrics = self.state.once(
+            f"{stage}/metrics.json", lambda: self._train(stage, examples, len(rounds), temperature, targets)
+        )
+        return {**metrics, "label_check": check}
+
+    def _examples(self) -> list[Example]:
+        return [candidate.example for candidate in self.kept]
+
+    def _one_hot(self, rows: Sequence[Example]) -> Targets:
+        labels = self.task.label_names
+        return np.eye(len(labels), dtype=np.float32)[[labels.index(row.label) for row in rows]]
 
     def _adopt(self, last: Mapping[str, Any], stage: str) -> dict[str, Any]:
         """Make the last round's student the final one; its metrics."""
@@ -375,36 +415,52 @@ class _Loop:
                 shutil.copyfile(source / name, target / name)
         return dict(last["metrics"])
 
+    def _check_labels(self) -> dict[str, Any]:
+        """Write final/dataset.jsonl: all synthetic rows and, where labels are checked, the probability of each."""
+        targets, facts = None, {"judges": 0}
+        if self.settings.label_check:
+            seed = int(np.random.SeedSequence([self.settings.seed, JUDGES]).generate_state(1)[0])
+            targets, facts = self.kind.check_labels(self.body, self._examples(), seed, self.progress)
+        rows_to_write = self.kept if targets is None else map(self._checked, self.kept, targets)
+        self.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in rows_to_write))
+        return facts
+
+    def _checked(self, candidate: Candidate, probabilities: Any) -> Candidate:
+        """The candidate with its likeliest label; what the teacher was asked for goes into its origin."""
+        labels = self.task.label_names
+        rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
+        origin = {**candidate.origin, "asked": candidate.example.label, "probabilities": rounded}
+        return Candidate(dataclasses.replace(candidate.example, label=labels[int(np.argmax(probabilities))]), origin)
+
+    def _checked_rows(self) -> tuple[list[Example], Targets]:
+        """The rows of final/dataset.jsonl and the probabilities of their labels (n_rows, n_labels)."""
+        rows = [Candidate.from_row(row) for row in self.state.read_rows(f"{FINAL}/dataset.jsonl")]
+        targets = np.array([list(row.origin["probabilities"].values()) for row in rows], dtype=np.float32)
+        return [row.example for row in rows], targets / targets.sum(axis=1, keepdims=True)
+
     def _train(
-        self, stage: str, rows: Sequence[Example], number: int, temperature: float | None = None
+        self,
+        stage: str,
+        rows: Sequence[Example],
+        number: int,
+        temperature: float | None = None,
+        targets: Targets | None = None,
     ) -> dict[str, Any]:
         """Train, export, and predict dev with the exported model; writes its predictions and errors.
 
-        ``temperature`` None: fitted on dev, which the student has not seen then.
+        ``temperature`` None: fitted on dev, which the student has not seen then. ``targets`` (n_rows, n_labels) are
+        label probabilities in place of the rows' labels.
         """
-        settings = self.settings.training.resolved(len(rows))
-        labels = self.task.label_names
+        settings = self.kind.fitted(self.body).resolved(len(rows))
+        folder = self.state.path / stage / "student"
         seed = int(np.random.SeedSequence([self.settings.seed, STUDENT, number]).generate_state(1)[0])
         with self.progress.step(f"{stage}: the student trains", len(rows) * (settings.epochs or 1), "rows") as advance:
-            student = train(self.body, rows, labels, settings, seed, advance=advance)
+            student = self.kind.train(self.body, rows, settings, seed, advance, targets)
         with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
-            if temperature is None:
-                numbers = [labels.index(row.label) for row in self.dev]
-                temperature = fit_temperature(student.predict_logits(self.dev), numbers)
-            report = export(student, self.state.path / stage / "student", self.dev, temperature)
-        classifier = Classifier.load(self.state.path / stage / "student")
-        probabilities = classifier.predict_proba(self.dev)
-        errors = find_errors(self.dev, labels, probabilities)
-        predicted = [labels[int(best)] for best in probabilities.argmax(axis=1)]
-        self.state.write_rows(
-            f"{stage}/predictions.jsonl",
-            (
-                {"id": row.id, "label": row.label, "predicted": guess, "probability": round(float(values.max()), 4)}
-                for row, guess, values in zip(self.dev, predicted, probabilities, strict=True)
-            ),
-        )
-        self.state.write_rows(f"{stage}/errors.jsonl", (error.to_row() for error in errors))
-        metrics = classification_metrics([row.label for row in self.dev], predicted, labels)
+            temperature, report = self.kind.export(student, folder, temperature)
+        judged = self.kind.judge(folder, self.dev)
+        self.state.write_rows(f"{stage}/predictions.jsonl", judged.predictions)
+        self.state.write_rows(f"{stage}/errors.jsonl", (error.to_row() for error in judged.errors))
         return {
             "rows": len(rows),
             "rows_per_label": dict(Counter(row.label for row in rows)),
@@ -412,8 +468,8 @@ class _Loop:
             "training": dataclasses.asdict(student.settings),
             "training_loss": student.loss,
             "training_seconds": round(student.seconds, 3),
-            "dev": metrics.to_row(),
-            "errors": len(errors),
+            "dev": dict(judged.metrics),
+            "errors": len(judged.errors),
             "temperature": temperature,
             "export": dataclasses.asdict(report),
         }
@@ -426,20 +482,14 @@ class _Loop:
     ) -> dict[str, Any]:
         """Every student on the test rows, once, at the end; writes its predictions, gives the figures of the run."""
         scores: dict[str, Any] = {}
-        labels = self.task.label_names
         for stage in [*(entry["stage"] for entry in rounds), *finals] if test else []:
             with self.progress.step(f"{stage}: predicting test", len(test), "rows") as advance:
-                predicted = Classifier.load(self.state.path / stage / "student").predict(test, advance)
-            self.state.write_rows(
-                f"{stage}/test_predictions.jsonl",
-                (
-                    {"id": row.id, "label": row.label, "predicted": guess}
-                    for row, guess in zip(test, predicted, strict=True)
-                ),
-            )
-            scores[stage] = classification_metrics([row.label for row in test], predicted, labels).to_row()
+                judged = self.kind.judge(self.state.path / stage / "student", test, advance)
+            self.state.write_rows(f"{stage}/test_predictions.jsonl", judged.predictions)
+            scores[stage] = dict(judged.metrics)
         return {
             "task": self.task.name,
+            "kind": self.task.kind,
             "dataset_sha256": sha256_of(self.state.path / FINAL / "dataset.jsonl"),
             "rows": len(self.kept),
             "rounds": list(rounds),
@@ -453,14 +503,15 @@ class _Loop:
     def _prompts(self) -> Prompts:
         """The prompts for the teacher, which is loaded for it."""
         teacher = self.source.open()
-        longest = self.length.max if self.length.unit == "characters" else max(len(row.text) for row in self.dev)
-        cap = token_cap([row.text for row in self.dev], longest, teacher.count_tokens)
-        return Prompts(self.task, self.source.style, cap, teacher.chat)
+        longest = self.length.max if self._in_characters else max(map(len, self.written))
+        cap = token_cap(self.written, longest, teacher.count_tokens)
+        tokens = self.settings.prompt_tokens
+        return Prompts(self.task, self.source.style, cap, teacher.chat, teacher.count_tokens, tokens)
 
     def _seed_quotas(self) -> dict[str, int]:
         settings = self.settings
         rows = max(1, round(settings.rows * settings.seed_share)) if settings.rounds else settings.rows
-        return divide_rows(rows, dict.fromkeys(self.task.label_names, 1.0))
+        return divide_rows(rows, dict.fromkeys(self.task.groups, 1.0))
 
     def _round_quotas(self, errors: Sequence[Error], number: int) -> dict[str, int]:
         """The round's part of the rows that are still to come, divided over the labels as the errors are."""
@@ -470,20 +521,13 @@ class _Loop:
 
     def _seed_plan(self, rationales: Mapping[str, Sequence[str]]) -> Plan:
         def plan(labels: Sequence[str], count: int, shard: int) -> list[Planned]:
-            return plan_seed(
-                self._prompts(),
-                labels,
-                rationales,
-                shown=self.settings.rationales_shown,
-                count=count,
-                sampling=self.settings.sampling,
-                seed=[self.settings.seed, SYNTHESIS, 0, shard],
-            )
+            seed = [self.settings.seed, SYNTHESIS, 0, shard]
+            return self.kind.plan_seed(self._prompts(), labels, rationales, count, seed)
 
         return plan
 
     def _extrapolation_plan(self, errors: Sequence[Example], number: int) -> Plan:
-        gold = {name: [row for row in self.dev if row.label == name] for name in self.task.label_names}
+        gold = {name: [row for row in self.dev if row.label == name] for name in self.task.groups}
 
         def plan(labels: Sequence[str], count: int, shard: int) -> list[Planned]:
             return plan_extrapolation(
@@ -506,15 +550,15 @@ class _Loop:
             Error(examples[row["id"]], row["predicted"], row["predicted_probability"], row["own_probability"])
             for row in self.state.read_rows(f"{_stage(number)}/errors.jsonl")
         ]
-        return balance_errors(errors, len(self.task.labels), self.settings.error_cap)
+        return balance_errors(errors, len(self.task.groups), self.settings.error_cap, self.settings.max_errors)
 
     def _is_over(self, rounds: Sequence[Mapping[str, Any]]) -> bool:
         """No errors are left, or the last round was worse than the best before it by more than chance explains.
 
         A dev set of 60 rows cannot tell apart accuracies that are within one standard error, so a round that merely
-        gains nothing on it is no reason to stop.
+        gains nothing on it is no reason to stop. For spans, F1 stands in for accuracy; its error is smaller still.
         """
-        accuracies = [entry["metrics"]["dev"]["accuracy"] for entry in rounds]
+        accuracies = [entry["metrics"]["dev"][self.kind.headline] for entry in rounds]
         if rounds[-1]["metrics"]["errors"] == 0:
             return True
         best = max(accuracies[:-1], default=0.0)
@@ -528,17 +572,22 @@ class _Loop:
                 with self.progress.step(f"reading {name}, to keep it apart", len(texts), "rows") as advance:
                     self.dedup.protect(texts, name, advance)
 
+    def _read(self, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[Candidate]:
+        return read_candidates(rows, prefix=prefix, fields=self.task.fields, written=self.task.written)
+
     def _curate(self, candidates: list[Candidate]) -> FilterResult:
-        """Rules, length, duplicates: each filter gets what the one before it kept."""
+        """Rules, length, what the kind demands, duplicates: each filter gets what the one before it kept."""
         rules = self.settings.rules
         if self._in_characters:
             rules = dataclasses.replace(rules, min_characters=self.length.min, max_characters=self.length.max)
         prompts = [self.task.texts, *(label.description for label in self.task.labels)]
+        names = self.task.label_names if self.written_alone is None else (*self.task.label_names, *self.task.fields)
         result = check_rules(
-            candidates, rules, gold=[row.text for row in self.dev], names=self.task.label_names, prompts=prompts
+            candidates, rules, gold=self.written, names=names, prompts=prompts, written=self.written_alone
         )
         if not self._in_characters:
             result = result.then(self._check_words)
+        result = result.then(lambda kept: self.kind.check(kept, lambda: (self.source.open(), self._prompts())))
         with self.progress.step("looking for duplicates", len(result.kept), "rows") as advance:
             return result.then(lambda kept: self.dedup.filter(kept, advance))
 
@@ -549,8 +598,9 @@ class _Loop:
     def _check_words(self, candidates: list[Candidate]) -> FilterResult:
         kept, dropped = [], []
         for candidate in candidates:
-            words = self.length.measure(candidate.text)
-            if self.length.allows(candidate.text):
+            text = candidate.example.fields[self.task.written]
+            words = self.length.measure(text)
+            if self.length.allows(text):
                 kept.append(candidate)
             else:
                 reason = "too_short" if words < self.length.min else "too_long"
@@ -570,9 +620,10 @@ def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str
     """What a result depends on, as plain values."""
     return {
         "settings": dataclasses.asdict(settings),
-        "task": task.model_dump(mode="json", exclude={"dev", "test"}),
+        "task": task.model_dump(mode="json", exclude={"dev", "test", "contexts"}),
         "dev_sha256": sha256_of(task.dev),
         "test_sha256": sha256_of(task.test) if task.test else None,
+        "contexts_sha256": sha256_of(task.contexts) if task.contexts else None,
         **models.identity,
         "versions": {
             "s3local": __version__,

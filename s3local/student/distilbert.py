@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import (
     DistilBertConfig,
+    DistilBertForQuestionAnswering,
     DistilBertForSequenceClassification,
     DistilBertModel,
     DistilBertTokenizerFast,
@@ -75,6 +76,23 @@ def build_classifier(body_folder: Path, labels: Sequence[str], seed: int) -> tup
     for layer in (model.pre_classifier, model.classifier):
         torch.nn.init.normal_(layer.weight, std=config.initializer_range, generator=generator)
         torch.nn.init.zeros_(layer.bias)
+    return model, tokenizer
+
+
+def build_reader(body_folder: Path, seed: int) -> tuple[Any, Any]:
+    """A ``DistilBertForQuestionAnswering`` with the folder's body and a fresh head, and its tokenizer.
+
+    The head's weights depend on ``seed`` alone; the global random state is left as it was.
+    Raises ``ModelError`` as ``load_body`` does.
+    """
+    body, tokenizer = load_body(body_folder)
+    body.config.num_labels = 2  # where the span begins, where it ends
+    with no_init_weights():
+        model = DistilBertForQuestionAnswering(body.config)
+    model.distilbert = body
+    generator = torch.Generator().manual_seed(seed)
+    torch.nn.init.normal_(model.qa_outputs.weight, std=body.config.initializer_range, generator=generator)
+    torch.nn.init.zeros_(model.qa_outputs.bias)
     return model, tokenizer
 
 

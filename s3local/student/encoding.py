@@ -1,16 +1,21 @@
 """Texts to token ids, and rows of ids to padded batches: one way for training, for PyTorch and for onnxruntime.
 
+Windows of a long context are in ``windows.py``.
+
 Needs ``tokenizers`` and numpy only. Knows nothing of torch, of models or of labels.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from s3local.exceptions import ModelError
 from s3local.records import Example
 
 Text: TypeAlias = "str | tuple[str, str] | Example"
@@ -59,3 +64,19 @@ def batches_by_length(rows: Sequence[Sequence[int]], batch_size: int) -> list[Id
     """Row numbers in batches of like length, longest first, so that a lack of memory shows at once."""
     order = np.argsort([-len(row) for row in rows], kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def fitting_length(body_folder: Path, texts: Sequence[Text], least: int) -> int:
+    """The tokens of the longest text, but ``least`` if that is more, and at most what the body in the folder reads.
+
+    Raises ``ModelError`` if the folder holds no tokenizer or no readable ``config.json``.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        limit = int(json.loads((body_folder / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"])
+        tokenizer = Tokenizer.from_file(str(body_folder / "tokenizer.json"))
+    except Exception as exc:  # tokenizers raises bare Exception
+        raise ModelError(f"{body_folder}: config.json or tokenizer.json is missing or damaged: {exc}") from exc
+    rows = encode(tokenizer, texts, limit)
+    return min(limit, max(least, *map(len, rows)))

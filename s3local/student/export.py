@@ -17,7 +17,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ import torch
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError, StorageError
+from s3local.hardware import int8_is_exact
 from s3local.records import Example
 from s3local.storage import translated_errors
-from s3local.student.cpu import int8_is_exact
 from s3local.student.inference import FP32_FILE, META_FILE, Classifier
 from s3local.student.training import TrainedStudent
 
@@ -95,6 +95,15 @@ def export(
     Raises ``ModelError`` if the 32-bit check fails, ``StorageError`` if ``folder`` holds something else or cannot
     be written, ``ValueError`` for no examples.
     """
+    return write_folder(folder, examples, lambda part: _write(student, part, examples, temperature))
+
+
+def write_folder(folder: Path, examples: Sequence[Example], write: Callable[[Path], ExportReport]) -> ExportReport:
+    """Let ``write`` fill a new folder, and give it the name ``folder`` when it is whole.
+
+    Raises ``StorageError`` if ``folder`` holds something else than an exported student or cannot be written,
+    ``ValueError`` for no examples.
+    """
     if not examples:
         raise ValueError("an export is checked on labelled rows; there are none")
     if folder.exists() and not (folder / META_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
@@ -105,8 +114,8 @@ def export(
         shutil.rmtree(part, ignore_errors=True)
         try:
             part.mkdir()
-            report = _write(student, part, examples, temperature)
-            _replace(part, folder)
+            report = write(part)
+            replace_folder(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return report
@@ -114,8 +123,8 @@ def export(
 
 def _write(student: TrainedStudent, folder: Path, examples: Sequence[Example], temperature: float) -> ExportReport:
     gold = np.array([student.labels.index(example.label) for example in examples])
-    model, reference = _smoothed(student, examples)
-    _write_onnx(model, folder)
+    model, reference = smoothed(student, examples)
+    write_onnx(model, folder, "text-classification")
     student.tokenizer.save_pretrained(folder)
     _write_meta(student, folder, FP32_FILE, temperature)
     fp32_logits = Classifier.load(folder).logits(examples)
@@ -127,10 +136,11 @@ def _write(student: TrainedStudent, folder: Path, examples: Sequence[Example], t
         )
     layers = student.model.config.n_layers
     for kept_layers in (1, math.ceil(layers / 2)):
-        _quantise(folder, kept_layers)
+        quantise(folder, kept_layers)
         int8_logits = Classifier.load(folder, file=INT8_FILE).logits(examples)
         int8 = _compare(fp32_logits, int8_logits, gold)
-        passed = int8.labels >= LABEL_AGREEMENT and not _loses(fp32_logits, int8_logits, gold)
+        right = [logits.argmax(axis=1) == gold for logits in (fp32_logits, int8_logits)]
+        passed = int8.labels >= LABEL_AGREEMENT and not loses(*right)
         if passed:
             break
     if passed:
@@ -158,7 +168,7 @@ def _write_meta(student: TrainedStudent, folder: Path, file: str, temperature: f
     (folder / META_FILE).write_text(json.dumps(meta, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def _replace(part: Path, folder: Path) -> None:
+def replace_folder(part: Path, folder: Path) -> None:
     """Give ``part`` the name ``folder``; what stood there goes away only once the name is free for the new one."""
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
@@ -167,13 +177,13 @@ def _replace(part: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_onnx(model: Any, folder: Path) -> None:
+def write_onnx(model: Any, folder: Path, task: str) -> None:
     """``model.onnx`` with free batch and length, and ``config.json``."""
     from optimum.exporters.onnx import onnx_export_from_model
 
     with _quiet("optimum"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing remarks on code that is not ours
-        onnx_export_from_model(model, folder, task="text-classification", do_validation=False)
+        onnx_export_from_model(model, folder, task=task, do_validation=False)
 
 
 @contextlib.contextmanager
@@ -205,8 +215,10 @@ class _SmoothedLinear(torch.nn.Module):  # type: ignore[misc]
         return self.linear(states * self.inverse)
 
 
-def _smoothed(student: TrainedStudent, examples: Sequence[Example]) -> tuple[Any, NDArray[np.float32]]:
+def smoothed(student: Any, examples: Sequence[Example]) -> tuple[Any, NDArray[np.float32]]:
     """A copy of the model whose activations fit into 8 bits better, and the original's logits on ``examples``.
+
+    ``student`` is a ``TrainedStudent`` or a ``TrainedReader``.
 
     A few input channels of a layer reach far higher than the rest, and would set the step of all of them. Their
     peaks on ``examples`` are divided out of the activations and multiplied into the weights, so that the copy
@@ -236,7 +248,7 @@ def _smoothed(student: TrainedStudent, examples: Sequence[Example]) -> tuple[Any
     return model, logits
 
 
-def _quantise(folder: Path, kept_layers: int) -> None:
+def quantise(folder: Path, kept_layers: int) -> None:
     """Write ``INT8_FILE``: matrices in 8 bits, activations quantised as they come.
 
     The second feed-forward matrix of the first ``kept_layers`` layers stays in 32 bits: single tokens reach
@@ -271,9 +283,11 @@ def _compare(before: NDArray[Any], after: NDArray[Any], gold: NDArray[Any]) -> A
     )
 
 
-def _loses(before: NDArray[Any], after: NDArray[Any], gold: NDArray[Any]) -> bool:
-    """Whether more rows turned wrong than right, beyond what a fair coin would do in 19 of 20 cases."""
-    right_before, right_after = before.argmax(axis=1) == gold, after.argmax(axis=1) == gold
+def loses(right_before: NDArray[np.bool_], right_after: NDArray[np.bool_]) -> bool:
+    """Whether more rows turned wrong than right, beyond what a fair coin would do in 19 of 20 cases.
+
+    Both arrays, (n_rows,), say which rows are right.
+    """
     lost, gained = int((right_before & ~right_after).sum()), int((right_after & ~right_before).sum())
     changed = lost + gained
     as_bad = sum(math.comb(changed, number) for number in range(lost, changed + 1))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
+from s3local.hardware import int8_is_exact, physical_cores
 from s3local.progress import Advance, ignore
-from s3local.student.cpu import int8_is_exact, physical_cores
 from s3local.student.encoding import Text, as_input, batches_by_length, encode, pad
 
 Floats = NDArray[np.float32]
@@ -79,7 +79,9 @@ class Classifier:
 
         try:
             meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-            file = file or (FP32_FILE if meta["int8_full_range"] and not int8_is_exact() else meta["file"])
+            if meta.get("kind") == "extractive_qa":
+                raise ModelError(f"{folder} holds a student that answers questions, a Reader, not a Classifier")
+            file = file or fastest_file(meta)
             session = open_session(folder / file, threads)
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             return cls(
@@ -132,6 +134,11 @@ class Classifier:
             for probabilities in self.predict_proba(window, advance).tolist():
                 best = max(probabilities)
                 yield Prediction(self.labels[probabilities.index(best)], best, tuple(probabilities))
+
+
+def fastest_file(meta: Mapping[str, Any]) -> str:
+    """The ONNX file that the export's checks chose, but not one in 8 bits that this processor would sum wrongly."""
+    return FP32_FILE if meta["int8_full_range"] and not int8_is_exact() else str(meta["file"])
 
 
 def open_session(path: Path, threads: int | None = None) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
+from s3local.hardware import cpu_flags
 from s3local.progress import Advance, ignore
 from s3local.records import Example
-from s3local.student.cpu import cpu_flags
 from s3local.student.distilbert import build_classifier
 from s3local.student.encoding import Text, batches_by_length, encode, pad
 
@@ -33,6 +33,7 @@ Floats = NDArray[np.float32]
 BATCHES_PER_BUCKET = 8
 """Rows of this many batches are sorted by length together: less padding, batches still mixed."""
 MAX_GRADIENT_NORM = 1.0
+USUAL_MAX_LENGTH = 256
 PREDICTION_BATCH = 32
 CPU_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """Without one of them, 16-bit products are emulated and slower than 32-bit ones."""
@@ -45,7 +46,8 @@ class TrainingSettings:
     ``learning_rate``  the peak; it falls in a line to zero at the end of training.
     ``epochs``         passes over the rows.
     ``batch_size``     rows a step.
-    ``max_length``     tokens kept of a text or a pair.
+    ``max_length``     tokens kept of a text or a pair; of a window, where a context is read in windows. None: 256, or
+                       more where dev rows are longer, up to what the body reads; 384 for a window.
     ``warmup``         share of the steps during which the rate rises from zero.
     ``weight_decay``   of the weight matrices; biases and layer norms have none.
     ``balance``        give labels with fewer rows more weight, so that all labels weigh about the same.
@@ -55,14 +57,14 @@ class TrainingSettings:
     learning_rate: float | None = None
     epochs: int | None = None
     batch_size: int | None = None
-    max_length: int = 256
+    max_length: int | None = None
     warmup: float = 0.1
     weight_decay: float = 0.01
     balance: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def resolved(self, n_rows: int) -> TrainingSettings:
-        """The same settings with every None replaced: a rate of 2e-4, and by ``n_rows`` the rest.
+        """The same settings with a rate of 2e-4, and by ``n_rows`` all else, in the place of None; not the length.
 
         Epochs make about 3,000 rows in all, but are 3 at least and 10 at most; a batch has 8 rows below 200
         rows, else 16. The numbers were chosen for bodies of MiniLM's size with 60 and 1,000 rows.
@@ -96,6 +98,7 @@ class TrainedStudent:
 
     def predict_logits(self, texts: Sequence[Text], advance: Advance = ignore) -> Floats:
         """Logits (n_texts, n_labels) in PyTorch and 32 bits; ``advance`` is told the texts of each batch."""
+        assert self.settings.max_length  # resolved
         logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         rows = encode(self.tokenizer, texts, self.settings.max_length)
         with torch.inference_mode():
@@ -138,21 +141,33 @@ def train(
         if tuple(row.fields) != fields:
             raise ValueError(f"row {row.id!r} has the fields {list(row.fields)}, row {rows[0].id!r} has {list(fields)}")
     model, tokenizer = build_classifier(body_folder, labels, seed)
-    longest = model.config.max_position_embeddings
-    if settings.max_length > longest:
-        raise ModelError(
-            f"max_length is {settings.max_length}, but the student in {body_folder} reads {longest} tokens"
-        )
-    token_ids = encode(tokenizer, rows, settings.max_length)
+    max_length = checked_max_length(settings.max_length, USUAL_MAX_LENGTH, model, body_folder)
+    settings = dataclasses.replace(settings, max_length=max_length)
+    token_ids = encode(tokenizer, rows, max_length)
+
+    def loss_of(output: Any, batch: NDArray[np.int64]) -> Any:
+        logits = output.logits
+        log_probabilities = torch.log_softmax(logits.float(), dim=1)
+        row_losses = -(torch.from_numpy(targets[batch]).to(logits.device) * log_probabilities).sum(dim=1)
+        return (torch.from_numpy(row_weights[batch]).to(logits.device) * row_losses).mean()
+
     started = time.perf_counter()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        steps, loss = _fit(model, token_ids, targets, row_weights, settings, seed, advance)
+        steps, loss = fit(model, token_ids, loss_of, settings, seed, advance)
     seconds = time.perf_counter() - started
     return TrainedStudent(
         model.cpu().eval(), tokenizer, tuple(labels), fields, settings, len(rows), steps, loss, seconds
     )
+
+
+def checked_max_length(wanted: int | None, usual: int, model: Any, body_folder: Path) -> int:
+    """``wanted``, or else ``usual`` as far as the body reads. Raises ``ModelError`` if it reads less than wanted."""
+    longest = int(model.config.max_position_embeddings)
+    if wanted is not None and wanted > longest:
+        raise ModelError(f"max_length is {wanted}, but the student in {body_folder} reads {longest} tokens")
+    return min(usual, longest) if wanted is None else wanted
 
 
 def learning_rate_factor(done: int, total: int, warmup: float) -> float:
@@ -199,23 +214,26 @@ def _row_weights(targets: Floats, weights: NDArray[Any] | None, balance: bool) -
     return np.asarray(counts / counts.mean(), dtype=np.float32)
 
 
-def _fit(
+def fit(
     model: Any,
     token_ids: Sequence[Sequence[int]],
-    targets: Floats,
-    row_weights: Floats,
+    loss_of: Callable[[Any, NDArray[np.int64]], Any],
     settings: TrainingSettings,
     seed: int,
     advance: Advance,
 ) -> tuple[int, float]:
-    """Train ``model`` in place; gives the number of steps and the last epoch's mean loss."""
+    """Train ``model`` in place; gives the number of steps and the last epoch's mean loss.
+
+    ``loss_of`` is given the model's output for a batch, and the numbers of its rows in ``token_ids``; ``settings``
+    are resolved.
+    """
     assert settings.epochs and settings.batch_size and settings.learning_rate  # resolved
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
     model.distilbert.embeddings.word_embeddings.weight.requires_grad_(False)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, settings), fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), fused=True)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    half = _uses_bf16(settings, device)
+    half = uses_bf16(settings.precision, device)
     generator = np.random.default_rng(seed)
     total = settings.epochs * math.ceil(len(token_ids) / settings.batch_size)
     step, loss_sum = 0, 0.0
@@ -226,10 +244,8 @@ def _fit(
                 group["lr"] = settings.learning_rate * learning_rate_factor(step, total, settings.warmup)
             ids, mask = (torch.from_numpy(array).to(device) for array in pad([token_ids[number] for number in batch]))
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-                logits = model(input_ids=ids, attention_mask=mask).logits
-            log_probabilities = torch.log_softmax(logits.float(), dim=1)
-            row_losses = -(torch.from_numpy(targets[batch]).to(device) * log_probabilities).sum(dim=1)
-            loss = (torch.from_numpy(row_weights[batch]).to(device) * row_losses).mean()
+                output = model(input_ids=ids, attention_mask=mask)
+            loss = loss_of(output, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
             optimizer.step()
@@ -240,18 +256,19 @@ def _fit(
     return step, loss_sum / len(token_ids)
 
 
-def _parameter_groups(model: Any, settings: TrainingSettings) -> list[dict[str, Any]]:
+def parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups for the optimiser: matrices, which decay, and vectors, which do not."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
         {"params": [parameter for parameter in trained if parameter.ndim == 1], "weight_decay": 0.0},
     ]
 
 
-def _uses_bf16(settings: TrainingSettings, device: Any) -> bool:
-    if settings.precision != "auto":
-        return settings.precision == "bf16"
+def uses_bf16(precision: str, device: Any) -> bool:
+    """Whether products on ``device`` are computed in 16 bits, see ``TrainingSettings.precision``."""
+    if precision != "auto":
+        return precision == "bf16"
     return bool(torch.cuda.is_bf16_supported()) if device.type == "cuda" else bool(cpu_flags() & CPU_BF16_FLAGS)
 
 

@@ -2,33 +2,40 @@
 
     prompts.py         each prompt beside the parser of its reply
     rationales.py      reasons that lead to a label
-    seed.py            zero-shot examples, guided by rationales
+    answers.py         spans of a context that a question could ask for
+    seed.py            zero-shot examples, guided by rationales, or written on a given context
     extrapolation.py   examples like a given error
 
-Each of the last three plans requests and reads completions; none of them calls a teacher. Knows nothing of students,
-rounds or files.
+Rationales, seed and extrapolation plan requests and read completions; none of them calls a teacher. Knows nothing of
+students, rounds or files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from s3local.records import Candidate, Example
-from s3local.synthesis.prompts import parse_text
+from s3local.records import Answer, Candidate, Example
+from s3local.synthesis.prompts import parse_long_text, parse_text
 from s3local.teacher import Completion, Request
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A request, the label its text shall carry, and where it comes from."""
+    """A request, the label its text shall carry, and where it comes from.
+
+    ``given`` holds the fields that the teacher was given beside the one it writes, ``answers`` the spans of them that
+    answer what it writes. An origin that names ``words`` asked for a long text of about as many.
+    """
 
     request: Request
     label: str
     origin: Mapping[str, Any]
+    given: Mapping[str, str] = field(default_factory=dict)
+    answers: tuple[Answer, ...] = ()
 
 
 def request_seeds(seed: Sequence[int], count: int) -> list[int]:
@@ -37,10 +44,12 @@ def request_seeds(seed: Sequence[int], count: int) -> list[int]:
 
 
 def to_row(planned: Planned, completion: Completion) -> dict[str, Any]:
-    """A request's label and origin with what the teacher wrote, as one plain row of a shard."""
+    """A request's label and origin with what the teacher was given and wrote, as one plain row of a shard."""
     return {
         "label": planned.label,
         "origin": dict(planned.origin),
+        **({"given": dict(planned.given)} if planned.given else {}),
+        **({"answers": [[answer.text, answer.start] for answer in planned.answers]} if planned.answers else {}),
         "text": completion.text,
         "n_tokens": completion.n_tokens,
         "finish": completion.finish,
@@ -48,13 +57,22 @@ def to_row(planned: Planned, completion: Completion) -> dict[str, Any]:
     }
 
 
-def read_candidates(rows: Sequence[Mapping[str, Any]], *, prefix: str, field: str) -> list[Candidate]:
+def read_candidates(
+    rows: Sequence[Mapping[str, Any]], *, prefix: str, fields: Sequence[str], written: str
+) -> list[Candidate]:
     """One candidate for each row of a shard, whatever it holds: what is no text is left for the rules to drop.
 
-    Ids are ``prefix`` and the place in the shard; ``field`` names the field that the teacher wrote.
+    Ids are ``prefix`` and the place in the shard; ``fields`` are the names of an example's fields in order,
+    ``written`` is the one that the teacher wrote.
     """
     candidates = []
     for place, row in enumerate(rows):
-        example = Example(f"{prefix}-{place:03d}", {field: parse_text(row["text"])}, row["label"])
+        if "words" in row["origin"]:
+            text = parse_long_text(row["text"], whole=row["finish"] != "length")
+        else:
+            text = parse_text(row["text"])
+        texts = {**row.get("given", {}), written: text}
+        answers = tuple(Answer(span, start) for span, start in row.get("answers", ()))
+        example = Example(f"{prefix}-{place:03d}", {name: texts[name] for name in fields}, row["label"], answers)
         candidates.append(Candidate(example, {**row["origin"], "finish": row["finish"], "logprob": row["logprob"]}))
     return candidates

@@ -30,7 +30,8 @@ def plan_extrapolation(
     """``count`` requests or a few more: the errors in turn, ``samples`` texts from each prompt.
 
     ``gold`` holds the rows of each label to draw ``shots`` others from, anew for each prompt. Which error the turn
-    begins with is drawn as well, so that several calls reach all of them.
+    begins with is drawn as well, so that several calls reach all of them. What an error's text was written on, and
+    its answers, stay as they are.
     """
     chance = np.random.default_rng(list(seed))
     order = chance.permutation(len(errors))
@@ -42,8 +43,12 @@ def plan_extrapolation(
         others = [row for row in gold[error.label] if row.id != error.id]
         drawn = chance.choice(len(others), min(shots, len(others)), replace=False).tolist() if others else []
         shown = [others[int(place)] for place in drawn]
-        prompt = prompts.extrapolation(prompts.task.label(error.label), [row.text for row in shown], error.text)
+        prompt = prompts.extrapolation(error.label, shown, error)
         origin = {"error": error.id, "shots": [row.id for row in shown]}
+        given = {name: error.fields[name] for name in prompts.task.given}
         mine = seeds[turn * samples : (turn + 1) * samples]
-        planned += [Planned(prompt.request(request_seed, sampling), error.label, origin) for request_seed in mine]
+        planned += [
+            Planned(prompt.request(request_seed, sampling), error.label, origin, given, error.answers)
+            for request_seed in mine
+        ]
     return planned

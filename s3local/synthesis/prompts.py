@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from string import Template
 from typing import Literal
 
-from s3local.task import Label, Task
+from s3local.records import SPAN, Answer, Example
+from s3local.task import Kind, Label, Task
 from s3local.teacher import Request, Sampling
 
 Style = Literal["list", "chat"]
@@ -26,7 +27,19 @@ LIST_RATIONALE = Template(
     "What the texts of this group talk about:\n\n-"
 )
 LIST_SEED = Template('A list of $texts $phrase$reasons, each in the words of its writer:\n\n1. "')
+LIST_LONG_SEED = Template(
+    "One of many $texts $phrase$reasons, about $words words long, in the words of its writer:\n\n"
+)
 LIST_EXTRAPOLATION = Template("A list of $texts $phrase:\n\n$shots\n-")
+LIST_PAIR_SEED = Template('$given\n\nA list of $texts $phrase:\n\n1. "')
+LIST_PAIR_LONG_SEED = Template("$given\n\nOne of many $texts $phrase, about $words words long:\n\n")
+LIST_PAIR_EXTRAPOLATION = Template("Below each $given_name there is a list of $texts $phrase.\n\n$shots\n-")
+LIST_SPAN_SEED = Template('$given\n\nA list of $texts whose answer is "$answer":\n\n1. "')
+LIST_SPAN_EXTRAPOLATION = Template(
+    "Below each $given_name there is an answer that stands in it, and a list of $texts that have this answer.\n\n"
+    "$shots\n-"
+)
+LIST_SPAN_ANSWER = Template("$given\n\n$written\nAnswer, in words of the $given_name:")
 
 LIST_SCORING = Template("A list of $texts $phrase:\n\n$shots-")
 
@@ -40,6 +53,11 @@ CHAT_SEED = Template(
     "Write one realistic text that carries this label$reasons. Vary length, tone and wording as real writers do. "
     "Write in $language. Answer with the text alone, without quotation marks or comments."
 )
+CHAT_LONG_SEED = Template(
+    'A classifier sorts $texts. One of its labels is "$label": $description\n\n'
+    "Write one realistic text of about $words words that carries this label$reasons. Write it in full, as real writers "
+    "do. Write in $language. Answer with the text alone, without quotation marks or comments."
+)
 CHAT_EXTRAPOLATION = Template(
     'A classifier sorts $texts. One of its labels is "$label": $description\n\n'
     "Texts that carry this label:\n\n$shots\n\n"
@@ -47,8 +65,91 @@ CHAT_EXTRAPOLATION = Template(
     "makes it hard and carries the same label, but is about something else. "
     "Write in $language. Answer with the text alone, without quotation marks or comments."
 )
+CHAT_PAIR_SEED = Template(
+    'A classifier reads a $given_name together with a $written_name. One of its labels is "$label": $description\n\n'
+    "$given\n\n"
+    "Write one realistic $written_name for this $given_name, so that the two carry this label. It belongs to $texts "
+    "$phrase. Write in $language. Answer with the $written_name alone, without quotation marks or comments."
+)
+CHAT_PAIR_LONG_SEED = Template(
+    'A classifier reads a $given_name together with a $written_name. One of its labels is "$label": $description\n\n'
+    "$given\n\n"
+    "Write one realistic $written_name of about $words words for this $given_name, so that the two carry this label. "
+    "It belongs to $texts $phrase. Write in $language. Answer with the $written_name alone, without quotation marks or "
+    "comments."
+)
+CHAT_PAIR_EXTRAPOLATION = Template(
+    'A classifier reads a $given_name together with a $written_name. One of its labels is "$label": $description\n\n'
+    "Examples that carry this label:\n\n$shots\n\n"
+    "The classifier gets examples like the last one wrong. Write one new $written_name for the last $given_name that "
+    "is similar to the one shown in what makes it hard, says something else, and carries the same label. "
+    "Write in $language. Answer with the $written_name alone, without quotation marks or comments."
+)
+CHAT_SPAN_SEED = Template(
+    "$given\n\n"
+    "Write one of the $texts that a reader could ask. The answer must be exactly these words of the $given_name: "
+    '"$answer". Do not use the words of the answer in the $written_name. '
+    "Write in $language. Answer with the $written_name alone, without quotation marks or comments."
+)
+CHAT_SPAN_EXTRAPOLATION = Template(
+    "A program answers $texts with words of the $given_name. Examples:\n\n$shots\n\n"
+    "It gets examples like the last one wrong. Write one new $written_name for the last $given_name that has the same "
+    "answer, is as hard, and is worded differently. "
+    "Write in $language. Answer with the $written_name alone, without quotation marks or comments."
+)
+CHAT_SPAN_ANSWER = Template(
+    "$given\n\n$written\n\nAnswer with the shortest words of the $given_name that answer it, and with nothing else."
+)
+
+TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
+    "list": {
+        "classification": {
+            "rationale": LIST_RATIONALE,
+            "seed": LIST_SEED,
+            "long_seed": LIST_LONG_SEED,
+            "extrapolation": LIST_EXTRAPOLATION,
+        },
+        "pair": {
+            "seed": LIST_PAIR_SEED,
+            "long_seed": LIST_PAIR_LONG_SEED,
+            "extrapolation": LIST_PAIR_EXTRAPOLATION,
+        },
+        "extractive_qa": {
+            "seed": LIST_SPAN_SEED,
+            "extrapolation": LIST_SPAN_EXTRAPOLATION,
+            "answer": LIST_SPAN_ANSWER,
+        },
+    },
+    "chat": {
+        "classification": {
+            "rationale": CHAT_RATIONALE,
+            "seed": CHAT_SEED,
+            "long_seed": CHAT_LONG_SEED,
+            "extrapolation": CHAT_EXTRAPOLATION,
+        },
+        "pair": {
+            "seed": CHAT_PAIR_SEED,
+            "long_seed": CHAT_PAIR_LONG_SEED,
+            "extrapolation": CHAT_PAIR_EXTRAPOLATION,
+        },
+        "extractive_qa": {
+            "seed": CHAT_SPAN_SEED,
+            "extrapolation": CHAT_SPAN_EXTRAPOLATION,
+            "answer": CHAT_SPAN_ANSWER,
+        },
+    },
+}
+"""The program's own prompts; a task may bring others (``Task.prompts``)."""
+
+SENTENCE_ENDS = frozenset(".!?…。！？｡؟۔।॥።։༎။៕")
+"""Characters that end a sentence, in the scripts that have one."""
+
+PROMPT_TOKENS = 2048
+MIN_CUT_CHARACTERS = 200
+"""A text that is cut to fit into a prompt keeps at least as much."""
 
 RATIONALE_TOKENS = 24
+ANSWER_TOKENS = 48
 SPARE_TOKENS = 8
 """Room for quotation marks and the stop string, beyond the longest text."""
 
@@ -73,33 +174,61 @@ class Prompt:
 class Prompts:
     """The prompts of one task for one teacher.
 
-    ``max_tokens`` caps a text, in the teacher's tokens; ``chat`` turns messages into the teacher's chat template.
+    ``max_tokens`` caps a text, ``prompt_tokens`` a prompt, both in the teacher's tokens, as ``count_tokens`` counts
+    them; ``chat`` turns messages into the teacher's chat template.
     """
 
     task: Task
     style: Style
     max_tokens: int
     chat: Callable[[Sequence[Mapping[str, str]]], str]
+    count_tokens: Callable[[str], int] = len
+    prompt_tokens: int = PROMPT_TOKENS
 
     def rationale(self, label: Label) -> Prompt:
         """Ask for one reason that leads to ``label``."""
-        template = LIST_RATIONALE if self.style == "list" else CHAT_RATIONALE
-        return self._prompt(template.substitute(self._words(label)), ("\n",), RATIONALE_TOKENS)
+        return self._prompt(self._filled("rationale", self._words(label.name)), ("\n",), RATIONALE_TOKENS)
 
-    def seed(self, label: Label, rationales: Sequence[str]) -> Prompt:
-        """Ask for one example of ``label``, led by ``rationales`` (none of them: zero-shot)."""
+    def seed(self, label: Label, rationales: Sequence[str], model: str | None = None) -> Prompt:
+        """Ask for one example of ``label``, led by ``rationales`` (none of them: zero-shot).
+
+        With ``model``, ask for a long text, as long as this one.
+        """
         if self.style == "list":
             reasons = f" ({'; '.join(rationales)})" if rationales else ""
-            text = LIST_SEED.substitute(self._words(label), reasons=reasons)
-            return self._prompt(text, ('"\n', "\n"), self.max_tokens)
-        reasons = f". It has to do with: {'; '.join(rationales)}" if rationales else ""
-        return self._prompt(CHAT_SEED.substitute(self._words(label), reasons=reasons), (), self.max_tokens)
+        else:
+            reasons = f". It has to do with: {'; '.join(rationales)}" if rationales else ""
+        return self._seed({**self._words(label.name), "reasons": reasons}, model)
 
-    def extrapolation(self, label: Label, shots: Sequence[str], error: str) -> Prompt:
-        """Ask for an example like ``error``, after other rows of the same label: ``shots``, then the error, last."""
-        template = LIST_EXTRAPOLATION if self.style == "list" else CHAT_EXTRAPOLATION
-        rows = "\n".join(f"- {one_line(text)}" for text in (*shots, error))
-        text = template.substitute(self._words(label), shots=rows)
+    def seed_on(self, label: str, given: Mapping[str, str], answer: str = "", model: str | None = None) -> Prompt:
+        """Ask for one text on the ``given`` field: one that makes both carry ``label``, or that asks for ``answer``.
+
+        With ``model``, ask for a long text, as long as this one. A given text that is too long is cut.
+        """
+        words = {**self._words(label), "answer": one_line(answer)}
+        shown = dict(given)
+        while True:
+            prompt = self._seed({**words, "given": self._lines(shown)}, model)
+            if self._fits(prompt.text) or not _cut_longest(shown):
+                return prompt
+
+    def extrapolation(self, label: str, shots: Sequence[Example], error: Example) -> Prompt:
+        """Ask for an example like ``error``, after other rows of the same label: ``shots``, then the error, last.
+
+        Where they are too long together, the longest shots are left out, and at last the error's texts are cut.
+        """
+        examples = list(shots)
+        last = dict(error.fields)
+        while True:
+            blocks = [self._block(row.fields, row.answers) for row in examples] + [self._block(last, error.answers)]
+            shown = ("\n\n" if self.task.given else "\n").join(blocks)
+            text = self._filled("extrapolation", {**self._words(label), "shots": shown})
+            if self._fits(text):
+                break
+            if examples:
+                examples.remove(max(examples, key=lambda row: len(row.text)))
+            elif not _cut_longest(last):
+                break
         return self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens)
 
     def scoring(self, label: Label, shots: Sequence[str]) -> str:
@@ -108,22 +237,83 @@ class Prompts:
         In list style for every teacher: a bare text is what is scored, not the answer of an assistant.
         """
         rows = "".join(f"- {one_line(text)}\n" for text in shots)
-        return LIST_SCORING.substitute(self._words(label), shots=rows)
+        return LIST_SCORING.substitute(self._words(label.name), shots=rows)
 
-    def _words(self, label: Label) -> dict[str, str]:
-        phrase = label.phrase or f'of the kind "{label.name}" ({label.description.rstrip(".")})'
-        return {
-            "texts": self.task.texts,
-            "language": self.task.language,
-            "label": label.name,
-            "description": label.description,
-            "phrase": phrase,
-        }
+    def answer(self, given: str, question: str) -> Prompt:
+        """Ask for the answer to ``question`` in the words of the ``given`` text, which is cut if it is too long."""
+        (name,) = self.task.given
+        shown = {name: given}
+        while True:
+            words = {"given": self._lines(shown), "written": self._lines({self.task.written: question})}
+            text = TEMPLATES[self.style][self.task.kind]["answer"].substitute(self._words("") | words)
+            if self._fits(text) or not _cut_longest(shown):
+                return self._prompt(text, ("\n",), ANSWER_TOKENS)
+
+    def _seed(self, words: Mapping[str, str], model: str | None) -> Prompt:
+        if model is None:
+            return self._prompt(
+                self._filled("seed", words), ('"\n', "\n") if self.style == "list" else (), self.max_tokens
+            )
+        words = {**words, "words": str(len(model.split()))}
+        max_tokens = min(self.max_tokens, self.count_tokens(model) + SPARE_TOKENS)
+        return self._prompt(self._filled("long_seed", words), (), max_tokens)
+
+    def _filled(self, name: str, words: Mapping[str, str]) -> str:
+        """The task's own prompt, or else the program's, with ``words`` in their places."""
+        own = getattr(self.task.prompts, name.removeprefix("long_"))
+        template = TEMPLATES[self.style][self.task.kind][name] if own is None else Template(own)
+        return template.substitute(words)
+
+    def _words(self, label: str) -> dict[str, str]:
+        words = {"texts": self.task.texts, "language": self.task.language}
+        if self.task.labels:
+            entry = self.task.label(label)
+            words |= {
+                "label": entry.name,
+                "description": entry.description,
+                "phrase": entry.phrase or f'of the kind "{entry.name}" ({entry.description.rstrip(".")})',
+            }
+        for given in self.task.given:
+            words |= {"given_name": _spoken(given), "written_name": _spoken(self.task.written)}
+        return words
+
+    def _block(self, fields: Mapping[str, str], answers: Sequence[Answer]) -> str:
+        """An example as it is shown: what was given, the answer if there is one, and the written text as an entry."""
+        given = {name: fields[name] for name in self.task.given}
+        if answers:
+            given[SPAN] = answers[0].text
+        entry = f"- {one_line(fields[self.task.written])}"
+        return f"{self._lines(given)}\n{entry}" if given else entry
+
+    def _lines(self, given: Mapping[str, str]) -> str:
+        return "\n".join(f"{_capitalised(_spoken(name))}: {one_line(text)}" for name, text in given.items())
+
+    def _fits(self, prompt: str) -> bool:
+        """A token has a byte or more, so that short prompts need not be counted."""
+        return len(prompt.encode()) <= self.prompt_tokens or self.count_tokens(prompt) <= self.prompt_tokens
 
     def _prompt(self, text: str, stop: tuple[str, ...], max_tokens: int) -> Prompt:
         if self.style == "list":
             return Prompt(text, stop, max_tokens, special=False)
         return Prompt(self.chat([{"role": "user", "content": text}]), stop, max_tokens, special=True)
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _capitalised(name: str) -> str:
+    return name[:1].upper() + name[1:]
+
+
+def _cut_longest(texts: dict[str, str]) -> bool:
+    """Take the last quarter off the longest of ``texts``; False if it is too short for that."""
+    name = max(texts, key=lambda key: len(texts[key]))
+    length = len(texts[name]) * 3 // 4
+    if length < MIN_CUT_CHARACTERS:
+        return False
+    texts[name] = texts[name][:length].rsplit(maxsplit=1)[0]
+    return True
 
 
 def token_cap(texts: Sequence[str], max_characters: int, count_tokens: Callable[[str], int]) -> int:
@@ -154,3 +344,15 @@ def parse_text(reply: str) -> str:
     elif text.count('"') == 1 and (text.endswith('"') or text.startswith('"')):
         text = text.strip('"').strip()
     return text
+
+
+def parse_long_text(reply: str, *, whole: bool) -> str:
+    """The text of a long reply, its paragraphs as one; a reply that is not ``whole`` ends with its last whole sentence.
+
+    Without any whole sentence it stays as it is, for the rules to drop.
+    """
+    text = parse_text(one_line(reply))
+    if whole:
+        return text
+    ends = [place for place, character in enumerate(text) if character in SENTENCE_ENDS]
+    return text[: ends[-1] + 1] if ends else text

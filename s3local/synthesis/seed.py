@@ -1,17 +1,30 @@
 """Seed synthesis: the first data, zero-shot, each example led by rationales of its label (S3, section 3.1).
 
-Knows nothing of gold rows, students or what is done with the examples.
+Where a text is written on a given one, a context and a label are drawn instead (for question answering, a context and
+one of the spans that could be an answer), and there are no rationales. Knows nothing of gold rows, students or what
+is done with the examples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from s3local.records import SPAN, Answer
 from s3local.synthesis import Planned, request_seeds
 from s3local.synthesis.prompts import Prompts
 from s3local.teacher import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A given text to write on; ``answers`` are the spans that a question could ask for, by rule."""
+
+    id: str
+    text: str
+    answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
 
 
 def plan_seed(
@@ -23,8 +36,13 @@ def plan_seed(
     count: int,
     sampling: Sampling,
     seed: Sequence[int],
+    models: Sequence[str] = (),
 ) -> list[Planned]:
-    """``count`` requests, each for a label drawn uniformly from ``labels`` and ``shown`` of its rationales."""
+    """``count`` requests, each for a label drawn uniformly from ``labels`` and ``shown`` of its rationales.
+
+    ``models`` are texts whose lengths the new ones shall have, drawn uniformly, where gold texts are long; without
+    them the teacher writes as long as it likes.
+    """
     chance = np.random.default_rng(list(seed))
     planned = []
     for request_seed in request_seeds(seed, count):
@@ -32,6 +50,50 @@ def plan_seed(
         reasons = rationales.get(name, ())
         drawn = chance.choice(len(reasons), min(shown, len(reasons)), replace=False).tolist() if reasons else []
         chosen = [reasons[int(place)] for place in drawn]
-        prompt = prompts.seed(prompts.task.label(name), chosen)
-        planned.append(Planned(prompt.request(request_seed, sampling), name, {"rationales": chosen}))
+        model = models[int(chance.integers(len(models)))] if models else None
+        prompt = prompts.seed(prompts.task.label(name), chosen, model)
+        planned.append(Planned(prompt.request(request_seed, sampling), name, {"rationales": chosen, **_words(model)}))
     return planned
+
+
+def plan_seed_on(
+    prompts: Prompts,
+    labels: Sequence[str],
+    contexts: Sequence[Context],
+    *,
+    count: int,
+    sampling: Sampling,
+    seed: Sequence[int],
+    models: Sequence[str] = (),
+) -> list[Planned]:
+    """``count`` requests, each for a label drawn from ``labels`` and a context, the contexts in turn.
+
+    The turn's order is drawn, so that several calls use all of them alike. Where contexts have answers, a rule is
+    drawn and then one of its spans: names and numbers are few beside the phrases, and asked for as often.
+    ``models`` as for ``plan_seed``.
+    """
+    chance = np.random.default_rng(list(seed))
+    (given,) = prompts.task.given
+    order: list[int] = []
+    planned = []
+    for request_seed in request_seeds(seed, count):
+        if not order:
+            order = chance.permutation(len(contexts)).tolist()
+        context = contexts[order.pop()]
+        name = labels[int(chance.integers(len(labels)))]
+        model = models[int(chance.integers(len(models)))] if models else None
+        origin = {"context": context.id, **_words(model)}
+        fields = {given: context.text}
+        answers: tuple[Answer, ...] = ()
+        if name == SPAN and not prompts.task.labels:
+            rule = list(context.answers)[int(chance.integers(len(context.answers)))]
+            spans = context.answers[rule]
+            answers = (spans[int(chance.integers(len(spans)))],)
+            origin["rule"] = rule
+        prompt = prompts.seed_on(name, fields, answers[0].text if answers else "", model)
+        planned.append(Planned(prompt.request(request_seed, sampling), name, origin, fields, answers))
+    return planned
+
+
+def _words(model: str | None) -> dict[str, int]:
+    return {} if model is None else {"words": len(model.split())}

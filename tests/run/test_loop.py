@@ -150,7 +150,7 @@ def test_a_teacher_that_writes_nothing_usable_ends_in_one_clear_error(
 def test_the_teacher_is_closed_before_a_student_trains(
     task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from s3local.run import loop
+    from s3local.run import kinds
 
     teachers: list[FakeTeacher] = []
     open_while_training = []
@@ -163,8 +163,8 @@ def test_the_teacher_is_closed_before_a_student_trains(
         open_while_training.append(sum(not teacher.closed for teacher in teachers))
         return train(*args, **kwargs)  # type: ignore[arg-type]
 
-    train = loop.train
-    monkeypatch.setattr(loop, "train", watched)
+    train = kinds.train
+    monkeypatch.setattr(kinds, "train", watched)
     start(task, tiny_bert, tmp_path / "run", opener)
     assert open_while_training and not any(open_while_training)
     assert all(teacher.closed for teacher in teachers)

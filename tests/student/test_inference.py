@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from toys import LABELS, SETTINGS, reviews
 from s3local.exceptions import ModelError
 from s3local.records import Example
 from s3local.student import inference
-from s3local.student.cpu import physical_cores
 from s3local.student.export import export
 from s3local.student.inference import Classifier, Prediction, fit_temperature, softmax
 from s3local.student.training import TrainedStudent, train
@@ -179,7 +177,3 @@ def test_rows_all_right_do_not_make_it_certain() -> None:
         fit_temperature(np.zeros((3, 2)), [0, 1])
     with pytest.raises(ValueError, match="do not fit"):
         fit_temperature(np.zeros((0, 2)), [])
-
-
-def test_cores_are_those_there_are() -> None:
-    assert 1 <= physical_cores() <= (os.cpu_count() or 1)

@@ -1,0 +1,102 @@
+"""Fine-tune a student that answers questions: for each token of a window, whether the answer begins or ends there.
+
+A window that does not hold the answer learns to point at its first token. Loss, optimiser and schedule are those of
+``training.py``. Knows nothing of where rows come from, and never sees dev or test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from s3local.progress import Advance, ignore
+from s3local.records import Example
+from s3local.student.distilbert import build_reader
+from s3local.student.reader import Question, as_question
+from s3local.student.training import PREDICTION_BATCH, TrainingSettings, checked_max_length, fit
+from s3local.student.windows import USUAL_WINDOW, Floats, Window, make_windows, score_windows
+
+
+@dataclass(frozen=True)
+class TrainedReader:
+    """A fine-tuned reader and what it was trained with.
+
+    ``model`` is a ``DistilBertForQuestionAnswering`` on the CPU in evaluation mode; the rest as in ``TrainedStudent``.
+    """
+
+    model: Any
+    tokenizer: Any
+    fields: tuple[str, ...]
+    settings: TrainingSettings
+    n_rows: int
+    steps: int
+    loss: float
+    seconds: float
+
+    def windows(self, questions: Sequence[Question]) -> list[Window]:
+        """The windows that the questions are read in."""
+        assert self.settings.max_length  # resolved
+        return make_windows(self.tokenizer, [as_question(question) for question in questions], self.settings.max_length)
+
+    def predict_logits(self, questions: Sequence[Question], advance: Advance = ignore) -> Floats:
+        """Logits in PyTorch and 32 bits, (n_tokens of all windows, 2); ``advance`` is told the questions done."""
+
+        def run(ids: Any, mask: Any) -> tuple[Any, Any]:
+            output = self.model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
+            return output.start_logits.numpy(), output.end_logits.numpy()
+
+        with torch.inference_mode():
+            return np.concatenate(score_windows(self.windows(questions), PREDICTION_BATCH, run, advance))
+
+
+def train_reader(
+    body_folder: Path, rows: Sequence[Example], settings: TrainingSettings, seed: int, advance: Advance = ignore
+) -> TrainedReader:
+    """Train a fresh reader on ``rows``, each with its first answer.
+
+    ``advance`` is told the rows of each step. The same arguments give bit-identical weights in the same environment,
+    as with ``train``.
+    Raises ``ModelError`` as ``build_reader`` does, and if ``settings.max_length`` is more than the body reads;
+    ``ValueError`` for no rows, a row without an answer, or one whose answer does not stand in its context.
+    """
+    if not rows:
+        raise ValueError("there are no rows to train on")
+    for row in rows:
+        if not row.answers or not row.answers[0].stands_in(as_question(row)[0]):
+            raise ValueError(f"row {row.id!r} has no answer that stands in its context")
+    settings = settings.resolved(len(rows))
+    model, tokenizer = build_reader(body_folder, seed)
+    max_length = checked_max_length(settings.max_length, USUAL_WINDOW, model, body_folder)
+    settings = dataclasses.replace(settings, max_length=max_length)
+    windows = make_windows(tokenizer, [as_question(row) for row in rows], max_length)
+    begins_row = np.diff([window.row for window in windows], prepend=-1) > 0
+    places = np.array([window.places_of(rows[window.row].answers[0]) for window in windows])  # (n_windows, 2)
+
+    def loss_of(output: Any, batch: NDArray[np.int64]) -> Any:
+        logits = torch.stack([output.start_logits, output.end_logits], dim=2).float()  # (n, n_tokens, 2)
+        allowed = torch.full(logits.shape, -torch.inf)
+        for line, number in enumerate(batch):
+            window = windows[number]
+            allowed[line, 0] = 0
+            allowed[line, window.first : window.first + len(window.spans)] = 0
+        logits = logits + allowed.to(logits.device)
+        advance(int(begins_row[batch].sum()))
+        return torch.nn.functional.cross_entropy(logits, torch.from_numpy(places[batch]).to(logits.device))
+
+    started = time.perf_counter()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        steps, loss = fit(model, [window.ids for window in windows], loss_of, settings, seed, ignore)
+    seconds = time.perf_counter() - started
+    return TrainedReader(
+        model.cpu().eval(), tokenizer, tuple(rows[0].fields), settings, len(rows), steps, loss, seconds
+    )

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from s3local.curation.label_check import Opinion, check_labels, fit_trust, joint, teacher_noise
+
+N_LABELS = 3
+
+
+def judge_of(true: np.ndarray, sure: float, right: float, seed: int) -> np.ndarray:
+    """Probabilities (n, n_labels) of a judge that gives ``sure`` to the true label with probability ``right``."""
+    chance = np.random.default_rng(seed)
+    said = np.where(chance.random(len(true)) < right, true, chance.integers(N_LABELS, size=len(true)))
+    rows = np.full((len(true), N_LABELS), (1 - sure) / (N_LABELS - 1))
+    rows[np.arange(len(true)), said] = sure
+    return rows
+
+
+@pytest.fixture
+def gold() -> np.ndarray:
+    return np.repeat(np.arange(N_LABELS), 20)
+
+
+@pytest.fixture
+def true() -> np.ndarray:
+    return np.repeat(np.arange(N_LABELS), 200)
+
+
+def accuracy(targets: np.ndarray, true: np.ndarray) -> float:
+    return float((targets.argmax(axis=1) == true).mean())
+
+
+def test_targets_are_probabilities_one_row_a_candidate(gold: np.ndarray, true: np.ndarray) -> None:
+    judges = {"a": Opinion(judge_of(gold, 0.8, 0.7, 1), judge_of(true, 0.8, 0.7, 2))}
+    check = check_labels(judges, gold, true)
+    assert check.targets.shape == (len(true), N_LABELS)
+    assert check.targets.sum(axis=1) == pytest.approx(1.0)
+    assert check.noise.sum(axis=1) == pytest.approx(1.0)
+    assert (check.targets >= 0).all()
+
+
+def test_the_better_judge_is_trusted_more_and_one_of_chance_hardly(gold: np.ndarray) -> None:
+    good, poor = judge_of(gold, 0.8, 0.9, 1), judge_of(gold, 0.8, 0.0, 2)
+    trust = fit_trust([good, poor], gold)
+    assert trust[0] > 0.5
+    assert trust[1] < trust[0] / 4
+
+
+def test_a_single_judge_that_is_too_sure_is_calibrated(gold: np.ndarray) -> None:
+    (trust,) = fit_trust([judge_of(gold, 0.999, 0.6, 1)], gold)
+    assert trust < 0.5
+
+
+def test_a_teacher_with_shuffled_labels_counts_for_nothing(gold: np.ndarray, true: np.ndarray) -> None:
+    asked = np.random.default_rng(3).permutation(true)
+    judges = {"a": Opinion(judge_of(gold, 0.9, 0.8, 1), judge_of(true, 0.9, 0.8, 2))}
+    check = check_labels(judges, gold, asked)
+    alone = joint(list(check.trust.values()), [judges["a"].candidates])
+    assert check.noise == pytest.approx(np.full((N_LABELS, N_LABELS), 1 / N_LABELS), abs=0.1)
+    assert accuracy(check.targets, true) >= accuracy(alone, true) - 0.03
+
+
+def test_a_teacher_who_is_right_makes_the_true_label_likelier(gold: np.ndarray, true: np.ndarray) -> None:
+    judges = {"a": Opinion(judge_of(gold, 0.7, 0.6, 1), judge_of(true, 0.7, 0.6, 2))}
+    rows = np.arange(len(true))
+    with_teacher = check_labels(judges, gold, true).targets[rows, true]
+    shuffled = check_labels(judges, gold, np.random.default_rng(3).permutation(true)).targets[rows, true]
+    assert np.log(with_teacher).mean() > np.log(shuffled).mean() + 0.1
+
+
+def test_a_teacher_who_always_means_another_label_is_understood(gold: np.ndarray, true: np.ndarray) -> None:
+    asked = (true + 1) % N_LABELS
+    noise = teacher_noise(judge_of(true, 0.8, 0.8, 2), asked)
+    assert noise[np.arange(N_LABELS), (np.arange(N_LABELS) + 1) % N_LABELS].min() > 0.6
+
+
+def test_the_order_of_labels_does_not_matter(gold: np.ndarray, true: np.ndarray) -> None:
+    first, second = judge_of(gold, 0.8, 0.7, 1), judge_of(true, 0.8, 0.7, 2)
+    new = np.array([2, 0, 1])  # the new number of each label
+    back = np.argsort(new)
+    check = check_labels({"a": Opinion(first, second)}, gold, true)
+    other = check_labels({"a": Opinion(first[:, back], second[:, back])}, new[gold], new[true])
+    assert other.targets[:, new] == pytest.approx(check.targets)
+
+
+def test_no_judges_and_no_gold_are_refused(true: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="needs judges and gold"):
+        check_labels({}, [0, 1], true)
+    with pytest.raises(ValueError, match="needs judges and gold"):
+        check_labels({"a": Opinion(np.zeros((0, 3)), judge_of(true, 0.8, 0.7, 2))}, [], true)
