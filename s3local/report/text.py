@@ -36,7 +36,8 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
     """How good each stage's student is, the gap to gold, rows dropped by reason, and where the time went."""
-    return Group(_accuracy(result), _gap(result), _dropped(result), _time(result), _where(result, folder))
+    parts = [_accuracy(result), *_label_check(result), _gap(result), _dropped(result), _time(result)]
+    return Group(*parts, _where(result, folder))
 
 
 def _accuracy(result: Mapping[str, Any]) -> Table:
@@ -69,6 +70,21 @@ def _scores(
         return [*cells, "-", "-", "-"]
     interval = f"{100 * test[f'{headline}_low']:.0f} to {100 * test[f'{headline}_high']:.0f} %"
     return [*cells, _percent(test[headline]), _percent(test[second]), interval]
+
+
+def _label_check(result: Mapping[str, Any]) -> list[Table]:
+    """What the judges get right on dev rows that they did not learn from; nothing where labels were not checked."""
+    check = result["final"]["label_check"]
+    if not check["judges"]:
+        return []
+    title = f"Label check: {check['relabelled']:,} of {result['rows']:,} rows have another label than was asked for"
+    table = Table("judge", box=SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("right on dev", justify="right")
+    table.add_column("trust", justify="right")
+    for name, trust in check["trust"].items():
+        table.add_row(name, _percent(check["dev_accuracy"][name]), f"{trust:.2f}")
+    table.add_row("together", _percent(check["dev_accuracy"]["joint"]), "")
+    return [table]
 
 
 def _gap(result: Mapping[str, Any]) -> Table:
@@ -114,9 +130,10 @@ def _time(result: Mapping[str, Any]) -> Table:
             f"{synthesis['tokens']:,}",
             f"{synthesis['tokens'] / teacher:.0f}" if teacher else "-",
             f"{metrics['training_seconds']:.0f}",
-            f"{max(teacher, synthesis['seconds']) + metrics['seconds']:.0f}",
+            f"{max(teacher, synthesis['seconds']) + metrics['seconds'] + metrics.get('folds_seconds', 0.0):.0f}",
         )
     final = result["final"]
+    table.add_row("label check", "", "", "", "", f"{final['label_check']['seconds']:.0f}")
     table.add_row("final", "", "", "", f"{final['training_seconds']:.0f}", f"{final['seconds']:.0f}")
     return table
 

@@ -8,7 +8,6 @@ The loop calls all three alike; ``kind_of`` chooses. Knows nothing of rounds, ru
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from s3local.curation.given import check_given
 from s3local.curation.label_check import Opinion, check_labels
 from s3local.evaluation.answers import answer_f1, answer_metrics, find_answer_errors
 from s3local.evaluation.errors import Error, find_errors
+from s3local.evaluation.folds import divide_into_folds
 from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import InputError
 from s3local.progress import Advance, Progress, ignore
@@ -28,7 +28,7 @@ from s3local.records import SPAN, Candidate, Dropped, Example, FilterResult
 from s3local.student.contrastive import cross_fit
 from s3local.student.encoding import fitting_length
 from s3local.student.export import export
-from s3local.student.inference import Classifier, fit_temperature
+from s3local.student.inference import Classifier, fit_temperature, softmax
 from s3local.student.reader import Reader
 from s3local.student.reader_export import export_reader
 from s3local.student.reader_training import train_reader
@@ -82,6 +82,7 @@ class Texts:
 
     headline = "accuracy"
     uses_rationales = True
+    has_labels = True
 
     def __init__(self, task: Task, dev: Sequence[Example], settings: RunSettings) -> None:
         self.task = task
@@ -116,27 +117,72 @@ class Texts:
         """Drop what is no row of this kind; ``ask`` loads the teacher, for those checks that need one."""
         return FilterResult(candidates, [])
 
+    def cross_fit(
+        self,
+        body: Path,
+        rows: Sequence[Example],
+        fold_of_rows: NDArray[np.int64],
+        fold_of_dev: NDArray[np.int64],
+        seed: int,
+        advance: Advance = ignore,
+    ) -> tuple[Targets, Targets]:
+        """Label probabilities of dev (n_dev, n_labels) and of ``rows`` (n_rows, n_labels), each fold of both by a
+        student that learned from the rows of the other folds alone.
+
+        Dev rows of no fold (-1) get the mean of all. ``advance`` is told the rows of each step.
+        """
+        shape = len(self.task.label_names)
+        n_folds = int(fold_of_dev.max()) + 1
+        of_dev = np.zeros((len(self.dev), shape), dtype=np.float32)
+        of_rows = np.full((len(rows), shape), 1 / shape, dtype=np.float32)
+        for fold in range(n_folds):
+            others = [row for row, its_fold in zip(rows, fold_of_rows, strict=True) if its_fold != fold]
+            held_out = np.flatnonzero(fold_of_rows == fold)
+            if not others:  # so few rows that all are in one fold
+                of_dev[fold_of_dev == fold] = 1 / shape
+                continue
+            student = self.train(body, others, self.fitted(body).resolved(len(others)), seed + fold, advance)
+            probabilities = softmax(student.predict_logits(self.dev))
+            of_dev[fold_of_dev == fold] = probabilities[fold_of_dev == fold]
+            of_dev[fold_of_dev < 0] += probabilities[fold_of_dev < 0] / n_folds
+            if len(held_out):
+                of_rows[held_out] = softmax(student.predict_logits([rows[int(place)] for place in held_out]))
+        return of_dev, of_rows
+
     def check_labels(
-        self, body: Path, rows: Sequence[Example], seed: int, progress: Progress
+        self,
+        body: Path,
+        rows: Sequence[Example],
+        students: tuple[Targets, Targets] | None,
+        seed: int,
+        progress: Progress,
     ) -> tuple[Targets | None, dict[str, Any]]:
         """The probability of each label of each row (n_rows, n_labels), and what it comes from, as plain values.
 
-        None where it cannot be told: no label has two dev rows.
+        ``students`` is what ``cross_fit`` gave for these rows. None where it cannot be told: no label has two dev rows.
         """
         labels = self.task.label_names
-        if max(Counter(row.label for row in self.dev).values()) < 2:
+        folds = divide_into_folds([row.label for row in self.dev], self.settings.judge_folds, seed)
+        if folds.max() < 1:
             return None, {"judges": 0}
-        folds = self.settings.judge_folds
-        with progress.step("label check: judges train on dev and read all rows", folds, "judges") as advance:
-            fitted = cross_fit(body, self.dev, rows, labels, self.settings.judge, folds, seed, advance)
-        gold = np.array([labels.index(self.dev[int(place)].label) for place in fitted.judged])
+        n_judges = int(folds.max()) + 1
+        with progress.step("label check: judges train on dev and read all rows", n_judges, "judges") as advance:
+            fitted = cross_fit(body, self.dev, folds, rows, labels, self.settings.judge, seed, advance)
+        judged = folds >= 0
+        opinions = {"contrastive": Opinion(fitted.gold, fitted.candidates)}
+        if students is not None:
+            opinions["student"] = Opinion(students[0][judged], students[1])
+        gold = np.array([labels.index(row.label) for row in self.dev])[judged]
         asked = np.array([labels.index(row.label) for row in rows])
-        check = check_labels({"contrastive": Opinion(fitted.gold, fitted.candidates)}, gold, asked)
+        check = check_labels(opinions, gold, asked)
         return np.asarray(check.targets, dtype=np.float32), {
-            "judges": len(fitted.by_fold),
+            "judges": n_judges,
             "trust": check.trust,
             "noise": check.noise.round(4).tolist(),
-            "dev_accuracy": float((check.gold.argmax(axis=1) == gold).mean()),
+            "dev_accuracy": {
+                "joint": float((check.gold.argmax(axis=1) == gold).mean()),
+                **{name: float((opinion.gold.argmax(axis=1) == gold).mean()) for name, opinion in opinions.items()},
+            },
             "relabelled": int((check.targets.argmax(axis=1) != asked).sum()),
         }
 
@@ -169,8 +215,11 @@ class Texts:
 
     def judge(self, folder: Path, rows: Sequence[Example], advance: Advance = ignore) -> Judgement:
         """What the student exported to ``folder`` makes of labelled ``rows``."""
+        return self.judge_probabilities(rows, Classifier.load(folder).predict_proba(rows, advance))
+
+    def judge_probabilities(self, rows: Sequence[Example], probabilities: Targets) -> Judgement:
+        """The same from label probabilities (n_rows, n_labels)."""
         labels = self.task.label_names
-        probabilities = Classifier.load(folder).predict_proba(rows, advance)
         predicted = [labels[int(best)] for best in probabilities.argmax(axis=1)]
         return Judgement(
             classification_metrics([row.label for row in rows], predicted, labels).to_row(),
@@ -221,6 +270,7 @@ class Spans(Pairs):
     """Question answering: a question is written for a span of a context, and the student finds the span again."""
 
     headline = "f1"
+    has_labels = False
 
     def __init__(self, task: Task, dev: Sequence[Example], settings: RunSettings, contexts: Sequence[Context]) -> None:
         super().__init__(task, dev, settings, _with_answers(task, dev, contexts))
@@ -231,7 +281,12 @@ class Spans(Pairs):
         return result.then(lambda kept: self._round_trip(kept, ask)) if self.settings.answers.round_trip else result
 
     def check_labels(
-        self, body: Path, rows: Sequence[Example], seed: int, progress: Progress
+        self,
+        body: Path,
+        rows: Sequence[Example],
+        students: tuple[Targets, Targets] | None,
+        seed: int,
+        progress: Progress,
     ) -> tuple[Targets | None, dict[str, Any]]:
         """See ``Texts.check_labels``; questions have no labels."""
         return None, {"judges": 0}

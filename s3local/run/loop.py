@@ -14,7 +14,7 @@ import importlib.metadata
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from s3local.curation.dedup import Deduplicator, DedupSettings
 from s3local.curation.rules import RuleSettings, check_rules
 from s3local.embedder import CachedEmbedder, Embedder, LateEmbedder
 from s3local.evaluation.errors import Error, balance_errors, divide_rows
+from s3local.evaluation.folds import divide_into_folds, folds_of_descendants
 from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
@@ -53,7 +54,7 @@ Targets = NDArray[np.float32]
 RUNS_FOLDER = Path("runs")
 FINAL, GOLDLESS = "final", "final-without-gold"
 
-RATIONALES, SYNTHESIS, STUDENT, JUDGES = 0, 1, 2, 3
+RATIONALES, SYNTHESIS, STUDENT, JUDGES, FOLDS = 0, 1, 2, 3, 4
 """What a seed is for: the second part of every seed derived from the run's own."""
 
 RECORDED_PACKAGES = (
@@ -78,9 +79,11 @@ class RunSettings:
     at most this many times its fair share of a round's errors, ``max_errors`` caps them over all labels.
     ``extrapolate``: "errors" of the student, as S3 does, or all of "dev" at once, without seed and rounds (the
     paper's GoldGen). ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``:
-    requests in a shard. ``attempts``: texts asked for, at most, for each row. ``label_check``: judges trained on dev,
-    ``judge_folds`` of them, say how probable each label of a synthetic row is, and the final student learns that.
-    ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a folder of its own.
+    requests in a shard. ``attempts``: texts asked for, at most, for each row. ``folds``: of dev; a prompt shows rows
+    of one alone, and what it brings forth teaches no student that judges them (1: the student that learned from all
+    rows judges dev, as in S3). ``label_check``: those students and ``judge_folds`` judges trained on dev say how
+    probable each label of a synthetic row is, and the final student learns that. ``with_gold``: it also sees dev.
+    ``both_finals``: beside it there is one that does not, in a folder of its own.
     ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
     """
 
@@ -98,6 +101,7 @@ class RunSettings:
     prompt_tokens: int = PROMPT_TOKENS
     shard_size: int = 256
     attempts: int = 8
+    folds: int = 2
     label_check: bool = True
     judge_folds: int = 5
     with_gold: bool = True
@@ -114,7 +118,7 @@ class RunSettings:
     answers: AnswerSettings = field(default_factory=AnswerSettings)
 
     def __post_init__(self) -> None:
-        for name in ("rows", "samples", "shard_size", "attempts", "prompt_tokens"):
+        for name in ("rows", "samples", "shard_size", "attempts", "prompt_tokens", "folds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("seed", "rounds", "rationales", "rationales_shown", "shots"):
@@ -275,6 +279,9 @@ class _Loop:
         self.dedup = Deduplicator(self.embedder, settings.dedup, written=self.written_alone)
         self.protected: dict[str, Sequence[str]] = {"dev": self.written, "test": test_texts}
         self.length = task.length_of_texts(dev)
+        folds = divide_into_folds([row.label for row in dev], settings.folds, self._seed_for(FOLDS))
+        self.fold_of_dev = folds
+        self.fold_of = dict(zip((row.id for row in dev), folds.tolist(), strict=True))
         self.kept: list[Candidate] = []
 
     def run(self, test: Sequence[Example]) -> dict[str, Any]:
@@ -352,12 +359,45 @@ class _Loop:
         self.source.close()
         gap = self.state.once(f"{stage}/gap.json", lambda: self._gap(len(before)))
         metrics = self.state.once(f"{stage}/metrics.json", lambda: self._train(stage, self._examples(), number))
+        if number > 0 or self.settings.extrapolate == "dev":  # before that, no row descends from dev
+            honest = self._cross_fit(number)
+            metrics = {**metrics, **honest} if honest else metrics
         headline = self.kind.headline
         self.progress.say(
             f"{stage}: {synthesis['kept']} rows kept, {synthesis['dropped']} dropped; "
             f"dev {headline} {metrics['dev'][headline]:.1%}"
         )
         return {"stage": stage, "synthesis": synthesis, "gap": gap, "metrics": metrics}
+
+    def _cross_fit(self, number: int) -> dict[str, Any] | None:
+        """Judge each fold of dev, and of the rows, by a student that learned from the other folds alone.
+
+        A student that has learned from texts written after a dev row knows that row too well: its errors would be
+        missed, and its accuracy would flatter it. None for one fold, or answers in place of labels.
+        """
+        if not self.kind.has_labels or self.fold_of_dev.max() < 1:
+            return None
+        stage = _stage(number)
+
+        def compute() -> dict[str, Any]:
+            rows = self._examples()
+            ancestors = [_ancestors(candidate) for candidate in self.kept]
+            fold_of_rows = folds_of_descendants(ancestors, self.fold_of)
+            n_folds = int(self.fold_of_dev.max()) + 1
+            sizes = [int((fold_of_rows != fold).sum()) for fold in range(n_folds)]
+            training = self.kind.fitted(self.body)
+            steps = sum(size * (training.resolved(size).epochs or 1) for size in sizes if size)
+            seed = self._seed_for(STUDENT, number, 1)
+            with self.progress.step(f"{stage}: judging dev fold by fold", steps, "rows") as advance:
+                of_dev, of_rows = self.kind.cross_fit(self.body, rows, fold_of_rows, self.fold_of_dev, seed, advance)
+            self.state.write_rows(f"{stage}/opinions.jsonl", _opinion_rows([*self.dev, *rows], [*of_dev, *of_rows]))
+            judged = self.kind.judge_probabilities(self.dev, of_dev)
+            self.state.write_rows(f"{stage}/predictions.jsonl", judged.predictions)
+            self.state.write_rows(f"{stage}/errors.jsonl", (error.to_row() for error in judged.errors))
+            return {"dev": dict(judged.metrics), "errors": len(judged.errors)}
+
+        done = self.state.once(f"{stage}/folds.json", compute)
+        return {"dev": done["dev"], "errors": done["errors"], "folds_seconds": done["seconds"]}
 
     def _gap(self, n_before: int) -> dict[str, Any]:
         """How far the texts are from dev, and how they differ: all so far, and those that the round has added.
@@ -382,7 +422,7 @@ class _Loop:
 
         Without dev and without a label check it has the rows of the last round's student, and so is that one.
         """
-        check = self.state.once(f"{FINAL}/label_check.json", self._check_labels)
+        check = self.state.once(f"{FINAL}/label_check.json", lambda: self._check_labels(len(rounds) - 1))
         if not with_gold and not check["judges"]:
             adopted = self.state.once(f"{stage}/metrics.json", lambda: self._adopt(rounds[-1], stage))
             return {**adopted, "label_check": check}
@@ -402,6 +442,9 @@ class _Loop:
     def _examples(self) -> list[Example]:
         return [candidate.example for candidate in self.kept]
 
+    def _seed_for(self, *purpose: int) -> int:
+        return int(np.random.SeedSequence([self.settings.seed, *purpose]).generate_state(1)[0])
+
     def _one_hot(self, rows: Sequence[Example]) -> Targets:
         labels = self.task.label_names
         return np.eye(len(labels), dtype=np.float32)[[labels.index(row.label) for row in rows]]
@@ -415,15 +458,25 @@ class _Loop:
                 shutil.copyfile(source / name, target / name)
         return dict(last["metrics"])
 
-    def _check_labels(self) -> dict[str, Any]:
-        """Write final/dataset.jsonl: all synthetic rows and, where labels are checked, the probability of each."""
+    def _check_labels(self, last: int) -> dict[str, Any]:
+        """Write final/dataset.jsonl: all synthetic rows and, where labels are checked, the probability of each.
+
+        ``last`` is the number of the last round.
+        """
         targets, facts = None, {"judges": 0}
         if self.settings.label_check:
-            seed = int(np.random.SeedSequence([self.settings.seed, JUDGES]).generate_state(1)[0])
-            targets, facts = self.kind.check_labels(self.body, self._examples(), seed, self.progress)
+            students = self._opinions(last) if self._cross_fit(last) else None
+            seed = self._seed_for(JUDGES)
+            targets, facts = self.kind.check_labels(self.body, self._examples(), students, seed, self.progress)
         rows_to_write = self.kept if targets is None else map(self._checked, self.kept, targets)
         self.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in rows_to_write))
         return facts
+
+    def _opinions(self, number: int) -> tuple[Targets, Targets]:
+        """What ``_cross_fit`` wrote: label probabilities of dev and of all rows."""
+        rows = self.state.read_rows(f"{_stage(number)}/opinions.jsonl")
+        values = np.array([row["probabilities"] for row in rows], dtype=np.float32)
+        return values[: len(self.dev)], values[len(self.dev) :]
 
     def _checked(self, candidate: Candidate, probabilities: Any) -> Candidate:
         """The candidate with its likeliest label; what the teacher was asked for goes into its origin."""
@@ -453,7 +506,7 @@ class _Loop:
         """
         settings = self.kind.fitted(self.body).resolved(len(rows))
         folder = self.state.path / stage / "student"
-        seed = int(np.random.SeedSequence([self.settings.seed, STUDENT, number]).generate_state(1)[0])
+        seed = self._seed_for(STUDENT, number)
         with self.progress.step(f"{stage}: the student trains", len(rows) * (settings.epochs or 1), "rows") as advance:
             student = self.kind.train(self.body, rows, settings, seed, advance, targets)
         with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
@@ -534,6 +587,7 @@ class _Loop:
                 self._prompts(),
                 [error for error in errors if error.label in labels],
                 gold,
+                self.fold_of,
                 shots=self.settings.shots,
                 samples=self.settings.samples,
                 count=count,
@@ -610,6 +664,17 @@ class _Loop:
 
 def _stage(number: int) -> str:
     return f"round-{number}"
+
+
+def _ancestors(candidate: Candidate) -> list[str]:
+    """The ids of the gold rows that a text's prompt showed."""
+    origin = candidate.origin
+    return [name for name in (origin.get("error"), origin.get("context"), *origin.get("shots", ())) if name]
+
+
+def _opinion_rows(rows: Sequence[Example], probabilities: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    for row, values in zip(rows, probabilities, strict=True):
+        yield {"id": row.id, "probabilities": [round(float(value), 5) for value in values]}
 
 
 def _counted(counts: Mapping[str, int]) -> str:

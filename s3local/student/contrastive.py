@@ -100,68 +100,39 @@ def train_judge(
 
 @dataclass(frozen=True, slots=True)
 class CrossFitted:
-    """What the judges of all folds say.
+    """What the judges of all folds say: of the gold rows that are in a fold, (n_judged, n_labels), each by the judge
+    that did not learn from that fold; and of the candidates, (n_candidates, n_labels), the mean of all judges."""
 
-    ``judged`` are the places of the gold rows that a judge which was not trained on them could judge, ``gold``
-    (n_judged, n_labels) what it says, ``candidates`` (n_candidates, n_labels) the mean of all judges.
-    ``fold_of`` (n_gold,) is the fold of each gold row, -1 for those that are in every training set, and
-    ``by_fold`` (n_folds, n_candidates, n_labels) what the judge without that fold says.
-    """
-
-    judged: NDArray[np.int64]
     gold: Floats
     candidates: Floats
-    fold_of: NDArray[np.int64]
-    by_fold: Floats
 
 
 def cross_fit(
     body_folder: Path,
     gold: Sequence[Example],
+    fold_of: NDArray[np.int64],
     candidates: Sequence[Text],
     labels: Sequence[str],
     settings: ContrastiveSettings,
-    n_folds: int,
     seed: int,
     advance: Advance = ignore,
 ) -> CrossFitted:
     """Train a judge without each fold of ``gold``, let it judge that fold and all candidates.
 
-    ``advance`` is told of each fold that is done. Raises as ``train_judge``.
+    ``fold_of`` (n_gold,) is the fold of each row from 0, -1 for a row that every judge learns from; the rows outside
+    a fold must hold each label. ``advance`` is told of each fold that is done. Raises as ``train_judge``.
     """
-    fold_of = divide_into_folds([labels.index(row.label) for row in gold], n_folds, seed)
-    judged = np.flatnonzero(fold_of >= 0)
+    n_folds = int(fold_of.max()) + 1
     own = np.zeros((len(gold), len(labels)), dtype=np.float32)
-    by_fold = np.zeros((int(fold_of.max()) + 1, len(candidates), len(labels)), dtype=np.float32)
-    for fold in range(len(by_fold)):
-        held_out = np.flatnonzero(fold_of == fold)
+    of_candidates = np.zeros((len(candidates), len(labels)), dtype=np.float32)
+    for fold in range(n_folds):
         training = [row for row, its_fold in zip(gold, fold_of, strict=True) if its_fold != fold]
         judge = train_judge(body_folder, training, labels, settings, seed + fold)
+        held_out = np.flatnonzero(fold_of == fold)
         own[held_out] = judge.predict_proba([gold[int(place)] for place in held_out])
-        by_fold[fold] = judge.predict_proba(candidates)
+        of_candidates += judge.predict_proba(candidates) / n_folds
         advance(1)
-    return CrossFitted(judged, own[judged], by_fold.mean(axis=0), fold_of, by_fold)
-
-
-def divide_into_folds(labels: Sequence[int], n_folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each row (n_rows,), the rows of each label spread evenly; -1 for the only row of a label.
-
-    So the rows outside a fold hold every label. There are at most as many folds as rows to spread.
-    Raises ``ValueError`` for fewer than two folds, or if no label has two rows.
-    """
-    numbers = np.asarray(labels)
-    counts = np.bincount(numbers)
-    if counts.max(initial=0) < 2 or n_folds < 2:
-        raise ValueError("folds need a label with two rows, and there are two folds at least")
-    n_folds = min(n_folds, int(counts[counts > 1].sum()))
-    chance = np.random.default_rng(seed)
-    fold_of = np.full(len(numbers), -1, dtype=np.int64)
-    begin = 0
-    for number, count in enumerate(counts):
-        if count > 1:
-            fold_of[chance.permutation(np.flatnonzero(numbers == number))] = (begin + np.arange(count)) % n_folds
-            begin += int(count)
-    return fold_of
+    return CrossFitted(own[fold_of >= 0], of_candidates)
 
 
 def _pull_together(

@@ -14,6 +14,7 @@ from toys import SETTINGS
 from s3local.embedder import Vectors
 from s3local.progress import Advance, ignore
 from s3local.run.loop import RunSettings
+from s3local.student.contrastive import ContrastiveSettings
 from s3local.task import Task
 from s3local.teacher import Request
 
@@ -45,7 +46,16 @@ class BagOfWords:
 
 def settings(body: Path, **changes: object) -> RunSettings:
     """Settings for a run of seconds."""
-    values = {"rows": 24, "shard_size": 32, "rationales": 2, "student": str(body), "training": SETTINGS, **changes}
+    values = {
+        "rows": 24,
+        "shard_size": 32,
+        "rationales": 2,
+        "student": str(body),
+        "training": SETTINGS,
+        "judge": ContrastiveSettings(passes=64, batch_size=16, max_length=32),
+        "judge_folds": 2,
+        **changes,
+    }
     return RunSettings(**values)  # type: ignore[arg-type]
 
 

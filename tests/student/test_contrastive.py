@@ -14,7 +14,6 @@ from s3local.student.contrastive import (
     ContrastiveSettings,
     contrastive_loss,
     cross_fit,
-    divide_into_folds,
     train_judge,
 )
 
@@ -54,32 +53,21 @@ def test_the_loss_is_the_one_of_the_paper() -> None:
     assert float(contrastive_loss(torch.from_numpy(rows), labels, 0.3)) == pytest.approx(expected / 5)
 
 
-def test_folds_spread_each_label_and_never_hold_all_of_one() -> None:
-    labels = [0] * 7 + [1] * 2 + [2]
-    folds = divide_into_folds(labels, 3, seed=1)
-    assert folds[-1] == -1
-    for fold in range(3):
-        outside = {label for label, its_fold in zip(labels, folds, strict=True) if its_fold != fold}
-        assert outside == {0, 1, 2}
-        assert 2 <= sum(folds[:7] == fold) <= 3
-    assert (folds == divide_into_folds(labels, 3, seed=1)).all()
-    assert max(divide_into_folds([0, 0, 1], 9, seed=1)) == 1
-    with pytest.raises(ValueError, match="two rows"):
-        divide_into_folds([0, 1, 2], 3, seed=1)
-    with pytest.raises(ValueError, match="two folds"):
-        divide_into_folds([0, 0, 1, 1], 1, seed=1)
-
-
 def test_no_row_is_judged_by_a_judge_that_has_seen_it(tiny_bert: Path) -> None:
     gold = reviews()[::4]
-    fitted = cross_fit(tiny_bert, gold, UNSEEN, LABELS, SHORT, 3, seed=5)
-    fold = 1
-    rest = [row for row, its_fold in zip(gold, fitted.fold_of, strict=True) if its_fold != fold]
-    judge = train_judge(tiny_bert, rest, LABELS, SHORT, seed=5 + fold)
-    held_out = [row for row, its_fold in zip(gold, fitted.fold_of, strict=True) if its_fold == fold]
-    assert fitted.gold[fitted.fold_of[fitted.judged] == fold] == pytest.approx(judge.predict_proba(held_out))
-    assert fitted.by_fold[fold] == pytest.approx(judge.predict_proba(UNSEEN))
-    assert fitted.candidates == pytest.approx(fitted.by_fold.mean(axis=0))
+    fold_of = np.arange(len(gold)) % 3
+    fold_of[0] = -1
+    fitted = cross_fit(tiny_bert, gold, fold_of, UNSEEN, LABELS, SHORT, seed=5)
+    judges = [
+        train_judge(
+            tiny_bert, [row for row, its in zip(gold, fold_of, strict=True) if its != fold], LABELS, SHORT, 5 + fold
+        )
+        for fold in range(3)
+    ]
+    held_out = [row for row, its in zip(gold, fold_of, strict=True) if its == 1]
+    assert fitted.gold[fold_of[1:] == 1] == pytest.approx(judges[1].predict_proba(held_out))
+    assert fitted.gold.shape == (len(gold) - 1, 2)
+    assert fitted.candidates == pytest.approx(sum(judge.predict_proba(UNSEEN) / 3 for judge in judges), abs=1e-6)
 
 
 def test_a_judge_needs_every_label(tiny_bert: Path) -> None:

@@ -1,0 +1,52 @@
+"""The whole loop once, with the real embedded models: small, and in no more than a minute or two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from s3local import RunSettings, Task, run
+from s3local.exceptions import ModelError
+from s3local.prediction import predict_file
+from s3local.student.contrastive import ContrastiveSettings
+from s3local.student.training import TrainingSettings
+from s3local.weights import find_student_body, find_teacher
+
+CHECKOUT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.models
+
+
+def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) -> None:
+    try:
+        find_teacher(), find_student_body()
+    except ModelError as exc:
+        pytest.skip(f"needs the embedded models: {exc}")
+    task = Task.load(CHECKOUT / "data" / "support_desk")
+    settings = RunSettings(
+        rows=24,
+        rounds=1,
+        rationales=2,
+        shard_size=32,
+        judge_folds=2,
+        judge=ContrastiveSettings(passes=64),
+        training=TrainingSettings(epochs=1),
+    )
+    result = run(task, settings, folder=tmp_path / "run")
+    dataset = [json.loads(line) for line in result.dataset.read_text(encoding="utf-8").splitlines()]
+    assert len(dataset) == 24
+    assert {row["origin"]["asked"] for row in dataset} <= set(task.label_names)
+    assert {"round-0", "round-1", "final"} <= set(result.summary["test"])
+
+    target = tmp_path / "predicted.csv"
+    n_rows = predict_file(result.classifier(), task.test, target)
+    assert n_rows == 192
+    right = result.classifier().predict_proba(["my bill is twice what it should be"])
+    assert right.shape == (1, len(task.labels))
+    assert np.isclose(right.sum(), 1.0)
+
+    again = run(task, settings, folder=tmp_path / "run")
+    assert again.summary == result.summary
