@@ -487,6 +487,7 @@ def _seconds(record: RunFolder, summary: Mapping[str, Any], stage: str) -> float
         max(entry["synthesis"]["seconds"], entry["synthesis"]["teacher_seconds"])
         + entry["gap"]["seconds"]
         + entry["metrics"]["seconds"]
+        + entry["metrics"].get("folds_seconds", 0.0)
         for entry in summary["rounds"]
     )
     rationales = record.read("rationales.json")
