@@ -39,6 +39,7 @@ def main() -> None:
     """Train a small text classifier from a few dozen labelled rows, without a network.
 
     A local language model writes training data, guided by the mistakes of the classifier (Synthesis Step by Step).
+    Single texts, pairs of texts, and questions on a text.
 
     \b
       s3local init my_task          a commented task to fill in
@@ -55,17 +56,57 @@ main.add_command(models)
 
 @main.command()
 @click.argument("name", type=click.Path(path_type=Path))
-def init(name: Path) -> None:
+@click.option(
+    "--kind",
+    type=click.Choice(["classification", "pair", "extractive_qa"]),
+    default="classification",
+    show_default=True,
+    help="The sort of task: one text and its label; a given text with a written one; a question on a context.",
+)
+def init(name: Path, kind: Any) -> None:
     """Write a commented starter task into the new folder NAME."""
     from s3local.starter import write_starter
 
-    click.echo(f"wrote {write_starter(name)} and example rows beside it; fill them in, then: s3local check {name}")
+    written = write_starter(name, kind)
+    click.echo(f"wrote {written} and example rows beside it; fill them in, then: s3local check {name}")
+
+
+@main.group()
+def data() -> None:
+    """Rows of your own: draw a sample of them."""
+
+
+@data.command()
+@click.argument("pool", type=click.Path(path_type=Path))
+@click.option("--rows", type=click.IntRange(1), required=True, help="Rows to draw, over all labels.")
+@click.option("--per-label", is_flag=True, help="As many of each label, as far as the labels have rows.")
+@click.option("--label-column", default="label", show_default=True, help="The column that holds the label.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="All chance comes from it.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A .jsonl file to write. [default: standard output]"
+)
+def draw(pool: Path, rows: int, per_label: bool, label_column: str, seed: int, output: Path | None) -> None:
+    """Draw ROWS rows of POOL (.jsonl, .csv or .tsv), to label or to use as dev; they come out as JSON Lines.
+
+    The same seed draws the same rows, and fewer rows with the same seed are some of them (without --per-label).
+    """
+    from s3local.drawing import draw_rows, write_drawn
+
+    drawn = draw_rows(pool, rows, seed, label_column=label_column if per_label else None)
+    write_drawn(drawn, output)
+    if output is not None:
+        click.echo(f"wrote {len(drawn):,} rows to {output}", err=True)
 
 
 _task_options = [
     click.argument("task", type=click.Path(path_type=Path)),
     click.option("--dev", type=click.Path(path_type=Path), help="Labelled rows to learn from, in place of the task's."),
     click.option("--test", type=click.Path(path_type=Path), help="Labelled rows for the final score, likewise."),
+    click.option(
+        "--contexts",
+        type=click.Path(path_type=Path),
+        help="Unlabelled given texts to write on, likewise (not for classification).",
+    ),
 ]
 
 _model_options = [
@@ -110,13 +151,15 @@ def _decorated(command: Any, options: list[Any]) -> Any:
 @main.command()
 @_with_task
 @click.option("as_json", "--json", is_flag=True, help="Print JSON instead of tables.")
-def check(task: Path, dev: Path | None, test: Path | None, as_json: bool) -> None:
+def check(task: Path, dev: Path | None, test: Path | None, contexts: Path | None, as_json: bool) -> None:
     """Validate TASK (a folder or a task.yaml) and print counts, balance, lengths and what looks wrong."""
     from s3local.report.check import render
-    from s3local.task import load_dev, load_rows, load_task
+    from s3local.task import load_contexts, load_dev, load_rows, load_task
     from s3local.task_check import summarize
 
-    loaded = load_task(task, dev, test)
+    loaded = load_task(task, dev, test, contexts)
+    if loaded.contexts is not None:
+        load_contexts(loaded.contexts, loaded)  # tells what is wrong with them
     summary = summarize(loaded, load_dev(loaded), load_rows(loaded.test, loaded) if loaded.test else None)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False, default=str))
@@ -132,6 +175,21 @@ def check(task: Path, dev: Path | None, test: Path | None, as_json: bool) -> Non
 @click.option(
     "--rounds", type=click.IntRange(0), default=2, show_default=True, help="Rounds of error extrapolation, at most."
 )
+@click.option(
+    "--error-cap",
+    type=click.FloatRange(0, min_open=True),
+    default=1.5,
+    show_default=True,
+    help="Errors of one label that a round uses, at most: times the label's fair share.",
+)
+@click.option("--max-errors", type=click.IntRange(1), help="Errors that a round uses, at most. [default: all]")
+@click.option(
+    "--round-trip",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Question answering: drop questions that the teacher answers with a lower F1; 0 does not ask it.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="All chance comes from it.")
 @_with_models
 @click.option(
@@ -143,12 +201,14 @@ def run(
     task: Path,
     dev: Path | None,
     test: Path | None,
+    contexts: Path | None,
     name: str,
     out: Path | None,
     slots: int | None,
     threads: int | None,
     gpu_layers: int | None,
     cache_type: Any,
+    round_trip: float,
     as_json: bool,
     quiet: bool,
     **choices: Any,
@@ -159,17 +219,17 @@ def run(
     """
     from s3local.task import load_dev, load_task
 
-    loaded = load_task(task, dev, test)
+    loaded = load_task(task, dev, test, contexts)
     load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
     from s3local.report.text import render
+    from s3local.run.kinds import AnswerSettings
     from s3local.run.loop import RunSettings
     from s3local.run.loop import run as run_task
     from s3local.teacher.engine import EngineSettings
 
     engine = EngineSettings(slots=slots, threads=threads, gpu_layers=gpu_layers, cache_type=cache_type)
-    result = run_task(
-        loaded, RunSettings(engine=engine, **choices), folder=out, name=name, progress=_progress(quiet or as_json)
-    )
+    settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
+    result = run_task(loaded, settings, folder=out, name=name, progress=_progress(quiet or as_json))
     if as_json:
         click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     else:
@@ -201,6 +261,7 @@ def compare(
     task: Path,
     dev: Path | None,
     test: Path | None,
+    contexts: Path | None,
     name: str,
     out: Path | None,
     methods: str,
@@ -233,7 +294,7 @@ def compare(
     """
     from s3local.task import load_dev, load_task
 
-    loaded = load_task(task, dev, test)
+    loaded = load_task(task, dev, test, contexts)
     load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
     from s3local.report.compare import render, save
     from s3local.run.compare import CompareSettings
@@ -293,17 +354,19 @@ def predict(
 ) -> None:
     """Label the rows of SOURCE (a file, or - for standard input) with MODEL: a run folder or an exported model.
 
-    Rows keep their columns and gain "predicted" and "probability". Files of any size take the same memory.
+    Rows keep their columns and gain "predicted" and "probability"; where MODEL answers questions, "predicted" is the
+    answer, and "predicted_start" the character of the context where it begins. Files of any size take the same memory.
     """
     from s3local.prediction import predict_file
-    from s3local.student.inference import META_FILE, Classifier
+    from s3local.student.inference import META_FILE
+    from s3local.student.reader import load_student
 
     folder = model if (model / META_FILE).is_file() else model / "final" / "student"
     mapping = dict(_pair(column) for column in columns)
-    classifier = Classifier.load(folder)
+    student = load_student(folder)
     with _progress(quiet).step("predicting", None, "rows") as advance:
         count = predict_file(
-            classifier,
+            student,
             None if str(source) == "-" else source,
             output,
             source_format=form,

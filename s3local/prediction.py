@@ -1,4 +1,4 @@
-"""``predict`` on files: rows in, the same rows with a label and its probability out, in bounded memory.
+"""``predict`` on files: rows in, the same rows with a label or an answer and its probability out, in bounded memory.
 
 CSV, TSV and JSON Lines keep all their columns; plain text has one text a line. Knows nothing of runs or training.
 """
@@ -19,18 +19,20 @@ from s3local.exceptions import InputError
 from s3local.progress import Advance, ignore
 from s3local.storage import atomic_write, translated_errors
 from s3local.student.inference import Classifier
+from s3local.student.reader import Reader
 
 Format = Literal["jsonl", "csv", "tsv", "txt"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 LABEL_COLUMN = "predicted"
 PROBABILITY_COLUMN = "probability"
+START_COLUMN = "predicted_start"
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 def predict_file(
-    classifier: Classifier,
+    student: Classifier | Reader,
     source: Path | None,
     target: Path | None,
     *,
@@ -43,27 +45,41 @@ def predict_file(
     """Predict every row of ``source`` into ``target``; the number of rows.
 
     None is standard input or output. A format that is None follows the file's ending, and for standard input and
-    output it is JSON Lines. ``columns`` maps the classifier's fields to other column names. A target file appears
+    output it is JSON Lines. ``columns`` maps the student's fields to other column names. A target file appears
     whole or not at all. Raises ``InputError`` with file and line, ``StorageError`` if the target cannot be written.
     """
     read_as = source_format or _format_of(source)
     write_as = target_format or (_format_of(target) if target else read_as)
-    names = {name: (columns or {}).get(name, name) for name in classifier.fields}
+    names = {name: (columns or {}).get(name, name) for name in student.fields}
     with _opened(source) as stream:
-        rows = _rows(stream, source or Path("standard input"), read_as, classifier.fields)
+        rows = _rows(stream, source or Path("standard input"), read_as, student.fields)
         first, second = tee(_checked(rows, names, source or Path("standard input")))
-        predictions = classifier.predict_stream((_text(row, names) for _, row in first), advance)
+        texts = (_text(row, names) for _, row in first)
+        predictions = _predictions(student, texts, all_probabilities, advance)
         with _target(target) as out:
             writer = _Writer(out, write_as)
             count = 0
             for (_, row), prediction in zip(second, predictions, strict=True):
-                result = {**row, LABEL_COLUMN: prediction.label, PROBABILITY_COLUMN: round(prediction.probability, 4)}
-                if all_probabilities:
-                    for label, value in zip(classifier.labels, prediction.probabilities, strict=True):
-                        result[f"{PROBABILITY_COLUMN}_{label}"] = round(value, 4)
-                writer.write(result)
+                writer.write({**row, **prediction})
                 count += 1
             return count
+
+
+def _predictions(
+    student: Classifier | Reader, texts: Iterator[Any], all_probabilities: bool, advance: Advance
+) -> Iterator[dict[str, Any]]:
+    """The columns that each row gains."""
+    if isinstance(student, Reader):
+        for answer in student.predict_stream(texts, advance):
+            probability = round(answer.probability, 4)
+            yield {LABEL_COLUMN: answer.text, START_COLUMN: answer.start, PROBABILITY_COLUMN: probability}
+        return
+    for prediction in student.predict_stream(texts, advance):
+        columns = {LABEL_COLUMN: prediction.label, PROBABILITY_COLUMN: round(prediction.probability, 4)}
+        if all_probabilities:
+            for label, value in zip(student.labels, prediction.probabilities, strict=True):
+                columns[f"{PROBABILITY_COLUMN}_{label}"] = round(value, 4)
+        yield columns
 
 
 def _format_of(path: Path | None) -> Format:

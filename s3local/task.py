@@ -14,7 +14,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Annotated, Any, Literal
@@ -619,12 +619,29 @@ def load_contexts(path: str | Path, task: Task) -> list[str]:
 
 def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, row) for each row of a file of any kind; ``needed`` are the keys that a table's header must have."""
+
+    def check(line: int, header: list[str]) -> None:
+        for key in needed:
+            if task.column(key) not in header:
+                raise InputError(path, _missing_column(key, header, task), line=line)
+
+    return read_rows(path, check)
+
+
+def read_rows(
+    path: Path, check_header: Callable[[int, list[str]], None] = lambda line, header: None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line, row) for each row of a .jsonl, .csv or .tsv file, with all its columns.
+
+    ``check_header`` is given the line and the columns of a table's header.
+    Raises ``InputError`` with the line for what is not such a file.
+    """
     suffix = path.suffix.lower()
     if suffix not in ROW_SUFFIXES:
         raise InputError(path, f"rows belong in a file that ends in {', '.join(ROW_SUFFIXES)}")
     if suffix == ".jsonl":
         return read_jsonl(path)
-    return _read_table(path, "," if suffix == ".csv" else "\t", task, needed)
+    return _read_table(path, "," if suffix == ".csv" else "\t", check_header)
 
 
 def _to_example(row: Mapping[str, Any], task: Task, default_id: str) -> Example:
@@ -715,7 +732,9 @@ def _missing_column(key: str, found: Sequence[str], task: Task) -> str:
     )
 
 
-def _read_table(path: Path, delimiter: str, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_table(
+    path: Path, delimiter: str, check_header: Callable[[int, list[str]], None]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line on which the row begins, row) of a table with a header. Raises ``InputError``."""
     if not path.exists():
         raise InputError(path, "no such file; a table with a header and one labelled text a row belongs here")
@@ -738,21 +757,15 @@ def _read_table(path: Path, delimiter: str, task: Task, needed: Sequence[str]) -
             continue
         if header is None:
             header = cells
-            _check_header(path, line, header, task, needed)
+            for index, name in enumerate(header):
+                if name in header[:index]:
+                    raise InputError(path, f"the column {_shown(name)} is there twice", line=line)
+            check_header(line, header)
         elif len(cells) != len(header):
             hint = "put a text that holds the separator or a line break in quotes"
             raise InputError(path, f"{len(cells)} columns, the header has {len(header)}; {hint}", line=line)
         else:
             yield line, dict(zip(header, cells, strict=True))
-
-
-def _check_header(path: Path, line: int, header: list[str], task: Task, needed: Sequence[str]) -> None:
-    for index, name in enumerate(header):
-        if name in header[:index]:
-            raise InputError(path, f"the column {_shown(name)} is there twice", line=line)
-    for key in needed:
-        if task.column(key) not in header:
-            raise InputError(path, _missing_column(key, header, task), line=line)
 
 
 def _read_utf8(path: Path) -> str:

@@ -18,6 +18,7 @@ ORDER = (
     "hardware",
     "task",
     "task_check",
+    "drawing",
     "starter",
     "weights",
     "embedder",

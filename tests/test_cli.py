@@ -152,3 +152,43 @@ def test_cli_py_is_the_same_program() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
         here = [str(CHECKOUT / part) if part.startswith("data/") else part for part in arguments]
         assert done.stdout == call(*here).stdout
+
+
+@pytest.mark.parametrize("kind", ["classification", "pair", "extractive_qa"])
+def test_init_writes_each_kind_and_check_reads_it(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "mine"
+    assert call("init", str(folder), "--kind", kind).exit_code == 0
+    result = call("check", str(folder))
+    assert result.exit_code == 0
+    assert "dev rows" in result.output
+    assert ("distinct: notice" in result.output) == (kind != "classification")
+
+
+def test_contexts_are_checked_and_refused_where_they_are_of_no_use(tmp_path: Path, task: Path) -> None:
+    (tmp_path / "more.jsonl").write_text('{"note": "x"}\n')
+    complains(call("check", str(task), "--contexts", str(tmp_path / "more.jsonl")), "has no given text")
+    folder = tmp_path / "pair"
+    call("init", str(folder), "--kind", "pair")
+    complains(call("check", str(folder), "--contexts", str(tmp_path / "more.jsonl")), "line 1", "notice")
+    complains(call("check", str(folder), "--contexts", str(tmp_path / "none.jsonl")), "none.jsonl")
+
+
+def test_an_unknown_variable_of_a_prompt_is_named_with_its_line(task: Path) -> None:
+    with (task / "task.yaml").open("a") as stream:
+        stream.write("\nprompts:\n  seed: Write $phrase with $reasns\n")
+    complains(call("check", str(task)), "task.yaml, line ", "$reasns", "$reasons")
+
+
+def test_rows_are_drawn_to_a_file_or_to_standard_output(task: Path, tmp_path: Path) -> None:
+    arguments = ("data", "draw", str(task / "dev.jsonl"), "--rows", "3", "--per-label", "--seed", "1")
+    drawn = call(*arguments).stdout
+    assert len({json.loads(line)["label"] for line in drawn.splitlines()}) == 3
+    assert call(*arguments, "-o", str(tmp_path / "few.jsonl")).stderr == f"wrote 3 rows to {tmp_path / 'few.jsonl'}\n"
+    assert (tmp_path / "few.jsonl").read_text() == drawn
+    complains(call("data", "draw", str(task / "dev.jsonl"), "--rows", "99"), "99 rows were asked for, found 6")
+
+
+def test_a_comparison_of_question_answering_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "qa"
+    call("init", str(folder), "--kind", "extractive_qa")
+    complains(call("compare", str(folder), "--out", str(tmp_path / "out")), "question answering has none")

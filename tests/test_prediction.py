@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -12,8 +13,12 @@ from toys import LABELS, SETTINGS, UNSEEN, reviews
 
 from s3local.exceptions import InputError
 from s3local.prediction import predict_file
+from s3local.records import SPAN, Answer, Example
 from s3local.student.export import export
 from s3local.student.inference import Classifier
+from s3local.student.reader import load_student
+from s3local.student.reader_export import export_reader
+from s3local.student.reader_training import train_reader
 from s3local.student.training import train
 
 
@@ -84,3 +89,24 @@ def test_a_bad_file_is_told_and_leaves_nothing(
 def test_columns_can_have_other_names(classifier: Classifier, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("body\nthe film was good\n", encoding="utf-8")
     assert predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv", columns={"text": "body"}) == 1
+
+
+def test_pairs_and_questions_are_predicted_from_their_columns(tiny_bert: Path, tmp_path: Path) -> None:
+    context, question = "the film was good and the book was bad", "the book?"
+    row = Example("q", {"context": context, "question": question}, SPAN, (Answer("bad", context.index("bad")),))
+    quick = dataclasses.replace(SETTINGS, epochs=1)
+    export_reader(train_reader(tiny_bert, [row] * 4, quick, seed=1), tmp_path / "reader", [row])
+    source = tmp_path / "in.csv"
+    source.write_text(f"text,question,note\n{context},{question},first\n", encoding="utf-8")
+    reader = load_student(tmp_path / "reader")
+    assert predict_file(reader, source, tmp_path / "out.jsonl", columns={"context": "text"}) == 1
+    (result,) = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert list(result) == ["text", "question", "note", "predicted", "predicted_start", "probability"]
+    assert context.startswith(result["predicted"], result["predicted_start"])
+
+    pairs = [Example(r.id, {"premise": r.text, "hypothesis": "the film"}, r.label) for r in reviews()]
+    export(train(tiny_bert, pairs, LABELS, quick, seed=1), tmp_path / "pairs", pairs[:4])
+    source.write_text(f"premise,hypothesis\n{context},{question}\n", encoding="utf-8")
+    assert predict_file(load_student(tmp_path / "pairs"), source, tmp_path / "out.csv") == 1
+    with pytest.raises(InputError, match="'premise'"):
+        predict_file(load_student(tmp_path / "pairs"), tmp_path / "out.jsonl", tmp_path / "no.jsonl")

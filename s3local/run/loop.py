@@ -305,7 +305,8 @@ class _Loop:
         if self.settings.extrapolate == "dev":
             quotas = divide_rows(self.settings.rows, Counter(row.label for row in self.dev))
             return self._round(0, self._extrapolation_plan(self.dev, 0), quotas)
-        return self._round(0, self._seed_plan(self._rationales()), self._seed_quotas())
+        rationales = self._rationales() if self.kind.uses_rationales else {}
+        return self._round(0, self._seed_plan(rationales), self._seed_quotas())
 
     def _rationales(self) -> dict[str, list[str]]:
         """Stage one: K distinct reasons for each label, written by the teacher unless the task has some."""

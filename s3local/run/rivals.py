@@ -8,6 +8,7 @@ of that name on the encoder, ``classify_by_teacher`` lets the teacher itself dec
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import logging
 import tempfile
@@ -19,9 +20,10 @@ import numpy as np
 from s3local.embedder import Embedder
 from s3local.progress import Progress
 from s3local.records import Example
+from s3local.student.encoding import fitting_length
 from s3local.student.export import export
 from s3local.student.inference import Classifier
-from s3local.student.training import TrainingSettings, train
+from s3local.student.training import USUAL_MAX_LENGTH, TrainingSettings, train
 from s3local.synthesis.prompts import Prompts, entry
 from s3local.teacher import Teacher
 
@@ -42,6 +44,8 @@ def train_on_gold(
     progress: Progress,
 ) -> list[str]:
     """The student's labels for ``test``, trained on ``gold`` alone and exported to ``folder`` as in a run."""
+    length = settings.max_length or fitting_length(body, gold, USUAL_MAX_LENGTH)
+    settings = dataclasses.replace(settings, max_length=length)
     epochs = settings.resolved(len(gold)).epochs or 1
     with progress.step("the student trains", len(gold) * epochs, "rows") as advance:
         student = train(body, gold, labels, settings, seed, advance=advance)

@@ -66,8 +66,11 @@ def _spans(context: str, functions: frozenset[str], unspaced: bool) -> dict[str,
 
 def _quotes(context: str) -> Iterator[tuple[int, int]]:
     for match in _QUOTED.finditer(context):
-        group = match.lastindex or 0
-        yield match.span(group)
+        begin, end = match.span(match.lastindex or 0)
+        quoted = context[begin:end]
+        begin, end = begin + len(quoted) - len(quoted.lstrip()), end - len(quoted) + len(quoted.rstrip())
+        if begin < end:
+            yield begin, end
 
 
 def _numbers(context: str, functions: frozenset[str], unspaced: bool) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,9 @@ from s3local.teacher import Completion, Sampling
 SAMPLES_PER_KEPT = 6
 """Reasons asked for, for each one that is kept."""
 
-MIN_CHARACTERS = 8
+MIN_BYTES = 8
+"""Of a reason in UTF-8: 8 Latin letters, 4 Cyrillic ones, 3 Chinese characters say about as much."""
+
 MAX_SHARED_WORDS = 0.5
 """Two reasons with more of the shorter one's words in common are not distinct."""
 
@@ -42,7 +44,11 @@ def select_rationales(completions: Sequence[Completion], per_label: int) -> list
     kept: list[str] = []
     for completion in likeliest:
         reason = parse_text(completion.text).rstrip(" .;:,-")
-        if len(reason) >= MIN_CHARACTERS and ":" not in reason and all(_are_distinct(reason, other) for other in kept):
+        if (
+            len(reason.encode()) >= MIN_BYTES
+            and ":" not in reason
+            and all(_are_distinct(reason, other) for other in kept)
+        ):
             kept.append(reason)
             if len(kept) == per_label:
                 break
@@ -55,4 +61,8 @@ def _are_distinct(first: str, second: str) -> bool:
 
 
 def _words(text: str) -> set[str]:
-    return set(unicodedata.normalize("NFKC", text).casefold().split())
+    """The words of ``text``; its pairs of neighbouring characters, where it is written without spaces."""
+    words = unicodedata.normalize("NFKC", text).casefold().split()
+    if len(words) == 1 and not words[0].isascii():
+        return {words[0][place : place + 2] for place in range(max(1, len(words[0]) - 1))}
+    return set(words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3local.evaluation.answers import (
@@ -78,6 +78,7 @@ def test_there_are_enough_cases() -> None:
     assert len(CASES) >= 30
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30), st.lists(st.text(max_size=30), min_size=1, max_size=4))
 def test_an_exact_match_of_words_has_an_f1_of_one_and_more_answers_never_hurt(text: str, gold: list[str]) -> None:
     assert 0 <= answer_f1(text, gold) <= 1

@@ -1,7 +1,7 @@
 """What share of a whole run's time is teacher, student, evaluation, embedding, and everything else.
 
-    python benchmarks/profile.py                                     the demonstration task
-    python benchmarks/profile.py --task TASK --rows 300 --json FILE  another task, and the shares as JSON
+    python benchmarks/run_profile.py                                     the demonstration task
+    python benchmarks/run_profile.py --task TASK --rows 300 --json FILE  another task, and the shares as JSON
 
 Each step of the run is timed by the name under which it reports its progress. What happens outside of all steps, such
 as planning, rules, reading and writing, is everything else.

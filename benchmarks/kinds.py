@@ -1,0 +1,157 @@
+"""All three kinds on the seven benchmark datasets: 60 gold rows each, the embedded models, a small budget.
+
+    python benchmarks/kinds.py --json benchmarks/results/kinds.json
+    python benchmarks/kinds.py --only rte adversarial_qa --rows 64 --gold 24 --test 100
+
+For each dataset: draws gold rows from its pool (balanced over the labels, by the seed), takes the other given texts of
+the pool as unlabelled contexts, runs S3, and trains a student on the gold rows alone for comparison. Prints the test
+scores of the seed, of the last round, of the final student (with gold) and of gold alone, with the time and the
+largest memory of the run. Needs ../shared/datasets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from s3local.drawing import draw_rows, write_drawn
+from s3local.progress import Silent
+from s3local.records import Example, read_jsonl, write_jsonl
+from s3local.run.kinds import Texts, kind_of
+from s3local.run.loop import RunSettings, run
+from s3local.student.training import TrainingSettings
+from s3local.task import Task, load_dev, load_rows, load_task
+from s3local.weights import find_student_body
+
+CHECKOUT = Path(__file__).parents[1]
+DATASETS = CHECKOUT.parent / "shared" / "datasets"
+NAMES = ("ag_news", "trec", "sst2", "imdb", "rte", "qnli", "adversarial_qa")
+
+
+class Talking(Silent):
+    """Says what each round did."""
+
+    def say(self, message: str) -> None:
+        print(f"    {message}", flush=True)
+
+
+def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespace) -> Task:
+    """The preset ``name`` with gold rows drawn from its pool, other contexts from there, and the first test rows."""
+    source = datasets / name
+    preset = CHECKOUT / "data" / name
+    pool = source / "pool.jsonl"
+    is_qa = "extractive_qa" in (preset / "task.yaml").read_text(encoding="utf-8")
+    gold = draw_rows(pool, options.gold, options.seed, label_column=None if is_qa else "label")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_drawn(gold, folder / "dev.jsonl")
+    test = [row for _, row in read_jsonl(source / "test.jsonl")]
+    write_jsonl(folder / "test.jsonl", test[: options.test] if options.test else test)
+    task = load_task(preset, folder / "dev.jsonl", folder / "test.jsonl")
+    if not task.given:
+        return task
+    (given,) = task.given
+    texts = dict.fromkeys(row[given] for _, row in read_jsonl(pool))
+    write_jsonl(folder / "contexts.jsonl", ({given: text} for text in list(texts)[: options.contexts]))
+    return load_task(preset, folder / "dev.jsonl", folder / "test.jsonl", folder / "contexts.jsonl")
+
+
+def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], folder: Path, seed: int) -> dict[str, Any]:
+    """The test figures of a student trained on the gold rows alone."""
+    body = find_student_body(None)
+    student = kind.train(body, dev, kind.fitted(body).resolved(len(dev)), seed)
+    kind.export(student, folder, 1.0)
+    return dict(kind.judge(folder, test).metrics)
+
+
+def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One dataset: its scores and what they cost."""
+    task = prepared(name, folder / name, datasets, options)
+    training = TrainingSettings(epochs=options.epochs)
+    settings = RunSettings(seed=options.seed, rows=options.rows, rounds=options.rounds, training=training)
+    dev, test = load_dev(task), load_rows(task.test, task) if task.test else []
+    kind = kind_of(task, dev, test, settings)
+    started = time.perf_counter()
+    result = run(task, settings, folder=folder / name / "run", progress=Talking()).summary
+    seconds = time.perf_counter() - started
+    gold = gold_only(kind, dev, test, folder / name / "gold", options.seed)
+    last = result["rounds"][-1]["stage"]
+    stages = {"seed": result["test"]["round-0"], "last round": result["test"][last], "final": result["test"]["final"]}
+    return {
+        "dataset": name,
+        "kind": task.kind,
+        "figure": kind.headline,
+        "gold_rows": len(dev),
+        "test_rows": len(test),
+        "synthetic_rows": result["rows"],
+        "rounds": len(result["rounds"]) - 1,
+        "max_length": result["final"]["training"]["max_length"],
+        "texts_characters": median_length(folder / name / "run", task, dev),
+        "scores": {stage: short(figures) for stage, figures in {**stages, "gold only": gold}.items()},
+        "dropped": [entry["synthesis"]["dropped_by_reason"] for entry in result["rounds"]],
+        "seconds": round(seconds, 1),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+def median_length(run_folder: Path, task: Task, dev: Sequence[Example]) -> dict[str, int]:
+    """The median length of the written texts, gold and synthetic, in characters."""
+    rows = [row for _, row in read_jsonl(run_folder / "final" / "dataset.jsonl")]
+    texts = {"gold": [row.fields[task.written] for row in dev], "synthetic": [row[task.written] for row in rows]}
+    return {name: sorted(map(len, some))[len(some) // 2] for name, some in texts.items()}
+
+
+def short(figures: dict[str, Any]) -> dict[str, float]:
+    """The figures that are single numbers."""
+    return {name: round(value, 4) for name, value in figures.items() if isinstance(value, float)}
+
+
+def table(measured: Sequence[dict[str, Any]]) -> str:
+    """The scores as a Markdown table; for question answering, exact match / F1."""
+    lines = ["| dataset | rows | seed | last round | final | gold only | time |", "|---|---|---|---|---|---|---|"]
+    for entry in measured:
+        cells = []
+        for figures in entry["scores"].values():
+            names = ("exact_match", "f1") if entry["figure"] == "f1" else (entry["figure"],)
+            cells.append(" / ".join(f"{100 * figures[name]:.1f}" for name in names))
+        cost = f"{entry['seconds']:.0f} s"
+        lines.append(f"| {entry['dataset']} | {entry['synthetic_rows']} | {' | '.join(cells)} | {cost} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--datasets", type=Path, default=DATASETS)
+    parser.add_argument("--gold", type=int, default=60, help="gold rows (60)")
+    parser.add_argument("--rows", type=int, default=400, help="synthetic rows (400)")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of error extrapolation, at most (2)")
+    parser.add_argument("--contexts", type=int, default=200, help="unlabelled contexts of the pool (200)")
+    parser.add_argument("--test", type=int, default=500, help="test rows, the first so many; 0 takes all (500)")
+    parser.add_argument("--epochs", type=int, help="training epochs (chosen by the rows)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    options = parser.parse_args()
+    if not options.datasets.is_dir():
+        parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
+    measured = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in options.only:
+            print(name, flush=True)
+            measured.append(measure(name, options.datasets, options.work or Path(temporary), options))
+            if options.json:
+                chosen = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
+                content = {"options": chosen, "measured": measured}
+                options.json.parent.mkdir(parents=True, exist_ok=True)
+                options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(table(measured))
+
+
+if __name__ == "__main__":
+    main()
