@@ -286,7 +286,9 @@ def measure_growth(table: Table, quick: bool, repeats: int) -> None:
 def measure_quality(table: Table, quick: bool) -> None:
     path = find_teacher().path
     prompt = OPENING.format(PHRASES["billing"]) + "-"
-    requests = [Request(prompt, seed, MAX_TOKENS, ("\n",)) for seed in range(24 if quick else 200)]
+    # at temperature 1, where it does not matter that llama.cpp cuts the nucleus first and divides by it afterwards
+    sampling = Sampling(temperature=1.0)
+    requests = [Request(prompt, seed, MAX_TOKENS, ("\n",), sampling=sampling) for seed in range(24 if quick else 200)]
     table.add("quality", SINGLE, in_a_process(sample_quality, path, requests, False))
     table.add("quality", FAST, in_a_process(sample_quality, path, requests, True))
 

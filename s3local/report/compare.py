@@ -43,10 +43,12 @@ PLOT_INCHES = (6.4, 4.8)
 PLOT_DPI = 150
 
 NOTES = (
-    "± is the standard deviation over seeds; the interval counts what other test rows and seeds would change.",
-    "The gap is between the rows so far and gold. Told apart: 0.5 is not at all, 1 is always. MMD²: 0 is no gap.",
-    "Coverage: share of gold rows with a synthetic neighbour. Diversity, the last three, is that of 100 rows.",
+    "±: standard deviation over seeds. 95 %: interval over test rows and seeds.",
+    "Gap of the rows so far to gold: AUC of telling them apart (0.5: nobody can),",
+    "MMD² (0: none), cover (share of gold with a synthetic neighbour). Diversity:",
+    "dist-2, self-BLEU, apart. docs/compare.md explains each.",
 )
+SHORT = {"likely better": "better", "likely worse": "worse", "cannot tell": "cannot tell"}
 
 
 def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
@@ -55,7 +57,7 @@ def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
     parts: list[RenderableType] = [_methods(result, size) for size in sizes]
     if any(cell["rounds"] for cell in result["cells"]):
         parts.append(_rounds(result, sizes[-1]))
-    parts += [Text(line, style="dim") for line in NOTES]
+    parts += [Text(line, style="dim") for line in _notes(result)]
     if result["comparisons"]:
         parts.append(Text())
     for row in result["comparisons"]:
@@ -66,7 +68,7 @@ def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
 
 
 def save(result: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write compare.csv and the plots that the cells give matter for; the paths written. Raises ``StorageError``."""
+    """Write compare.csv and the plots that the cells have something for; their paths. Raises ``StorageError``."""
     write_text(folder / CSV_FILE, _csv(result["cells"]))
     written = [folder / CSV_FILE]
     plots = ((ROWS_PLOT, _plot_rows(result)), (GOLD_PLOT, _plot_gold(result)), (GAP_PLOT, _plot_gap(result)))
@@ -78,6 +80,18 @@ def save(result: Mapping[str, Any], folder: Path) -> list[Path]:
     return written
 
 
+def _notes(result: Mapping[str, Any]) -> list[str]:
+    """How to read the tables, and what is not as it should be."""
+    judged = min(row["test_rows"] for row in result["summary"])
+    some = [f"* on {judged:,} of the test rows."] if judged < result["test_rows"] else []
+    missing = [
+        f"{row['method']}, {row['gold_rows']:,} gold rows: {row['shortfall']:,.0f} synthetic rows are missing."
+        for row in result["summary"]
+        if row["shortfall"]
+    ]
+    return [*NOTES, *some, *missing]
+
+
 # Tables
 
 
@@ -87,39 +101,41 @@ def _methods(result: Mapping[str, Any], size: int) -> Table:
     table = Table(
         Column("method", no_wrap=True),
         box=SIMPLE_HEAD,
+        padding=0,
         title=f"{result['task']}: {size:,} gold rows, {result['test_rows']:,} test rows",
         title_justify="left",
     )
-    for name in ("accuracy", "95 % interval", "macro F1", "rows", "seconds"):
-        table.add_column(name, justify="right")
-    table.add_column(f"{result['reference']} is" if comparisons else "", no_wrap=True)
+    for name in ("accuracy", "95 %", "F1", "rows", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(f"{result['reference']}, likely" if comparisons else "", no_wrap=True)
     for row in rows:
-        missing = f" (-{row['shortfall']:,.0f})" if row["shortfall"] else ""
-        only = f" on {row['test_rows']}" if row["test_rows"] < result["test_rows"] else ""
+        some = "*" if row["test_rows"] < result["test_rows"] else ""
         table.add_row(
-            row["method"] + only,
-            _mean(row["accuracy"], row["accuracy_std"]),
-            f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f}",
-            _mean(row["macro_f1"], row["macro_f1_std"]),
-            f"{row['synthetic_rows']:,.0f}{missing}" if row["synthetic_rows"] else "",
+            row["method"] + some,
+            f"{100 * row['accuracy']:.1f}"
+            + ("" if row["accuracy_std"] is None else f" ± {100 * row['accuracy_std']:.1f}"),
+            f"{100 * row['accuracy_low']:.0f} to {100 * row['accuracy_high']:.0f}",
+            f"{100 * row['macro_f1']:.1f}",
+            f"{row['synthetic_rows']:,.0f}" if row["synthetic_rows"] else "",
             f"{row['seconds']:,.0f}",
             _verdict(comparisons.get(row["method"])),
         )
     return table
 
 
-def _mean(mean: float, std: float | None) -> str:
-    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
-
-
 def _verdict(row: Mapping[str, Any] | None) -> str:
-    return "" if row is None else f"{row['verdict']} ({100 * row['difference']:+.1f})"
+    return "" if row is None else f"{SHORT[row['verdict']]} {100 * row['difference']:+.1f}"
 
 
 def _rounds(result: Mapping[str, Any], size: int) -> Table:
     """Accuracy and gap after each round, means over seeds."""
     table = Table(
-        "method", "stage", box=SIMPLE_HEAD, title=f"After each round, {size:,} gold rows", title_justify="left"
+        "method",
+        "round",
+        box=SIMPLE_HEAD,
+        padding=0,
+        title=f"After each round, {size:,} gold rows",
+        title_justify="left",
     )
     for name in ("rows", "dev", "test", *(head for _, head in MEASURES)):
         table.add_column(name, justify="right")
@@ -127,7 +143,7 @@ def _rounds(result: Mapping[str, Any], size: int) -> Table:
         for number, stages in enumerate(_stages(_cells(result, method, size))):
             table.add_row(
                 "" if number else method,
-                stages[0]["stage"],
+                stages[0]["stage"].removeprefix("round-"),
                 f"{fmean(stage['rows'] for stage in stages):,.0f}",
                 f"{100 * fmean(stage['dev_accuracy'] for stage in stages):.1f}",
                 f"{100 * fmean(stage['test_accuracy'] for stage in stages):.1f}",
@@ -182,9 +198,13 @@ def _figure(panels: int) -> tuple[Any, list[Any]]:
     return figure, list(figure.subplots(1, panels, squeeze=False, sharey=True)[0])
 
 
-def _colours(result: Mapping[str, Any]) -> dict[str, str]:
-    """One colour a method, the same in all plots."""
-    return {name: f"C{number}" for number, name in enumerate(dict.fromkeys(row["method"] for row in result["summary"]))}
+def _colours(result: Mapping[str, Any]) -> dict[str, Any]:
+    """One colour a method, the same in all plots; ten strong ones first, then their light sisters."""
+    from matplotlib import colormaps
+
+    palette = [colormaps["tab20"](number) for number in range(20)]
+    names = dict.fromkeys(row["method"] for row in result["summary"])
+    return dict(zip(names, [*palette[0::2], *palette[1::2]], strict=False))
 
 
 def _finish(axes: Any, result: Mapping[str, Any], title: str, label: str) -> None:

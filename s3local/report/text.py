@@ -16,12 +16,12 @@ from s3local.exceptions import RunError
 from s3local.run.state import RESULT_FILE, RunFolder
 
 MEASURES = (
-    ("auc", "told apart"),
+    ("auc", "AUC"),
     ("mmd", "MMD²"),
-    ("coverage", "coverage"),
-    ("distinct_2", "distinct-2"),
-    ("self_bleu", "self-BLEU"),
-    ("neighbour_distance", "distance"),
+    ("coverage", "cover"),
+    ("distinct_2", "dist-2"),
+    ("self_bleu", "BLEU"),
+    ("neighbour_distance", "apart"),
 )
 """Keys of a round's gap (see ``evaluation.gap``), and the heads of their columns."""
 
@@ -88,7 +88,7 @@ def _label_check(result: Mapping[str, Any]) -> list[Table]:
 
 
 def _gap(result: Mapping[str, Any]) -> Table:
-    table = Table("rows so far", box=SIMPLE_HEAD, title="Gap to dev (told apart: 0.5 is no gap)", title_justify="left")
+    table = Table("rows so far", box=SIMPLE_HEAD, title="Gap to dev (docs/compare.md)", title_justify="left")
     for _, head in MEASURES:
         table.add_column(head, justify="right")
     for entry in result["rounds"]:

@@ -35,6 +35,7 @@ from s3local.exceptions import InputError, S3LocalError
 from s3local.progress import Advance, Progress, Silent
 from s3local.records import Example, write_jsonl
 from s3local.run import rivals
+from s3local.run.kinds import kind_of
 from s3local.run.loop import FINAL, GOLDLESS, RUNS_FOLDER, STUDENT, Models, RunSettings, configuration, find_models, run
 from s3local.run.sharing import SharedTeacher
 from s3local.run.state import RunFolder
@@ -172,11 +173,14 @@ def compare(
 
     The same folder (None: runs/<task>/compare/<name>) takes more methods, seeds and gold sizes later. ``teacher``,
     ``style`` and ``embedder`` are as in ``run``.
-    Raises ``InputError`` for bad rows, no test rows or too few of dev, ``ModelError`` for missing models, ``RunError``
-    if the folder holds a comparison with other settings, ``StorageError`` if it cannot be written.
+    Raises ``InputError`` for bad rows, no test rows or too few of dev, ``S3LocalError`` for a task without labels,
+    ``ModelError`` for missing models, ``RunError`` if the folder holds a comparison with other settings,
+    ``StorageError`` if it cannot be written.
     """
     offline.engage()
     settings = settings or CompareSettings()
+    if not task.labels:
+        raise S3LocalError(f"a comparison needs a task with labels, {task.name} is of kind {task.kind}")
     dev = load_dev(task)
     if task.kind == "extractive_qa":
         raise InputError(task.dev.parent, "a comparison needs labels, and question answering has none")
@@ -342,8 +346,9 @@ class _Comparison:
         if cell.method == "gold":
             folder = self.state.path / cell.folder / "student"
             student_seed = int(np.random.SeedSequence([seed, STUDENT, 0]).generate_state(1)[0])
+            training = kind_of(self.task, gold, test, self.settings.run).fitted(self.models.body)
             predicted = rivals.train_on_gold(
-                self.models.body, gold, test, labels, self.settings.run.training, student_seed, folder, progress
+                self.models.body, gold, test, labels, training, student_seed, folder, progress
             )
             _remove(folder)
         elif cell.method == "probe":
@@ -484,12 +489,17 @@ def _seconds(record: RunFolder, summary: Mapping[str, Any], stage: str) -> float
         max(entry["synthesis"]["seconds"], entry["synthesis"]["teacher_seconds"])
         + entry["gap"]["seconds"]
         + entry["metrics"]["seconds"]
+        + entry["metrics"].get("folds_seconds", 0.0)
         for entry in summary["rounds"]
     )
     rationales = record.read("rationales.json")
     taken_over = {event["key"]: event["seconds"] for event in record.events() if event["event"] == TAKEN_OVER}
     return float(
-        seconds + (rationales["seconds"] if rationales else 0) + summary[stage]["seconds"] + sum(taken_over.values())
+        seconds
+        + (rationales["seconds"] if rationales else 0)
+        + summary[stage]["label_check"]["seconds"]
+        + summary[stage]["seconds"]
+        + sum(taken_over.values())
     )
 
 

@@ -79,11 +79,12 @@ class RunSettings:
     at most this many times its fair share of a round's errors, ``max_errors`` caps them over all labels.
     ``extrapolate``: "errors" of the student, as S3 does, or all of "dev" at once, without seed and rounds (the
     paper's GoldGen). ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``:
-    requests in a shard. ``attempts``: texts asked for, at most, for each row. ``folds``: of dev; a prompt shows rows
-    of one alone, and what it brings forth teaches no student that judges them (1: the student that learned from all
-    rows judges dev, as in S3). ``label_check``: those students and ``judge_folds`` judges trained on dev say how
-    probable each label of a synthetic row is, and the final student learns that. ``with_gold``: it also sees dev.
-    ``both_finals``: beside it there is one that does not, in a folder of its own.
+    requests in a shard. ``attempts``: texts asked for, at most, for each row. ``folds``: of dev; with two or more, a
+    prompt shows rows of one alone, and what it brings forth teaches no student that judges them (1: the student that
+    learned from all rows judges dev, as in S3). ``label_check``: ``judge_folds`` judges trained on dev, and the
+    students of the folds if there are several, say how probable each label of a synthetic row is, and the final
+    student learns that. ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a
+    folder of its own.
     ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
     """
 
@@ -101,7 +102,7 @@ class RunSettings:
     prompt_tokens: int = PROMPT_TOKENS
     shard_size: int = 256
     attempts: int = 8
-    folds: int = 2
+    folds: int = 1
     label_check: bool = True
     judge_folds: int = 5
     with_gold: bool = True

@@ -80,14 +80,17 @@ def test_extrapolated_rows_carry_the_label_of_an_error_of_the_round_before(whole
 
 
 def test_a_prompt_shows_rows_of_one_fold_alone_and_no_student_judges_what_it_learned_from(
-    task: Task, whole: RunResult
+    task: Task, tiny_bert: Path, tmp_path: Path
 ) -> None:
     from s3local.run.loop import FOLDS
+
+    folded = start(task, tiny_bert, tmp_path / "run", folds=2)
+    assert set(folded.summary["final"]["label_check"]["trust"]) == {"contrastive", "student"}
 
     seed = int(np.random.SeedSequence([0, FOLDS]).generate_state(1)[0])
     dev = load_dev(task)
     fold_of = dict(zip((row.id for row in dev), divide_into_folds([row.label for row in dev], 2, seed), strict=True))
-    for stage in stages(whole)[1:]:
+    for stage in stages(folded)[1:]:
         for row in rows(stage / "synthetic.jsonl"):
             assert len({fold_of[name] for name in (row["origin"]["error"], *row["origin"]["shots"])}) == 1
         opinions = {row["id"]: row["probabilities"] for row in rows(stage / "opinions.jsonl")}
@@ -106,7 +109,7 @@ def test_the_dataset_says_how_probable_each_label_is(task: Task, whole: RunResul
 
 
 def test_without_a_label_check_the_teachers_labels_stand(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
-    plain = start(task, tiny_bert, tmp_path / "run", label_check=False, folds=1, rounds=1)
+    plain = start(task, tiny_bert, tmp_path / "run", label_check=False, rounds=1)
     written = [row for stage in stages(plain) for row in rows(stage / "synthetic.jsonl")]
     assert rows(plain.dataset) == written
     assert not list(plain.folder.rglob("opinions.jsonl"))
