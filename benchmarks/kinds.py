@@ -73,7 +73,13 @@ def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace
     """One dataset: its scores and what they cost."""
     task = prepared(name, folder / name, datasets, options)
     training = TrainingSettings(epochs=options.epochs)
-    settings = RunSettings(seed=options.seed, rows=options.rows, rounds=options.rounds, training=training)
+    settings = RunSettings(
+        seed=options.seed,
+        rows=options.rows,
+        rounds=options.rounds,
+        training=training,
+        label_check=not options.without_label_check,
+    )
     dev, test = load_dev(task), load_rows(task.test, task) if task.test else []
     kind = kind_of(task, dev, test, settings)
     started = time.perf_counter()
@@ -134,6 +140,7 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, default=200, help="unlabelled contexts of the pool (200)")
     parser.add_argument("--test", type=int, default=500, help="test rows, the first so many; 0 takes all (500)")
     parser.add_argument("--epochs", type=int, help="training epochs (chosen by the rows)")
+    parser.add_argument("--without-label-check", action="store_true", help="no judges: much faster for long texts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
