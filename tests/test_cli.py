@@ -191,4 +191,4 @@ def test_rows_are_drawn_to_a_file_or_to_standard_output(task: Path, tmp_path: Pa
 def test_a_comparison_of_question_answering_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "qa"
     call("init", str(folder), "--kind", "extractive_qa")
-    complains(call("compare", str(folder), "--out", str(tmp_path / "out")), "question answering has none")
+    complains(call("compare", str(folder), "--out", str(tmp_path / "out")), "a comparison needs", "labels")

@@ -182,8 +182,6 @@ def compare(
     if not task.labels:
         raise S3LocalError(f"a comparison needs a task with labels, {task.name} is of kind {task.kind}")
     dev = load_dev(task)
-    if task.kind == "extractive_qa":
-        raise InputError(task.dev.parent, "a comparison needs labels, and question answering has none")
     if task.test is None:
         raise InputError(task.dev.parent, "a comparison needs test rows; put them into test.jsonl or say --test")
     test = load_rows(task.test, task)

@@ -127,18 +127,16 @@ def test_what_is_not_an_exported_student_is_not_overwritten(tiny_student: Traine
 
 
 def test_losing_rows_counts_only_beyond_chance() -> None:
-    gold = np.zeros(1000, dtype=int)
-    right, wrong = [1.0, 0.0], [0.0, 1.0]
-    before = np.array([right] * 500 + [wrong] * 500)
+    before = np.array([True] * 500 + [False] * 500)
 
     def after(lost: int, gained: int) -> np.ndarray:
-        return np.array([wrong] * lost + [right] * (500 - lost + gained) + [wrong] * (500 - gained))
+        return np.array([False] * lost + [True] * (500 - lost + gained) + [False] * (500 - gained))
 
-    assert not exporting._loses(before, before, gold)
-    assert not exporting._loses(before, after(4, 0), gold)  # 1 in 16
-    assert exporting._loses(before, after(5, 0), gold)  # 1 in 32
-    assert not exporting._loses(before, after(6, 5), gold)
-    assert not exporting._loses(before, after(0, 9), gold)
+    assert not exporting.loses(before, before)
+    assert not exporting.loses(before, after(4, 0))  # 1 in 16
+    assert exporting.loses(before, after(5, 0))  # 1 in 32
+    assert not exporting.loses(before, after(6, 5))
+    assert not exporting.loses(before, after(0, 9))
 
 
 @pytest.mark.models
