@@ -104,7 +104,7 @@ class RunSettings:
     attempts: int = 8
     folds: int = 1
     label_check: bool = True
-    judge_folds: int = 5
+    judge_folds: int = 4
     with_gold: bool = True
     both_finals: bool = False
     teacher: str | None = None

@@ -45,7 +45,7 @@ class ContrastiveSettings:
     ``max_length``     tokens kept of a text.
     """
 
-    passes: int = 1200
+    passes: int = 800
     batch_size: int = 32
     learning_rate: float = 1e-4
     temperature: float = 0.1
@@ -185,10 +185,12 @@ def _embed(body: Any, tokenizer: Any, texts: Sequence[Text], max_length: int, ad
     """Unit rows (n_texts, dim)."""
     rows = encode(tokenizer, texts, max_length)
     vectors = np.zeros((len(rows), body.config.dim), dtype=np.float32)
-    with torch.inference_mode():
+    half = uses_bf16("auto", torch.device("cpu"))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
         for batch in batches_by_length(rows, PREDICTION_BATCH):
             ids, mask = (torch.from_numpy(array) for array in pad([rows[place] for place in batch]))
-            vectors[batch] = _mean_of_tokens(body(input_ids=ids, attention_mask=mask).last_hidden_state, mask).numpy()
+            hidden = body(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+            vectors[batch] = _mean_of_tokens(hidden, mask).numpy()
             advance(len(batch))
     return vectors
 
