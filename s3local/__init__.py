@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from s3local.run.loop import RunResult, RunSettings, run
+    from s3local.runner.loop import RunResult, RunSettings, run
     from s3local.student.inference import Classifier
     from s3local.task import Task
 
@@ -22,10 +22,10 @@ __all__ = ["Classifier", "RunResult", "RunSettings", "Task", "run"]
 
 _HOMES = {
     "Classifier": "s3local.student.inference",
-    "RunResult": "s3local.run.loop",
-    "RunSettings": "s3local.run.loop",
+    "RunResult": "s3local.runner.loop",
+    "RunSettings": "s3local.runner.loop",
     "Task": "s3local.task",
-    "run": "s3local.run.loop",
+    "run": "s3local.runner.loop",
 }
 
 

@@ -222,9 +222,9 @@ def run(
     loaded = load_task(task, dev, test, contexts)
     load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
     from s3local.report.text import render
-    from s3local.run.kinds import AnswerSettings
-    from s3local.run.loop import RunSettings
-    from s3local.run.loop import run as run_task
+    from s3local.runner.kinds import AnswerSettings
+    from s3local.runner.loop import RunSettings
+    from s3local.runner.loop import run as run_task
     from s3local.teacher.engine import EngineSettings
 
     engine = EngineSettings(slots=slots, threads=threads, gpu_layers=gpu_layers, cache_type=cache_type)
@@ -297,9 +297,9 @@ def compare(
     loaded = load_task(task, dev, test, contexts)
     load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
     from s3local.report.compare import render, save
-    from s3local.run.compare import CompareSettings
-    from s3local.run.compare import compare as compare_methods
-    from s3local.run.loop import RunSettings
+    from s3local.runner.compare import CompareSettings
+    from s3local.runner.compare import compare as compare_methods
+    from s3local.runner.loop import RunSettings
     from s3local.teacher.engine import EngineSettings
 
     engine = EngineSettings(slots=slots, threads=threads, gpu_layers=gpu_layers, cache_type=cache_type)

@@ -27,7 +27,7 @@ ORDER = (
     "curation",
     "student",
     "evaluation",
-    "run",
+    "runner",
     "report",
     "prediction",
     "cli_models",
@@ -71,3 +71,10 @@ def test_a_file_imports_only_parts_above_its_own(path: Path) -> None:
 def test_a_file_says_what_it_is(path: Path) -> None:
     if path.read_text(encoding="utf-8").strip():
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_no_part_is_called_like_a_public_name() -> None:
+    """A part that is imported becomes an attribute of the package, and would take the name's place."""
+    import s3local
+
+    assert not {part_of(path) for path in FILES} & set(s3local.__all__)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from s3local.exceptions import InputError
-from s3local.run.kinds import kind_of
-from s3local.run.loop import RunSettings
+from s3local.runner.kinds import kind_of
+from s3local.runner.loop import RunSettings
 from s3local.synthesis.prompts import Prompts
 from s3local.task import Task, load_dev, load_rows, load_task
 from s3local.task_check import summarize

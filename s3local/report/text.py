@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from s3local.exceptions import RunError
-from s3local.run.state import RESULT_FILE, RunFolder
+from s3local.runner.state import RESULT_FILE, RunFolder
 
 MEASURES = (
     ("auc", "AUC"),

@@ -17,11 +17,11 @@ from s3local.exceptions import InputError, RunError, S3LocalError
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import Example
 from s3local.report.compare import CSV_FILE, GAP_PLOT, GOLD_PLOT, ROWS_PLOT, render, save
-from s3local.run import compare as module
-from s3local.run import rivals
-from s3local.run.compare import CompareResult, CompareSettings, compare, draw_gold
-from s3local.run.loop import RunSettings
-from s3local.run.sharing import SharedTeacher
+from s3local.runner import compare as module
+from s3local.runner import rivals
+from s3local.runner.compare import CompareResult, CompareSettings, compare, draw_gold
+from s3local.runner.loop import RunSettings
+from s3local.runner.sharing import SharedTeacher
 from s3local.synthesis.prompts import Prompts
 from s3local.task import Task, load_dev, load_rows
 from s3local.teacher import Completion, Request, Teacher

@@ -16,7 +16,7 @@ from typing import Any
 
 from s3local.progress import Progress
 from s3local.records import Candidate, Dropped, FilterResult
-from s3local.run.state import RunFolder
+from s3local.runner.state import RunFolder
 from s3local.synthesis import Planned, to_row
 from s3local.teacher import Teacher
 

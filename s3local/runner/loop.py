@@ -32,9 +32,9 @@ from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Dropped, Example, FilterResult
-from s3local.run.generation import Plan, synthesize
-from s3local.run.kinds import AnswerSettings, Texts, kind_of
-from s3local.run.state import RESULT_FILE, RunFolder
+from s3local.runner.generation import Plan, synthesize
+from s3local.runner.kinds import AnswerSettings, Texts, kind_of
+from s3local.runner.state import RESULT_FILE, RunFolder
 from s3local.storage import sha256_of, translated_errors
 from s3local.student.contrastive import ContrastiveSettings
 from s3local.student.inference import Classifier

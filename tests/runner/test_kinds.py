@@ -17,8 +17,8 @@ from s3local.evaluation.errors import Error, balance_errors
 from s3local.exceptions import InputError, ModelError
 from s3local.records import Answer, Candidate, Example, FilterResult, read_jsonl
 from s3local.report.text import render
-from s3local.run.kinds import AnswerSettings, kind_of
-from s3local.run.loop import RunResult, RunSettings, run
+from s3local.runner.kinds import AnswerSettings, kind_of
+from s3local.runner.loop import RunResult, RunSettings, run
 from s3local.storage import sha256_of
 from s3local.synthesis import read_candidates, to_row
 from s3local.synthesis.prompts import Prompts

@@ -14,8 +14,8 @@ from s3local.evaluation.folds import divide_into_folds
 from s3local.exceptions import RunError
 from s3local.progress import Advance, ignore
 from s3local.records import read_jsonl
-from s3local.run.loop import RunResult, run
-from s3local.run.state import RunFolder
+from s3local.runner.loop import RunResult, run
+from s3local.runner.state import RunFolder
 from s3local.storage import sha256_of
 from s3local.task import Task, load_dev
 from s3local.teacher import Completion, Request
@@ -82,7 +82,7 @@ def test_extrapolated_rows_carry_the_label_of_an_error_of_the_round_before(whole
 def test_a_prompt_shows_rows_of_one_fold_alone_and_no_student_judges_what_it_learned_from(
     task: Task, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    from s3local.run.loop import FOLDS
+    from s3local.runner.loop import FOLDS
 
     folded = start(task, tiny_bert, tmp_path / "run", folds=2)
     assert set(folded.summary["final"]["label_check"]["trust"]) == {"contrastive", "student"}
@@ -188,7 +188,7 @@ def test_a_teacher_that_writes_nothing_usable_ends_in_one_clear_error(
 def test_the_teacher_is_closed_before_a_student_trains(
     task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from s3local.run import kinds
+    from s3local.runner import kinds
 
     teachers: list[FakeTeacher] = []
     open_while_training = []

@@ -41,7 +41,7 @@ from s3local.task import Task, load_contexts, quantile
 from s3local.teacher import Sampling, Teacher
 
 if TYPE_CHECKING:
-    from s3local.run.loop import RunSettings
+    from s3local.runner.loop import RunSettings
 
 Targets = NDArray[np.float32]
 

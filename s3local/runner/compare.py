@@ -34,11 +34,21 @@ from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import InputError, S3LocalError
 from s3local.progress import Advance, Progress, Silent
 from s3local.records import Example, write_jsonl
-from s3local.run import rivals
-from s3local.run.kinds import kind_of
-from s3local.run.loop import FINAL, GOLDLESS, RUNS_FOLDER, STUDENT, Models, RunSettings, configuration, find_models, run
-from s3local.run.sharing import SharedTeacher
-from s3local.run.state import RunFolder
+from s3local.runner import rivals
+from s3local.runner.kinds import kind_of
+from s3local.runner.loop import (
+    FINAL,
+    GOLDLESS,
+    RUNS_FOLDER,
+    STUDENT,
+    Models,
+    RunSettings,
+    configuration,
+    find_models,
+    run,
+)
+from s3local.runner.sharing import SharedTeacher
+from s3local.runner.state import RunFolder
 from s3local.storage import translated_errors
 from s3local.synthesis.prompts import Prompts, Style
 from s3local.task import Task, load_dev, load_rows
