@@ -83,7 +83,8 @@ def _label_check(result: Mapping[str, Any]) -> list[Table]:
     table.add_column("trust", justify="right")
     for name, trust in check["trust"].items():
         table.add_row(name, _percent(check["dev_accuracy"][name]), f"{trust:.2f}")
-    table.add_row("together", _percent(check["dev_accuracy"]["joint"]), "")
+    if len(check["trust"]) > 1:
+        table.add_row("together", _percent(check["dev_accuracy"]["joint"]), "")
     return [table]
 
 
