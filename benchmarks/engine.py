@@ -82,11 +82,11 @@ def workloads(quick: bool) -> list[Workload]:
             OPENING.format(PHRASES[label]) + "".join(f"- {text}\n" for text in chance.sample(rows[label], count)) + "-"
         )
 
-    one, five, many = (1, 64, 256) if not quick else (1, 16, 64)
+    five, many, samples, few = (64, 256, 256, 16) if not quick else (16, 64, 128, 8)
     return [
-        Workload("1 prompt x 256", (OPENING.format(PHRASES["fault"]) + "-",) * one, 256 if not quick else 128, 1, 16),
+        Workload(f"1 prompt x {samples}", (OPENING.format(PHRASES["fault"]) + "-",), samples, 1, few),
         Workload(f"{five} five-shot prompts x 8", tuple(shots(5) for _ in range(five)), 8, 2, 8),
-        Workload(f"{many} prompts x 1", tuple(shots(2) for _ in range(many)), 1, 16, 1),
+        Workload(f"{many} prompts x 1", tuple(shots(2) for _ in range(many)), 1, few, 1),
     ]
 
 
@@ -268,10 +268,10 @@ def measure_growth(table: Table, quick: bool, repeats: int) -> None:
     lengths = [50, 200, 800] if not quick else [200]
     long_prompts = {length: of_length(length) for length in lengths}
     for _ in range(repeats):
-        for n_samples in [16, 64, 256, 1024] if not quick else [16, 64]:
+        for n_samples in [16, 64, 256, 1024] if not quick else [16]:
             figures = in_a_process(engine_rate, path, EngineSettings(), requests[:n_samples])
             table.add(f"growth: {n_samples} samples", FAST, figures)
-        for slots in [1, 8, 32, 64] if not quick else [8, 32]:
+        for slots in [1, 8, 32, 64] if not quick else [8]:
             some = requests[: 128 if slots >= 32 else 32]
             table.add(
                 f"growth: {slots} slots", FAST, in_a_process(engine_rate, path, EngineSettings(slots=slots), some)
@@ -288,7 +288,7 @@ def measure_quality(table: Table, quick: bool) -> None:
     prompt = OPENING.format(PHRASES["billing"]) + "-"
     # at temperature 1, where it does not matter that llama.cpp cuts the nucleus first and divides by it afterwards
     sampling = Sampling(temperature=1.0)
-    requests = [Request(prompt, seed, MAX_TOKENS, ("\n",), sampling=sampling) for seed in range(24 if quick else 200)]
+    requests = [Request(prompt, seed, MAX_TOKENS, ("\n",), sampling=sampling) for seed in range(12 if quick else 200)]
     table.add("quality", SINGLE, in_a_process(sample_quality, path, requests, False))
     table.add("quality", FAST, in_a_process(sample_quality, path, requests, True))
 
