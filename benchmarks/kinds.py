@@ -23,8 +23,9 @@ from typing import Any
 from s3local.drawing import draw_rows, write_drawn
 from s3local.progress import Silent
 from s3local.records import Example, read_jsonl, write_jsonl
-from s3local.runner.kinds import Texts, kind_of
-from s3local.runner.loop import RunSettings, run
+from s3local.runner.kinds import Lesson, Texts, kind_of
+from s3local.runner.loop import run
+from s3local.runner.settings import RunSettings
 from s3local.student.training import TrainingSettings
 from s3local.task import Task, load_dev, load_rows, load_task
 from s3local.weights import find_student_body
@@ -64,7 +65,7 @@ def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespac
 def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], folder: Path, seed: int) -> dict[str, Any]:
     """The test figures of a student trained on the gold rows alone."""
     body = find_student_body(None)
-    student = kind.train(body, dev, kind.fitted(body).resolved(len(dev)), seed)
+    student = kind.train(body, Lesson(dev, seed), kind.fitted(body).resolved(len(dev)))
     kind.export(student, folder, 1.0)
     return dict(kind.judge(folder, test).metrics)
 

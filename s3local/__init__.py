@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from s3local.runner.loop import RunResult, RunSettings, run
+    from s3local.runner.loop import RunResult, run
+    from s3local.runner.settings import RunSettings
     from s3local.student.inference import Classifier
     from s3local.task import Task
 
@@ -23,7 +24,7 @@ __all__ = ["Classifier", "RunResult", "RunSettings", "Task", "run"]
 _HOMES = {
     "Classifier": "s3local.student.inference",
     "RunResult": "s3local.runner.loop",
-    "RunSettings": "s3local.runner.loop",
+    "RunSettings": "s3local.runner.settings",
     "Task": "s3local.task",
     "run": "s3local.runner.loop",
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,6 +17,10 @@ from s3local import __version__, offline
 from s3local.cli_models import Terminal, models
 from s3local.exceptions import S3LocalError
 from s3local.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from s3local.task import Task
+    from s3local.teacher.engine import EngineSettings
 
 INTERRUPTED = 130
 
@@ -134,47 +140,85 @@ _model_options = [
 ]
 
 
+_budget_options = [
+    click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Synthetic rows to train on."),
+    click.option(
+        "--rounds", type=click.IntRange(0), default=2, show_default=True, help="Rounds of error extrapolation, at most."
+    ),
+]
+
+_output_options = [
+    click.option("as_json", "--json", is_flag=True, help="Print the figures as JSON."),
+    click.option("--quiet", is_flag=True, help="Show no progress."),
+]
+
+
+def _with(*groups: list[Any]) -> Callable[[Any], Any]:
+    """A decorator that adds options."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def _with_task(command: Any) -> Any:
-    return _decorated(command, _task_options)
+    """Add the task's argument and options, and give the command the loaded task, its dev rows checked, instead.
+
+    Bad rows are told at once, before the models' libraries are imported.
+    """
+
+    @functools.wraps(command)
+    def loading(task: Path, dev: Path | None, test: Path | None, contexts: Path | None, **others: Any) -> Any:
+        from s3local.task import load_dev, load_task
+
+        loaded = load_task(task, dev, test, contexts)
+        load_dev(loaded)
+        return command(task=loaded, **others)
+
+    return _with(_task_options)(loading)
 
 
 def _with_models(command: Any) -> Any:
-    return _decorated(command, _model_options)
+    """Add the options of the models, and give the command those of the engine together."""
 
+    @functools.wraps(command)
+    def gathering(
+        slots: int | None, threads: int | None, gpu_layers: int | None, cache_type: Any, **others: Any
+    ) -> Any:
+        from s3local.teacher.engine import EngineSettings
 
-def _decorated(command: Any, options: list[Any]) -> Any:
-    for option in reversed(options):
-        command = option(command)
-    return command
+        engine = EngineSettings(slots=slots, threads=threads, gpu_layers=gpu_layers, cache_type=cache_type)
+        return command(engine=engine, **others)
+
+    return _with(_model_options)(gathering)
 
 
 @main.command()
 @_with_task
 @click.option("as_json", "--json", is_flag=True, help="Print JSON instead of tables.")
-def check(task: Path, dev: Path | None, test: Path | None, contexts: Path | None, as_json: bool) -> None:
+def check(task: Task, as_json: bool) -> None:
     """Validate TASK (a folder or a task.yaml) and print counts, balance, lengths and what looks wrong."""
     from s3local.report.check import render
-    from s3local.task import load_contexts, load_dev, load_rows, load_task
+    from s3local.task import load_contexts, load_dev, load_rows
     from s3local.task_check import summarize
 
-    loaded = load_task(task, dev, test, contexts)
-    if loaded.contexts is not None:
-        load_contexts(loaded.contexts, loaded)  # tells what is wrong with them
-    summary = summarize(loaded, load_dev(loaded), load_rows(loaded.test, loaded) if loaded.test else None)
+    if task.contexts is not None:
+        load_contexts(task.contexts, task)  # tells what is wrong with them
+    summary = summarize(task, load_dev(task), load_rows(task.test, task) if task.test else None)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False, default=str))
     else:
-        Console().print(render(loaded, summary))
+        Console().print(render(task, summary))
 
 
 @main.command()
 @_with_task
 @click.option("--name", default="default", show_default=True, help="Name of the run, its folder in runs/TASK/.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run, in place of runs/TASK/NAME.")
-@click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Synthetic rows to train on.")
-@click.option(
-    "--rounds", type=click.IntRange(0), default=2, show_default=True, help="Rounds of error extrapolation, at most."
-)
+@_with(_budget_options)
 @click.option(
     "--error-cap",
     type=click.FloatRange(0, min_open=True),
@@ -195,19 +239,12 @@ def check(task: Path, dev: Path | None, test: Path | None, contexts: Path | None
 @click.option(
     "--with-gold/--without-gold", default=True, show_default=True, help="Train the final classifier on dev as well."
 )
-@click.option("as_json", "--json", is_flag=True, help="Print the figures as JSON.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@_with(_output_options)
 def run(
-    task: Path,
-    dev: Path | None,
-    test: Path | None,
-    contexts: Path | None,
+    task: Task,
     name: str,
     out: Path | None,
-    slots: int | None,
-    threads: int | None,
-    gpu_layers: int | None,
-    cache_type: Any,
+    engine: EngineSettings,
     round_trip: float,
     as_json: bool,
     quiet: bool,
@@ -217,19 +254,12 @@ def run(
 
     The same command after Ctrl-C, or a crash, goes on where it stopped. Other settings need another --name.
     """
-    from s3local.task import load_dev, load_task
-
-    loaded = load_task(task, dev, test, contexts)
-    load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
     from s3local.report.text import render
-    from s3local.runner.kinds import AnswerSettings
-    from s3local.runner.loop import RunSettings
     from s3local.runner.loop import run as run_task
-    from s3local.teacher.engine import EngineSettings
+    from s3local.runner.settings import AnswerSettings, RunSettings
 
-    engine = EngineSettings(slots=slots, threads=threads, gpu_layers=gpu_layers, cache_type=cache_type)
     settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
-    result = run_task(loaded, settings, folder=out, name=name, progress=_progress(quiet or as_json))
+    result = run_task(task, settings, folder=out, name=name, progress=_progress(quiet or as_json))
     if as_json:
         click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     else:
@@ -250,28 +280,18 @@ def run(
 @click.option("--reference", default="s3", show_default=True, help="Method that the others are tested against.")
 @click.option("--seeds", default="0,1,2", show_default=True, metavar="N,...", help="Each method runs once with each.")
 @click.option("--gold", metavar="N,...", help="Numbers of labelled rows to draw from dev.  [default: all of it]")
-@click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Synthetic rows to train on.")
-@click.option(
-    "--rounds", type=click.IntRange(0), default=2, show_default=True, help="Rounds of error extrapolation, at most."
-)
+@_with(_budget_options)
 @_with_models
-@click.option("as_json", "--json", is_flag=True, help="Print the figures as JSON.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@_with(_output_options)
 def compare(
-    task: Path,
-    dev: Path | None,
-    test: Path | None,
-    contexts: Path | None,
+    task: Task,
     name: str,
     out: Path | None,
     methods: str,
     reference: str,
     seeds: str,
     gold: str | None,
-    slots: int | None,
-    threads: int | None,
-    gpu_layers: int | None,
-    cache_type: Any,
+    engine: EngineSettings,
     as_json: bool,
     quiet: bool,
     **choices: Any,
@@ -292,17 +312,11 @@ def compare(
 
     The same command after Ctrl-C goes on where it stopped; more methods, seeds or gold sizes reuse what is there.
     """
-    from s3local.task import load_dev, load_task
-
-    loaded = load_task(task, dev, test, contexts)
-    load_dev(loaded)  # bad rows are told at once, before the models' libraries are imported
     from s3local.report.compare import render, save
     from s3local.runner.compare import CompareSettings
     from s3local.runner.compare import compare as compare_methods
-    from s3local.runner.loop import RunSettings
-    from s3local.teacher.engine import EngineSettings
+    from s3local.runner.settings import RunSettings
 
-    engine = EngineSettings(slots=slots, threads=threads, gpu_layers=gpu_layers, cache_type=cache_type)
     settings = CompareSettings(
         methods=tuple(_names(methods)),
         seeds=tuple(_numbers("--seeds", seeds)),
@@ -310,7 +324,7 @@ def compare(
         reference=reference,
         run=RunSettings(engine=engine, **choices),
     )
-    result = compare_methods(loaded, settings, folder=out, name=name, progress=_progress(quiet or as_json))
+    result = compare_methods(task, settings, folder=out, name=name, progress=_progress(quiet or as_json))
     save(result.summary, result.folder)
     if as_json:
         click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))

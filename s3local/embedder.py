@@ -68,19 +68,6 @@ class SentenceTransformerEmbedder:
             advance(len(rows))
         return vectors
 
-    def unknown_share(self, texts: Sequence[str]) -> float:
-        """Which share of the word pieces of ``texts`` the model's vocabulary lacks, from 0 to 1.
-
-        Near 0 in a language the model knows. Texts in a script it cannot read become rows of the same unknown
-        piece, all alike: from some per cent on, their cosines mean nothing.
-        """
-        if not texts:
-            return 0.0
-        tokenizer = self._model.tokenizer
-        rows = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        pieces = [piece for row in rows for piece in row]
-        return pieces.count(tokenizer.unk_token_id) / len(pieces) if pieces else 0.0
-
 
 class LateEmbedder:
     """A sentence-transformers model that is loaded with the first text: who asks for none needs no memory."""

@@ -77,13 +77,6 @@ def test_progress_adds_up_to_the_texts(minilm: SentenceTransformerEmbedder) -> N
     assert len(told) > 1
 
 
-@pytest.mark.models
-def test_unknown_share_tells_a_script_that_the_model_cannot_read(minilm: SentenceTransformerEmbedder) -> None:
-    assert minilm.unknown_share([]) == 0
-    assert minilm.unknown_share(TEXTS) == 0
-    assert minilm.unknown_share(["这家餐厅的菜很好吃"]) > 0.4
-
-
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"modules\.json") as raised:
         SentenceTransformerEmbedder(tmp_path / "nowhere")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from s3local.exceptions import InputError
-from s3local.runner.kinds import kind_of
-from s3local.runner.loop import RunSettings
+from s3local.runner.kinds import SeedOrder, kind_of
+from s3local.runner.settings import RunSettings
 from s3local.synthesis.prompts import Prompts
 from s3local.task import Task, load_dev, load_rows, load_task
 from s3local.task_check import summarize
@@ -62,7 +62,7 @@ def test_prompts_of_real_rows_are_filled_and_fit(name: str, style: str) -> None:
     teacher = FakeTeacher()
     prompts = Prompts(task, style, 300, teacher.chat, teacher.count_tokens, prompt_tokens=400)  # type: ignore[arg-type]
     kind = kind_of(task, dev, [], RunSettings())
-    planned = kind.plan_seed(prompts, task.groups, {}, 20, [1])
+    planned = kind.plan_seed(prompts, SeedOrder(task.groups, 20, [1], {}))
     texts = [item.request.prompt for item in planned]
     texts += [prompts.extrapolation(dev[0].label, dev[1:5], row).text for row in dev[:10]]
     for text in texts:

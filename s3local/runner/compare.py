@@ -20,7 +20,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from s3local import __version__, offline
-from s3local.embedder import CachedEmbedder, Embedder
+from s3local.embedder import CachedEmbedder
 from s3local.evaluation.comparison import Right, compare_pair, in_words, mean_interval, spread
 from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import InputError, S3LocalError
@@ -36,23 +36,14 @@ from s3local.progress import Advance, Progress, Silent
 from s3local.records import Example, write_jsonl
 from s3local.runner import rivals
 from s3local.runner.kinds import kind_of
-from s3local.runner.loop import (
-    FINAL,
-    GOLDLESS,
-    RUNS_FOLDER,
-    STUDENT,
-    Models,
-    RunSettings,
-    configuration,
-    find_models,
-    run,
-)
+from s3local.runner.loop import FINAL, GOLDLESS, RUNS_FOLDER, STUDENT, run
+from s3local.runner.models import Models, configuration, find_models
+from s3local.runner.settings import RunSettings
 from s3local.runner.sharing import SharedTeacher
 from s3local.runner.state import RunFolder
 from s3local.storage import translated_errors
-from s3local.synthesis.prompts import Prompts, Style
+from s3local.synthesis.prompts import Prompts
 from s3local.task import Task, load_dev, load_rows
-from s3local.teacher import Teacher
 from s3local.weights import find_encoder
 
 COMPARE_FILE = "compare.json"
@@ -175,14 +166,12 @@ def compare(
     folder: Path | None = None,
     name: str = "default",
     progress: Progress | None = None,
-    teacher: Callable[[], Teacher] | None = None,
-    style: Style = "list",
-    embedder: Embedder | None = None,
+    models: Models | None = None,
 ) -> CompareResult:
     """Compare methods on ``task``, or go on where a comparison was interrupted.
 
-    The same folder (None: runs/<task>/compare/<name>) takes more methods, seeds and gold sizes later. ``teacher``,
-    ``style`` and ``embedder`` are as in ``run``.
+    The same folder (None: runs/<task>/compare/<name>) takes more methods, seeds and gold sizes later. ``models``
+    replace those that the settings name.
     Raises ``InputError`` for bad rows, no test rows or too few of dev, ``S3LocalError`` for a task without labels,
     ``ModelError`` for missing models, ``RunError`` if the folder holds a comparison with other settings,
     ``StorageError`` if it cannot be written.
@@ -197,7 +186,7 @@ def compare(
     test = load_rows(task.test, task)
     sizes = settings.gold or (len(dev),)
     check_sizes(sizes, dev, task)
-    models = find_models(settings.run, teacher, style, embedder)
+    models = models or find_models(settings.run)
     config = configuration(task, dataclasses.replace(settings.run, seed=0), models)
     with RunFolder.open(folder or RUNS_FOLDER / task.name / "compare" / name, config) as state:
         state.event("begun", version=__version__)
@@ -392,9 +381,7 @@ class _Comparison:
             settings,
             folder=folder,
             progress=progress,
-            teacher=opener,
-            style=self.models.style,
-            embedder=self.models.embedder,
+            models=dataclasses.replace(self.models, teacher=opener),
         ).summary
         for student in folder.glob("*/student"):  # some 200 MB each; their predictions are kept
             _remove(student)

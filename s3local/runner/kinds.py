@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import InputError
 from s3local.progress import Advance, Progress, ignore
 from s3local.records import SPAN, Candidate, Dropped, Example, FilterResult
+from s3local.runner.settings import RunSettings
 from s3local.student.contrastive import cross_fit
 from s3local.student.encoding import fitting_length
 from s3local.student.export import export
@@ -40,9 +41,6 @@ from s3local.synthesis.seed import Context, plan_seed, plan_seed_on
 from s3local.task import Task, load_contexts, quantile
 from s3local.teacher import Sampling, Teacher
 
-if TYPE_CHECKING:
-    from s3local.runner.loop import RunSettings
-
 Targets = NDArray[np.float32]
 
 LONG_CHARACTERS = 400
@@ -50,22 +48,23 @@ LONG_CHARACTERS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerSettings:
-    """What counts in question answering.
+class SeedOrder:
+    """Rows that a seed is to bring: ``count`` requests for ``labels``, determined by ``seed``; ``rationales`` of each
+    label, for kinds that use them."""
 
-    ``error_f1``: a dev row whose answer has a lower F1 is an error. ``round_trip``: the teacher answers each new
-    question from its context, and the row is dropped if the F1 of that with the answer it was written for is lower;
-    0 does not ask. A small teacher that cannot answer questions drops good rows by that.
-    """
+    labels: Sequence[str]
+    count: int
+    seed: Sequence[int]
+    rationales: Mapping[str, Sequence[str]]
 
-    error_f1: float = 0.5
-    round_trip: float = 0.0
 
-    def __post_init__(self) -> None:
-        if not 0 < self.error_f1 <= 1:
-            raise ValueError(f"error_f1 must be above 0 and at most 1, got {self.error_f1}")
-        if not 0 <= self.round_trip <= 1:
-            raise ValueError(f"round_trip must be from 0 to 1, got {self.round_trip}")
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a student learns: rows, and label probabilities (n_rows, n_labels) where they replace the rows' labels."""
+
+    rows: Sequence[Example]
+    seed: int
+    targets: Targets | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +92,16 @@ class Texts:
 
     # Rows
 
-    def plan_seed(
-        self,
-        prompts: Prompts,
-        labels: Sequence[str],
-        rationales: Mapping[str, Sequence[str]],
-        count: int,
-        seed: Sequence[int],
-    ) -> list[Planned]:
-        """``count`` requests for rows of ``labels``, determined by ``seed``."""
+    def plan_seed(self, prompts: Prompts, order: SeedOrder) -> list[Planned]:
+        """The requests that ``order`` asks for."""
         return plan_seed(
             prompts,
-            labels,
-            rationales,
+            order.labels,
+            order.rationales,
             shown=self.settings.rationales_shown,
-            count=count,
+            count=order.count,
             sampling=self.settings.sampling,
-            seed=seed,
+            seed=order.seed,
             models=self.models,
         )
 
@@ -141,7 +133,8 @@ class Texts:
             if not others:  # so few rows that all are in one fold
                 of_dev[fold_of_dev == fold] = 1 / shape
                 continue
-            student = self.train(body, others, self.fitted(body).resolved(len(others)), seed + fold, advance)
+            lesson = Lesson(others, seed + fold)
+            student = self.train(body, lesson, self.fitted(body).resolved(len(others)), advance)
             probabilities = softmax(student.predict_logits(self.dev))
             of_dev[fold_of_dev == fold] = probabilities[fold_of_dev == fold]
             of_dev[fold_of_dev < 0] += probabilities[fold_of_dev < 0] / n_folds
@@ -194,17 +187,10 @@ class Texts:
         length = training.max_length or fitting_length(body, self.dev, USUAL_MAX_LENGTH)
         return dataclasses.replace(training, max_length=length)
 
-    def train(
-        self,
-        body: Path,
-        rows: Sequence[Example],
-        settings: TrainingSettings,
-        seed: int,
-        advance: Advance = ignore,
-        targets: Targets | None = None,
-    ) -> Any:
-        """A fresh student trained on ``rows``; ``targets`` (n_rows, n_labels) replace their labels, where given."""
-        return train(body, rows, self.task.label_names, settings, seed, soft_targets=targets, advance=advance)
+    def train(self, body: Path, lesson: Lesson, settings: TrainingSettings, advance: Advance = ignore) -> Any:
+        """A fresh student that has learned ``lesson``."""
+        labels = self.task.label_names
+        return train(body, lesson.rows, labels, settings, lesson.seed, soft_targets=lesson.targets, advance=advance)
 
     def export(self, student: Any, folder: Path, temperature: float | None) -> tuple[float, Any]:
         """Write the student to ``folder``; its temperature (None: fitted on dev) and the report of the export."""
@@ -240,22 +226,15 @@ class Pairs(Texts):
         super().__init__(task, dev, settings)
         self.contexts = contexts
 
-    def plan_seed(
-        self,
-        prompts: Prompts,
-        labels: Sequence[str],
-        rationales: Mapping[str, Sequence[str]],
-        count: int,
-        seed: Sequence[int],
-    ) -> list[Planned]:
-        """See ``Texts.plan_seed``; ``rationales`` are not used."""
+    def plan_seed(self, prompts: Prompts, order: SeedOrder) -> list[Planned]:
+        """See ``Texts.plan_seed``; rationales are not used."""
         return plan_seed_on(
             prompts,
-            labels,
+            order.labels,
             self.contexts,
-            count=count,
+            count=order.count,
             sampling=self.settings.sampling,
-            seed=seed,
+            seed=order.seed,
             models=self.models,
         )
 
@@ -279,17 +258,6 @@ class Spans(Pairs):
         """Also drop lost answers, questions that hold their answer, and, if set, what the round trip does not find."""
         result = super().check(candidates, ask)
         return result.then(lambda kept: self._round_trip(kept, ask)) if self.settings.answers.round_trip else result
-
-    def check_labels(
-        self,
-        body: Path,
-        rows: Sequence[Example],
-        students: tuple[Targets, Targets] | None,
-        seed: int,
-        progress: Progress,
-    ) -> tuple[Targets | None, dict[str, Any]]:
-        """See ``Texts.check_labels``; questions have no labels."""
-        return None, {"judges": 0}
 
     def _round_trip(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
         """Let the teacher answer each question; ``round_trip`` drops have as score the F1 of what it says."""
@@ -317,19 +285,11 @@ class Spans(Pairs):
         """The training settings: a context is read in windows, so that dev does not matter."""
         return self.settings.training
 
-    def train(
-        self,
-        body: Path,
-        rows: Sequence[Example],
-        settings: TrainingSettings,
-        seed: int,
-        advance: Advance = ignore,
-        targets: Targets | None = None,
-    ) -> Any:
-        """See ``Texts.train``; there are no labels, so that ``targets`` must be None."""
-        if targets is not None:
+    def train(self, body: Path, lesson: Lesson, settings: TrainingSettings, advance: Advance = ignore) -> Any:
+        """See ``Texts.train``. Raises ``ValueError`` for label probabilities: answers have none."""
+        if lesson.targets is not None:
             raise ValueError("answers have no label probabilities to learn")
-        return train_reader(body, rows, settings, seed, advance)
+        return train_reader(body, lesson.rows, settings, lesson.seed, advance)
 
     def export(self, student: Any, folder: Path, temperature: float | None) -> tuple[float, Any]:
         """See ``Texts.export``; the temperature is always 1."""

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import importlib.metadata
-import platform
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from s3local import __version__, offline
-from s3local.curation.dedup import Deduplicator, DedupSettings
-from s3local.curation.rules import RuleSettings, check_rules
-from s3local.embedder import CachedEmbedder, Embedder, LateEmbedder
+from s3local.curation.dedup import Deduplicator
+from s3local.curation.rules import check_rules
+from s3local.embedder import CachedEmbedder
 from s3local.evaluation.errors import Error, balance_errors, divide_rows
 from s3local.evaluation.folds import divide_into_folds, folds_of_descendants
 from s3local.evaluation.gap import measure_diversity, measure_gap
@@ -33,110 +29,28 @@ from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Dropped, Example, FilterResult
 from s3local.runner.generation import Plan, synthesize
-from s3local.runner.kinds import AnswerSettings, Texts, kind_of
+from s3local.runner.kinds import Lesson, SeedOrder, Targets, Texts, kind_of
+from s3local.runner.models import Models, TeacherSource, configuration, find_models
+from s3local.runner.settings import RunSettings
 from s3local.runner.state import RESULT_FILE, RunFolder
 from s3local.storage import sha256_of, translated_errors
-from s3local.student.contrastive import ContrastiveSettings
+from s3local.student.encoding import unknown_share
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
-from s3local.student.training import TrainingSettings
 from s3local.synthesis import Planned, read_candidates
 from s3local.synthesis.extrapolation import plan_extrapolation
-from s3local.synthesis.prompts import PROMPT_TOKENS, Prompts, Style, token_cap
+from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.task import Task, load_dev, load_rows
-from s3local.teacher import Sampling, Teacher
-from s3local.teacher.engine import EngineSettings, LlamaTeacher
-from s3local.weights import find_encoder, find_student_body, find_teacher
-
-Targets = NDArray[np.float32]
 
 RUNS_FOLDER = Path("runs")
 FINAL, GOLDLESS = "final", "final-without-gold"
 
+WORTH_A_WARNING = 0.05
+"""Share of unknown word pieces in dev."""
+
 RATIONALES, SYNTHESIS, STUDENT, JUDGES, FOLDS = 0, 1, 2, 3, 4
 """What a seed is for: the second part of every seed derived from the run's own."""
-
-RECORDED_PACKAGES = (
-    "llama-cpp-python",
-    "onnxruntime",
-    "optimum",
-    "scikit-learn",
-    "sentence-transformers",
-    "torch",
-    "transformers",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """How a run is done.
-
-    ``seed``: all chance comes from it. ``rows``: synthetic rows to reach training, over seed and rounds.
-    ``rounds``: at most so many error extrapolations (S3 has 2). ``seed_share``: the part of ``rows`` that the seed
-    makes, if there are rounds. ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt.
-    ``shots``: other rows shown beside an error; ``samples``: texts from one such prompt. ``error_cap``: a label has
-    at most this many times its fair share of a round's errors, ``max_errors`` caps them over all labels.
-    ``extrapolate``: "errors" of the student, as S3 does, or all of "dev" at once, without seed and rounds (the
-    paper's GoldGen). ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``:
-    requests in a shard. ``attempts``: texts asked for, at most, for each row. ``folds``: of dev; with two or more, a
-    prompt shows rows of one alone, and what it brings forth teaches no student that judges them (1: the student that
-    learned from all rows judges dev, as in S3). ``label_check``: ``judge_folds`` judges trained on dev, and the
-    students of the folds if there are several, say how probable each label of a synthetic row is, and the final
-    student learns that. ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a
-    folder of its own.
-    ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
-    """
-
-    seed: int = 0
-    rows: int = 1000
-    rounds: int = 2
-    seed_share: float = 0.4
-    rationales: int = 12
-    rationales_shown: int = 2
-    shots: int = 4
-    samples: int = 8
-    error_cap: float = 1.5
-    extrapolate: Literal["errors", "dev"] = "errors"
-    max_errors: int | None = None
-    prompt_tokens: int = PROMPT_TOKENS
-    shard_size: int = 256
-    attempts: int = 8
-    folds: int = 1
-    label_check: bool = True
-    judge_folds: int = 4
-    with_gold: bool = True
-    both_finals: bool = False
-    teacher: str | None = None
-    encoder: str | None = None
-    student: str | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    engine: EngineSettings = field(default_factory=EngineSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    rules: RuleSettings = field(default_factory=RuleSettings)
-    dedup: DedupSettings = field(default_factory=DedupSettings)
-    judge: ContrastiveSettings = field(default_factory=ContrastiveSettings)
-    answers: AnswerSettings = field(default_factory=AnswerSettings)
-
-    def __post_init__(self) -> None:
-        for name in ("rows", "samples", "shard_size", "attempts", "prompt_tokens", "folds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "rounds", "rationales", "rationales_shown", "shots"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.judge_folds < 2:
-            raise ValueError(f"judge_folds must be at least 2, got {self.judge_folds}")
-        if self.max_errors is not None and self.max_errors < 1:
-            raise ValueError(f"max_errors must be at least 1, got {self.max_errors}")
-        if not self.error_cap > 0:
-            raise ValueError(f"error_cap must be above 0, got {self.error_cap}")
-        if not 0 < self.seed_share <= 1:
-            raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
-        if self.both_finals and not self.with_gold:
-            raise ValueError("of both final students, one is trained with gold; with_gold must be true")
-        if self.extrapolate == "dev" and self.rounds:
-            raise ValueError(f"all of dev is extrapolated at once, without rounds, got rounds {self.rounds}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,83 +86,34 @@ def run(
     folder: Path | None = None,
     name: str = "default",
     progress: Progress | None = None,
-    teacher: Callable[[], Teacher] | None = None,
-    style: Style = "list",
-    embedder: Embedder | None = None,
+    models: Models | None = None,
 ) -> RunResult:
     """Run S3 on ``task``, or go on with it where it was interrupted.
 
-    Everything is kept in ``folder`` (None: runs/<task>/<name>). ``teacher`` opens another teacher than the settings
-    name, asked in ``style``; ``embedder`` replaces the embedder.
+    Everything is kept in ``folder`` (None: runs/<task>/<name>). ``models`` replace those that the settings name.
     Raises ``InputError`` for bad rows, ``ModelError`` for missing models, ``RunError`` if the folder holds a run
     with other settings, ``StorageError`` if it cannot be written, ``NetworkError`` if anything reaches for a network.
     """
     offline.engage()
-    settings = settings or RunSettings()
+    settings, progress = settings or RunSettings(), progress or Silent()
     dev = load_dev(task)
     test = load_rows(task.test, task) if task.test else []
     kind = kind_of(task, dev, test, settings)
-    models = find_models(settings, teacher, style, embedder)
-    source = _TeacherSource(models.teacher, models.style)
+    models = models or find_models(settings)
+    source = TeacherSource(models.teacher, models.style)
     config = configuration(task, settings, models)
     with RunFolder.open(folder or RUNS_FOLDER / task.name / name, config) as state, contextlib.closing(source):
         state.event("begun", version=__version__)
+        unknown = unknown_share(models.body, [row.text for row in dev])
+        if unknown > WORTH_A_WARNING:
+            chosen = settings.student or "the embedded one"
+            problem = f"the student ({chosen}) does not know {unknown:.0%} of dev's word pieces"
+            progress.say(f"warning: {problem}; choose --student and --encoder for the language of your texts")
         test_texts = [row.fields[task.written] for row in test]  # that no row may copy; their labels stay here
-        loop = _Loop(task, kind, dev, settings, state, progress or Silent(), source, models, test_texts)
+        loop = _Loop(task, kind, dev, settings, state, progress, source, models, test_texts)
         summary = loop.run(test)
         state.event("ended")
     return RunResult(state.path, summary)
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """What a run is done with, found but not loaded; ``identity`` tells these models from others, for config.json."""
-
-    teacher: Callable[[], Teacher]
-    style: Style
-    embedder: Embedder
-    body: Path
-    identity: Mapping[str, Any]
-
-
-def find_models(
-    settings: RunSettings, teacher: Callable[[], Teacher] | None, style: Style, embedder: Embedder | None
-) -> Models:
-    """The models that ``settings`` name, except those that are given, see ``run``. Raises ``ModelError``."""
-    body = find_student_body(settings.student)
-    identity: dict[str, Any] = {"student_sha256": _folder_hash(body)}
-    if teacher is None:
-        weights = find_teacher(settings.teacher)
-        identity["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
-        style = weights.prompt_style
-
-        def teacher() -> Teacher:
-            return LlamaTeacher(weights.path, settings.engine)
-
-    if embedder is None:
-        encoder = find_encoder(settings.encoder)
-        identity["encoder_sha256"] = _folder_hash(encoder)
-        embedder = LateEmbedder(encoder)
-    return Models(teacher, style, embedder, body, identity)
-
-
-class _TeacherSource:
-    """The teacher, loaded when it is first asked and given back before a student trains."""
-
-    def __init__(self, opener: Callable[[], Teacher], style: Style) -> None:
-        self._opener = opener
-        self._teacher: Teacher | None = None
-        self.style = style
-
-    def open(self) -> Teacher:
-        if self._teacher is None:
-            self._teacher = self._opener()
-        return self._teacher
-
-    def close(self) -> None:
-        if self._teacher is not None:
-            self._teacher.close()
-            self._teacher = None
 
 
 class _Loop:
@@ -262,7 +127,7 @@ class _Loop:
         settings: RunSettings,
         state: RunFolder,
         progress: Progress,
-        source: _TeacherSource,
+        source: TeacherSource,
         models: Models,
         test_texts: Sequence[str],
     ) -> None:
@@ -466,7 +331,7 @@ class _Loop:
         ``last`` is the number of the last round.
         """
         targets, facts = None, {"judges": 0}
-        if self.settings.label_check:
+        if self.settings.label_check and self.kind.has_labels:
             students = self._opinions(last) if self._cross_fit(last) else None
             seed = self._seed_for(JUDGES)
             targets, facts = self.kind.check_labels(self.body, self._examples(), students, seed, self.progress)
@@ -510,7 +375,7 @@ class _Loop:
         folder = self.state.path / stage / "student"
         seed = self._seed_for(STUDENT, number)
         with self.progress.step(f"{stage}: the student trains", len(rows) * (settings.epochs or 1), "rows") as advance:
-            student = self.kind.train(self.body, rows, settings, seed, advance, targets)
+            student = self.kind.train(self.body, Lesson(rows, seed, targets), settings, advance)
         with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
             temperature, report = self.kind.export(student, folder, temperature)
         judged = self.kind.judge(folder, self.dev)
@@ -577,7 +442,7 @@ class _Loop:
     def _seed_plan(self, rationales: Mapping[str, Sequence[str]]) -> Plan:
         def plan(labels: Sequence[str], count: int, shard: int) -> list[Planned]:
             seed = [self.settings.seed, SYNTHESIS, 0, shard]
-            return self.kind.plan_seed(self._prompts(), labels, rationales, count, seed)
+            return self.kind.plan_seed(self._prompts(), SeedOrder(labels, count, seed, rationales))
 
         return plan
 
@@ -681,29 +546,3 @@ def _opinion_rows(rows: Sequence[Example], probabilities: Sequence[Any]) -> Iter
 
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.items())
-
-
-def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str, Any]:
-    """What a result depends on, as plain values."""
-    return {
-        "settings": dataclasses.asdict(settings),
-        "task": task.model_dump(mode="json", exclude={"dev", "test", "contexts"}),
-        "dev_sha256": sha256_of(task.dev),
-        "test_sha256": sha256_of(task.test) if task.test else None,
-        "contexts_sha256": sha256_of(task.contexts) if task.contexts else None,
-        **models.identity,
-        "versions": {
-            "s3local": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
-        },
-    }
-
-
-def _folder_hash(folder: Path) -> str:
-    """One checksum of a model folder: of its files' names and contents."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
-    return digest.hexdigest()

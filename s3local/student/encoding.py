@@ -71,12 +71,30 @@ def fitting_length(body_folder: Path, texts: Sequence[Text], least: int) -> int:
 
     Raises ``ModelError`` if the folder holds no tokenizer or no readable ``config.json``.
     """
+    tokenizer, limit = _reading(body_folder)
+    return min(limit, max(least, *map(len, encode(tokenizer, texts, limit))))
+
+
+def unknown_share(body_folder: Path, texts: Sequence[str]) -> float:
+    """Which share of the word pieces of ``texts`` the body's vocabulary lacks, from 0 to 1.
+
+    Near 0 in a language the body knows. Texts in a script it cannot read become rows of the same unknown piece, all
+    alike: from some per cent on, nothing can be learned from them.
+    Raises ``ModelError`` as ``fitting_length`` does.
+    """
+    tokenizer, limit = _reading(body_folder)
+    vocabulary = json.loads(tokenizer.to_str())["model"]
+    unknown = tokenizer.token_to_id(vocabulary.get("unk_token") or "")
+    pieces = [piece for row in encode(tokenizer, texts, limit) for piece in row[1:-1]]  # all but [CLS] and [SEP]
+    return pieces.count(unknown) / len(pieces) if pieces else 0.0
+
+
+def _reading(body_folder: Path) -> tuple[Any, int]:
+    """The body's tokenizer, and how many tokens it reads."""
     from tokenizers import Tokenizer
 
     try:
         limit = int(json.loads((body_folder / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"])
-        tokenizer = Tokenizer.from_file(str(body_folder / "tokenizer.json"))
+        return Tokenizer.from_file(str(body_folder / "tokenizer.json")), limit
     except Exception as exc:  # tokenizers raises bare Exception
         raise ModelError(f"{body_folder}: config.json or tokenizer.json is missing or damaged: {exc}") from exc
-    rows = encode(tokenizer, texts, limit)
-    return min(limit, max(least, *map(len, rows)))

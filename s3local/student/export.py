@@ -17,7 +17,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from s3local.hardware import int8_is_exact
 from s3local.records import Example
 from s3local.storage import translated_errors
 from s3local.student.inference import FP32_FILE, META_FILE, Classifier
-from s3local.student.training import TrainedStudent
+from s3local.student.training import Floats, Trained, TrainedStudent
 
 INT8_FILE = "model_int8.onnx"
 LOGIT_TOLERANCE = 1e-3
@@ -46,7 +46,7 @@ and can take more than the paper's 0.5."""
 class Agreement:
     """How one form of a student compares with another on the same ``n_rows`` labelled rows.
 
-    ``labels`` is the share of rows with the same label, ``largest_difference`` the largest one between two
+    ``labels`` is the share of rows with the same label or answer, ``largest_difference`` the largest one between two
     logits, ``accuracy_before`` and ``accuracy`` those of the two forms on the rows' own labels.
     """
 
@@ -95,19 +95,85 @@ def export(
     Raises ``ModelError`` if the 32-bit check fails, ``StorageError`` if ``folder`` holds something else or cannot
     be written, ``ValueError`` for no examples.
     """
-    return write_folder(folder, examples, lambda part: _write(student, part, examples, temperature))
+    gold = np.array([student.labels.index(example.label) for example in examples])
+
+    def form(logits: Floats) -> Form:
+        labels = logits.argmax(axis=1)
+        return Form(logits, labels, labels == gold)
+
+    def opened(part: Path, file: str) -> Floats:
+        return Classifier.load(part, file=file).logits(examples)
+
+    meta = {"labels": student.labels, "temperature": temperature}
+    return export_checked(student, folder, examples, "text-classification", meta, form, opened, temperature)
 
 
-def write_folder(folder: Path, examples: Sequence[Example], write: Callable[[Path], ExportReport]) -> ExportReport:
-    """Let ``write`` fill a new folder, and give it the name ``folder`` when it is whole.
+@dataclass(frozen=True)
+class Form:
+    """What one form of a student makes of rows: logits, the outcome of each row (n_rows,), and which are right."""
 
-    Raises ``StorageError`` if ``folder`` holds something else than an exported student or cannot be written,
-    ``ValueError`` for no examples.
+    logits: Floats
+    outcomes: NDArray[Any]
+    right: NDArray[np.bool_]
+
+
+def export_checked(
+    student: Trained,
+    folder: Path,
+    examples: Sequence[Example],
+    onnx_task: str,
+    meta: Mapping[str, Any],
+    form: Callable[[Floats], Form],
+    opened: Callable[[Path, str], Floats],
+    temperature: float,
+) -> ExportReport:
+    """What ``export`` does, for any sort of student.
+
+    ``meta`` is what s3local.json holds of this sort alone. ``form`` tells what logits mean, ``opened`` gives the
+    logits of ``examples`` by an ONNX file in a folder.
     """
     if not examples:
         raise ValueError("an export is checked on labelled rows; there are none")
     if folder.exists() and not (folder / META_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"cannot write {folder}: it holds something else than an exported student")
+
+    def write_meta(part: Path, file: str) -> None:
+        own = {"fields": student.fields, "max_length": student.settings.max_length, "file": file}
+        whole = {**meta, **own, "int8_full_range": int8_is_exact()}
+        (part / META_FILE).write_text(json.dumps(whole, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+    def write(part: Path) -> ExportReport:
+        model, logits = smoothed(student, examples)
+        write_onnx(model, part, onnx_task)
+        student.tokenizer.save_pretrained(part)
+        write_meta(part, FP32_FILE)
+        fp32_form = form(opened(part, FP32_FILE))
+        fp32 = _compare(form(logits), fp32_form)
+        if fp32.largest_difference > LOGIT_TOLERANCE:
+            raise ModelError(
+                f"the exported student differs from PyTorch's by up to {fp32.largest_difference:.2g} in a logit, "
+                f"more than {LOGIT_TOLERANCE}; nothing was written"
+            )
+        layers = student.model.config.n_layers
+        for kept_layers in (1, math.ceil(layers / 2)):
+            quantise(part, kept_layers)
+            int8_form = form(opened(part, INT8_FILE))
+            int8 = _compare(fp32_form, int8_form)
+            passed = int8.labels >= LABEL_AGREEMENT and not loses(fp32_form.right, int8_form.right)
+            if passed:
+                break
+        if passed:
+            note = f"second feed-forward matrix of the first {kept_layers} of {layers} layers kept in 32 bits"
+            write_meta(part, INT8_FILE)
+        else:
+            (part / INT8_FILE).unlink()
+            note = (
+                f"left out: {int8.labels:.1%} of {int8.n_rows} rows keep their prediction ({LABEL_AGREEMENT:.0%} "
+                f"belong there), {int8.accuracy_before:.1%} right become {int8.accuracy:.1%}"
+            )
+        sizes = {path.name: path.stat().st_size for path in sorted(part.glob("*.onnx"))}
+        return ExportReport(INT8_FILE if passed else FP32_FILE, fp32, int8, passed, note, temperature, sizes)
+
     with translated_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -119,53 +185,6 @@ def write_folder(folder: Path, examples: Sequence[Example], write: Callable[[Pat
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return report
-
-
-def _write(student: TrainedStudent, folder: Path, examples: Sequence[Example], temperature: float) -> ExportReport:
-    gold = np.array([student.labels.index(example.label) for example in examples])
-    model, reference = smoothed(student, examples)
-    write_onnx(model, folder, "text-classification")
-    student.tokenizer.save_pretrained(folder)
-    _write_meta(student, folder, FP32_FILE, temperature)
-    fp32_logits = Classifier.load(folder).logits(examples)
-    fp32 = _compare(reference, fp32_logits, gold)
-    if fp32.largest_difference > LOGIT_TOLERANCE:
-        raise ModelError(
-            f"the exported student differs from PyTorch's by up to {fp32.largest_difference:.2g} in a logit, "
-            f"more than {LOGIT_TOLERANCE}; nothing was written"
-        )
-    layers = student.model.config.n_layers
-    for kept_layers in (1, math.ceil(layers / 2)):
-        quantise(folder, kept_layers)
-        int8_logits = Classifier.load(folder, file=INT8_FILE).logits(examples)
-        int8 = _compare(fp32_logits, int8_logits, gold)
-        right = [logits.argmax(axis=1) == gold for logits in (fp32_logits, int8_logits)]
-        passed = int8.labels >= LABEL_AGREEMENT and not loses(*right)
-        if passed:
-            break
-    if passed:
-        note = f"second feed-forward matrix of the first {kept_layers} of {layers} layers kept in 32 bits"
-        _write_meta(student, folder, INT8_FILE, temperature)
-    else:
-        (folder / INT8_FILE).unlink()
-        note = (
-            f"left out: {int8.labels:.1%} of {int8.n_rows} rows keep their label ({LABEL_AGREEMENT:.0%} belong there), "
-            f"accuracy {int8.accuracy_before:.1%} becomes {int8.accuracy:.1%}"
-        )
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.glob("*.onnx"))}
-    return ExportReport(INT8_FILE if passed else FP32_FILE, fp32, int8, passed, note, temperature, sizes)
-
-
-def _write_meta(student: TrainedStudent, folder: Path, file: str, temperature: float) -> None:
-    meta = {
-        "labels": student.labels,
-        "fields": student.fields,
-        "max_length": student.settings.max_length,
-        "temperature": temperature,
-        "file": file,
-        "int8_full_range": int8_is_exact(),
-    }
-    (folder / META_FILE).write_text(json.dumps(meta, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def replace_folder(part: Path, folder: Path) -> None:
@@ -215,10 +234,8 @@ class _SmoothedLinear(torch.nn.Module):  # type: ignore[misc]
         return self.linear(states * self.inverse)
 
 
-def smoothed(student: Any, examples: Sequence[Example]) -> tuple[Any, NDArray[np.float32]]:
+def smoothed(student: Trained, examples: Sequence[Example]) -> tuple[Any, Floats]:
     """A copy of the model whose activations fit into 8 bits better, and the original's logits on ``examples``.
-
-    ``student`` is a ``TrainedStudent`` or a ``TrainedReader``.
 
     A few input channels of a layer reach far higher than the rest, and would set the step of all of them. Their
     peaks on ``examples`` are divided out of the activations and multiplied into the weights, so that the copy
@@ -272,14 +289,13 @@ def quantise(folder: Path, kept_layers: int) -> None:
         )
 
 
-def _compare(before: NDArray[Any], after: NDArray[Any], gold: NDArray[Any]) -> Agreement:
-    labels_before, labels_after = before.argmax(axis=1), after.argmax(axis=1)
+def _compare(before: Form, after: Form) -> Agreement:
     return Agreement(
-        n_rows=len(gold),
-        labels=float((labels_before == labels_after).mean()),
-        largest_difference=float(np.abs(before - after).max()),
-        accuracy_before=float((labels_before == gold).mean()),
-        accuracy=float((labels_after == gold).mean()),
+        n_rows=len(before.right),
+        labels=float((before.outcomes == after.outcomes).mean()),
+        largest_difference=float(np.abs(before.logits - after.logits).max()),
+        accuracy_before=float(before.right.mean()),
+        accuracy=float(after.right.mean()),
     )
 
 

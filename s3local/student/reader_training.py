@@ -7,9 +7,7 @@ A window that does not hold the answer learns to point at its first token. Loss,
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +19,27 @@ from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.distilbert import build_reader
 from s3local.student.reader import Question, as_question
-from s3local.student.training import PREDICTION_BATCH, TrainingSettings, checked_max_length, fit
+from s3local.student.training import PREDICTION_BATCH, Trained, TrainingSettings, checked_max_length, fit
 from s3local.student.windows import USUAL_WINDOW, Floats, Window, make_windows, score_windows
 
 
-@dataclass(frozen=True)
-class TrainedReader:
-    """A fine-tuned reader and what it was trained with.
-
-    ``model`` is a ``DistilBertForQuestionAnswering`` on the CPU in evaluation mode; the rest as in ``TrainedStudent``.
-    """
-
-    model: Any
-    tokenizer: Any
-    fields: tuple[str, ...]
-    settings: TrainingSettings
-    n_rows: int
-    steps: int
-    loss: float
-    seconds: float
+class TrainedReader(Trained):
+    """A ``DistilBertForQuestionAnswering``."""
 
     def windows(self, questions: Sequence[Question]) -> list[Window]:
         """The windows that the questions are read in."""
         assert self.settings.max_length  # resolved
         return make_windows(self.tokenizer, [as_question(question) for question in questions], self.settings.max_length)
 
-    def predict_logits(self, questions: Sequence[Question], advance: Advance = ignore) -> Floats:
-        """Logits in PyTorch and 32 bits, (n_tokens of all windows, 2); ``advance`` is told the questions done."""
+    def predict_logits(self, rows: Sequence[Question], advance: Advance = ignore) -> Floats:
+        """Logits in PyTorch and 32 bits, (n_tokens of all windows, 2); ``advance`` is told the rows done."""
 
         def run(ids: Any, mask: Any) -> tuple[Any, Any]:
             output = self.model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
             return output.start_logits.numpy(), output.end_logits.numpy()
 
         with torch.inference_mode():
-            return np.concatenate(score_windows(self.windows(questions), PREDICTION_BATCH, run, advance))
+            return np.concatenate(score_windows(self.windows(rows), PREDICTION_BATCH, run, advance))
 
 
 def train_reader(
@@ -88,15 +73,10 @@ def train_reader(
             allowed[line, 0] = 0
             allowed[line, window.first : window.first + len(window.spans)] = 0
         logits = logits + allowed.to(logits.device)
-        advance(int(begins_row[batch].sum()))
         return torch.nn.functional.cross_entropy(logits, torch.from_numpy(places[batch]).to(logits.device))
 
-    started = time.perf_counter()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        steps, loss = fit(model, [window.ids for window in windows], loss_of, settings, seed, ignore)
-    seconds = time.perf_counter() - started
-    return TrainedReader(
-        model.cpu().eval(), tokenizer, tuple(rows[0].fields), settings, len(rows), steps, loss, seconds
-    )
+    def tell(batch: NDArray[np.int64]) -> None:
+        advance(int(begins_row[batch].sum()))
+
+    fitted = fit(model, [window.ids for window in windows], loss_of, settings, seed, tell)
+    return TrainedReader(model, tokenizer, tuple(rows[0].fields), settings, len(rows), *fitted)

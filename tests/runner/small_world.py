@@ -13,7 +13,7 @@ from toys import SETTINGS
 
 from s3local.embedder import Vectors
 from s3local.progress import Advance, ignore
-from s3local.runner.loop import RunSettings
+from s3local.runner.settings import RunSettings
 from s3local.student.contrastive import ContrastiveSettings
 from s3local.task import Task
 from s3local.teacher import Request

@@ -20,7 +20,8 @@ from s3local.report.compare import CSV_FILE, GAP_PLOT, GOLD_PLOT, ROWS_PLOT, ren
 from s3local.runner import compare as module
 from s3local.runner import rivals
 from s3local.runner.compare import CompareResult, CompareSettings, compare, draw_gold
-from s3local.runner.loop import RunSettings
+from s3local.runner.models import find_models
+from s3local.runner.settings import RunSettings
 from s3local.runner.sharing import SharedTeacher
 from s3local.synthesis.prompts import Prompts
 from s3local.task import Task, load_dev, load_rows
@@ -63,7 +64,7 @@ def start(
     **changes: object,
 ) -> CompareResult:
     chosen = CompareSettings(tuple(methods), tuple(seeds), tuple(gold), run=settings(body, **changes))
-    return compare(task, chosen, folder=folder, teacher=teacher, embedder=BagOfWords())
+    return compare(task, chosen, folder=folder, models=find_models(chosen.run, teacher=teacher, embedder=BagOfWords()))
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,10 @@ from s3local.evaluation.errors import Error, balance_errors
 from s3local.exceptions import InputError, ModelError
 from s3local.records import Answer, Candidate, Example, FilterResult, read_jsonl
 from s3local.report.text import render
-from s3local.runner.kinds import AnswerSettings, kind_of
-from s3local.runner.loop import RunResult, RunSettings, run
+from s3local.runner.kinds import SeedOrder, kind_of
+from s3local.runner.loop import RunResult, run
+from s3local.runner.models import find_models
+from s3local.runner.settings import AnswerSettings, RunSettings
 from s3local.storage import sha256_of
 from s3local.synthesis import read_candidates, to_row
 from s3local.synthesis.prompts import Prompts
@@ -30,7 +32,8 @@ QUICK = dataclasses.replace(SETTINGS, epochs=3, max_length=48)
 
 def start(task: Task, write: world.Write, body: Path, folder: Path, **changes: object) -> RunResult:
     chosen = settings(body, **{"training": QUICK, "rounds": 1, **changes})
-    return run(task, chosen, folder=folder, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())
+    models = find_models(chosen, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())
+    return run(task, chosen, folder=folder, models=models)
 
 
 def rows(path: Path) -> list[dict]:
@@ -167,7 +170,7 @@ class World:
         self.prompts = Prompts(task, "list", 60, self.teacher.chat, self.teacher.count_tokens)
 
     def write(self, count: int) -> list[Candidate]:
-        planned = self.kind.plan_seed(self.prompts, self.task.groups, {}, count, [0])
+        planned = self.kind.plan_seed(self.prompts, SeedOrder(self.task.groups, count, [0], {}))
         completions = self.teacher.generate([item.request for item in planned])
         written = [to_row(item, completion) for item, completion in zip(planned, completions, strict=True)]
         return read_candidates(written, prefix="s", fields=self.task.fields, written=self.task.written)
@@ -243,7 +246,7 @@ def test_long_rows_are_written_as_long_as_gold_ones(tmp_path: Path) -> None:
     asked = kind_of(task, load_dev(task), [], RunSettings())
     assert asked.models == [row["text"] for row in dev]
     prompts = Prompts(task, "list", 500, teacher.chat, teacher.count_tokens)
-    (planned, *_) = asked.plan_seed(prompts, task.label_names, {}, 4, [0])
+    (planned, *_) = asked.plan_seed(prompts, SeedOrder(task.label_names, 4, [0], {}))
     words = len(dev[0]["text"].split())
     assert planned.origin["words"] == words
     assert f"about {words} words long" in planned.request.prompt

@@ -12,9 +12,10 @@ from small_world import BagOfWords, make_task, settings, write
 
 from s3local.evaluation.folds import divide_into_folds
 from s3local.exceptions import RunError
-from s3local.progress import Advance, ignore
+from s3local.progress import Advance, Silent, ignore
 from s3local.records import read_jsonl
 from s3local.runner.loop import RunResult, run
+from s3local.runner.models import find_models
 from s3local.runner.state import RunFolder
 from s3local.storage import sha256_of
 from s3local.task import Task, load_dev
@@ -30,8 +31,9 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 def start(
     task: Task, body: Path, folder: Path, teacher: Callable[[], FakeTeacher] | None = None, **changes: object
 ) -> RunResult:
-    opener = teacher or (lambda: FakeTeacher(write))
-    return run(task, settings(body, **changes), folder=folder, teacher=opener, embedder=BagOfWords())
+    chosen = settings(body, **changes)
+    models = find_models(chosen, teacher=teacher or (lambda: FakeTeacher(write)), embedder=BagOfWords())
+    return run(task, chosen, folder=folder, models=models)
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +216,25 @@ def test_the_final_model_predicts_what_the_run_says(whole: RunResult, task: Task
     predicted = whole.classifier().predict([row["text"] for row in test])
     right = sum(guess == row["label"] for guess, row in zip(predicted, test, strict=True))
     assert right / len(test) == pytest.approx(whole.summary["test"]["final"]["accuracy"])
+
+
+def test_a_script_that_the_student_cannot_read_is_told_before_anything_is_written(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
+    class Listening(Silent):
+        said: list[str] = []  # noqa: RUF012
+
+        def say(self, message: str) -> None:
+            self.said.append(message)
+
+    def no_teacher() -> FakeTeacher:
+        raise RuntimeError("asked")
+
+    task = make_task(tmp_path / "task")
+    rows = [{"id": f"d{n}", "text": "好吃" * n, "label": ("positive", "negative")[n % 2]} for n in range(3, 13)]
+    task.dev.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    chosen = settings(tiny_bert)
+    models = find_models(chosen, teacher=no_teacher, embedder=BagOfWords())
+    with pytest.raises(RuntimeError, match="asked"):
+        run(task, chosen, folder=tmp_path / "run", models=models, progress=Listening())
+    assert "does not know 100% of dev's word pieces" in Listening.said[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from toys import tiny_tokenizer
 from transformers import DistilBertTokenizerFast
 
 from s3local.records import Example
-from s3local.student.encoding import batches_by_length, encode, pad
+from s3local.student.encoding import batches_by_length, encode, pad, unknown_share
 
 ROWS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=20)
 
@@ -60,3 +62,10 @@ def test_it_reads_as_transformers_does() -> None:
     texts = ["A film!", "", "very " * 40, "Ünseen wörds 42"]
     expected = wrapped(texts, truncation=True, max_length=16)["input_ids"]
     assert encode(wrapped, texts, 16) == encode(tiny_tokenizer(), texts, 16) == expected
+
+
+@pytest.mark.models
+def test_unknown_share_tells_a_script_that_the_body_cannot_read(minilm: Path) -> None:
+    assert unknown_share(minilm, []) == 0
+    assert unknown_share(minilm, ["the film was good", "the router restarts"]) == 0
+    assert unknown_share(minilm, ["这家餐厅的菜很好吃"]) > 0.4

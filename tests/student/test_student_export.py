@@ -93,7 +93,7 @@ def test_an_8_bit_form_that_disagrees_is_left_out(
     monkeypatch.setattr(exporting, "LABEL_AGREEMENT", 1.01)
     report = export(tiny_student, tmp_path / "student", reviews())
     assert not report.int8_passed
-    assert "left out: 100.0% of 48 rows keep their label" in report.int8_note
+    assert "left out: 100.0% of 48 rows keep their prediction" in report.int8_note
     assert report.file == "model.onnx"
     assert "model_int8.onnx" not in names(tmp_path / "student")
     assert Classifier.load(tmp_path / "student").file == "model.onnx"

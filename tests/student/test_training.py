@@ -192,3 +192,22 @@ def test_misuse_is_named(tiny_bert: Path) -> None:
             train(tiny_bert, **{"rows": rows, "labels": LABELS, "settings": SHORT, "seed": 1, **arguments})
     with pytest.raises(ModelError, match=r"max_length is 100, but .* reads 64 tokens"):
         train(tiny_bert, rows, LABELS, TrainingSettings(max_length=100), seed=1)
+
+
+def test_training_ends_when_the_rows_held_out_get_no_better(tiny_bert: Path) -> None:
+    rows = reviews()
+    labels = np.random.default_rng(0).permutation([row.label for row in rows])
+    noise = [dataclasses.replace(row, label=str(label)) for row, label in zip(rows, labels, strict=True)]
+    settings = dataclasses.replace(SETTINGS, epochs=40, held_out=0.25)
+    told: list[int] = []
+    student = train(tiny_bert, noise, LABELS, settings, seed=5, advance=told.append)
+    n_learned = len(rows) - round(0.25 * len(rows))
+    epochs, rest = divmod(sum(told), n_learned)
+    assert rest == 0
+    assert epochs < 40
+    assert student.steps == len(told)
+
+
+def test_what_can_be_learned_is_learned_without_the_rows_held_out(tiny_bert: Path) -> None:
+    student = train(tiny_bert, reviews(), LABELS, dataclasses.replace(SETTINGS, held_out=0.25), seed=1)
+    assert accuracy(student) == 1.0

@@ -1,0 +1,116 @@
+"""The models of a run: found before anything starts, opened when they are needed, told apart by their checksums."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3local import __version__
+from s3local.embedder import Embedder, LateEmbedder
+from s3local.runner.settings import RunSettings
+from s3local.storage import sha256_of
+from s3local.synthesis.prompts import Style
+from s3local.task import Task
+from s3local.teacher import Teacher
+from s3local.teacher.engine import LlamaTeacher
+from s3local.weights import find_encoder, find_student_body, find_teacher
+
+RECORDED_PACKAGES = (
+    "llama-cpp-python",
+    "onnxruntime",
+    "optimum",
+    "scikit-learn",
+    "sentence-transformers",
+    "torch",
+    "transformers",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What a run is done with, found but not loaded; ``identity`` tells these models from others, for config.json."""
+
+    teacher: Callable[[], Teacher]
+    style: Style
+    embedder: Embedder
+    body: Path
+    identity: Mapping[str, Any]
+
+
+def find_models(
+    settings: RunSettings,
+    *,
+    teacher: Callable[[], Teacher] | None = None,
+    style: Style = "list",
+    embedder: Embedder | None = None,
+) -> Models:
+    """The models that ``settings`` name, except those that are given.
+
+    ``teacher`` opens a teacher, which is asked in ``style``. Raises ``ModelError`` if one is missing.
+    """
+    body = find_student_body(settings.student)
+    identity: dict[str, Any] = {"student_sha256": _folder_hash(body)}
+    if teacher is None:
+        weights = find_teacher(settings.teacher)
+        identity["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
+        style = weights.prompt_style
+
+        def teacher() -> Teacher:
+            return LlamaTeacher(weights.path, settings.engine)
+
+    if embedder is None:
+        encoder = find_encoder(settings.encoder)
+        identity["encoder_sha256"] = _folder_hash(encoder)
+        embedder = LateEmbedder(encoder)
+    return Models(teacher, style, embedder, body, identity)
+
+
+class TeacherSource:
+    """The teacher, loaded when it is first asked and given back before a student trains."""
+
+    def __init__(self, opener: Callable[[], Teacher], style: Style) -> None:
+        self._opener = opener
+        self._teacher: Teacher | None = None
+        self.style = style
+
+    def open(self) -> Teacher:
+        if self._teacher is None:
+            self._teacher = self._opener()
+        return self._teacher
+
+    def close(self) -> None:
+        if self._teacher is not None:
+            self._teacher.close()
+            self._teacher = None
+
+
+def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str, Any]:
+    """What a result depends on, as plain values."""
+    return {
+        "settings": dataclasses.asdict(settings),
+        "task": task.model_dump(mode="json", exclude={"dev", "test", "contexts"}),
+        "dev_sha256": sha256_of(task.dev),
+        "test_sha256": sha256_of(task.test) if task.test else None,
+        "contexts_sha256": sha256_of(task.contexts) if task.contexts else None,
+        **models.identity,
+        "versions": {
+            "s3local": __version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+        },
+    }
+
+
+def _folder_hash(folder: Path) -> str:
+    """One checksum of a model folder: of its files' names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()

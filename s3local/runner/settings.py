@@ -1,0 +1,104 @@
+"""How a run is done: every choice that changes its result, with the default that was earned. Knows nothing of how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from s3local.curation.dedup import DedupSettings
+from s3local.curation.rules import RuleSettings
+from s3local.student.contrastive import ContrastiveSettings
+from s3local.student.training import TrainingSettings
+from s3local.synthesis.prompts import PROMPT_TOKENS
+from s3local.teacher import Sampling
+from s3local.teacher.engine import EngineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSettings:
+    """What counts in question answering.
+
+    ``error_f1``: a dev row whose answer has a lower F1 is an error. ``round_trip``: the teacher answers each new
+    question from its context, and the row is dropped if the F1 of that with the answer it was written for is lower;
+    0 does not ask. A small teacher that cannot answer questions drops good rows by that.
+    """
+
+    error_f1: float = 0.5
+    round_trip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.error_f1 <= 1:
+            raise ValueError(f"error_f1 must be above 0 and at most 1, got {self.error_f1}")
+        if not 0 <= self.round_trip <= 1:
+            raise ValueError(f"round_trip must be from 0 to 1, got {self.round_trip}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How a run is done.
+
+    ``seed``: all chance comes from it. ``rows``: synthetic rows to reach training, over seed and rounds.
+    ``rounds``: at most so many error extrapolations (S3 has 2). ``seed_share``: the part of ``rows`` that the seed
+    makes, if there are rounds. ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt.
+    ``shots``: other rows shown beside an error; ``samples``: texts from one such prompt. ``error_cap``: a label has
+    at most this many times its fair share of a round's errors, ``max_errors`` caps them over all labels.
+    ``extrapolate``: "errors" of the student, as S3 does, or all of "dev" at once, without seed and rounds (the
+    paper's GoldGen). ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``:
+    requests in a shard. ``attempts``: texts asked for, at most, for each row. ``folds``: of dev; with two or more, a
+    prompt shows rows of one alone, and what it brings forth teaches no student that judges them (1: the student that
+    learned from all rows judges dev, as in S3). ``label_check``: ``judge_folds`` judges trained on dev, and the
+    students of the folds if there are several, say how probable each label of a synthetic row is, and the final
+    student learns that. ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a
+    folder of its own.
+    ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
+    """
+
+    seed: int = 0
+    rows: int = 1000
+    rounds: int = 2
+    seed_share: float = 0.4
+    rationales: int = 12
+    rationales_shown: int = 2
+    shots: int = 4
+    samples: int = 8
+    error_cap: float = 1.5
+    extrapolate: Literal["errors", "dev"] = "errors"
+    max_errors: int | None = None
+    prompt_tokens: int = PROMPT_TOKENS
+    shard_size: int = 256
+    attempts: int = 8
+    folds: int = 1
+    label_check: bool = True
+    judge_folds: int = 4
+    with_gold: bool = True
+    both_finals: bool = False
+    teacher: str | None = None
+    encoder: str | None = None
+    student: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    rules: RuleSettings = field(default_factory=RuleSettings)
+    dedup: DedupSettings = field(default_factory=DedupSettings)
+    judge: ContrastiveSettings = field(default_factory=ContrastiveSettings)
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "samples", "shard_size", "attempts", "prompt_tokens", "folds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("seed", "rounds", "rationales", "rationales_shown", "shots"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.judge_folds < 2:
+            raise ValueError(f"judge_folds must be at least 2, got {self.judge_folds}")
+        if self.max_errors is not None and self.max_errors < 1:
+            raise ValueError(f"max_errors must be at least 1, got {self.max_errors}")
+        if not self.error_cap > 0:
+            raise ValueError(f"error_cap must be above 0, got {self.error_cap}")
+        if not 0 < self.seed_share <= 1:
+            raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
+        if self.both_finals and not self.with_gold:
+            raise ValueError("of both final students, one is trained with gold; with_gold must be true")
+        if self.extrapolate == "dev" and self.rounds:
+            raise ValueError(f"all of dev is extrapolated at once, without rounds, got rounds {self.rounds}")
