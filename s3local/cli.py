@@ -239,6 +239,18 @@ def check(task: Task, as_json: bool) -> None:
 @click.option(
     "--with-gold/--without-gold", default=True, show_default=True, help="Train the final classifier on dev as well."
 )
+@click.option(
+    "--label-check/--no-label-check",
+    default=True,
+    show_default=True,
+    help="Let judges trained on dev say how probable each label of a synthetic row is.",
+)
+@click.option(
+    "--guard/--no-guard",
+    default=True,
+    show_default=True,
+    help="Cross-validate on dev whether the synthetic rows help; if not, hand over the classifier of dev alone.",
+)
 @_with(_output_options)
 def run(
     task: Task,
@@ -372,10 +384,11 @@ def predict(
     answer, and "predicted_start" the character of the context where it begins. Files of any size take the same memory.
     """
     from s3local.prediction import predict_file
+    from s3local.runner.state import handed_over
     from s3local.student.inference import META_FILE
     from s3local.student.reader import load_student
 
-    folder = model if (model / META_FILE).is_file() else model / "final" / "student"
+    folder = model if (model / META_FILE).is_file() else handed_over(model)
     mapping = dict(_pair(column) for column in columns)
     student = load_student(folder)
     with _progress(quiet).step("predicting", None, "rows") as advance:

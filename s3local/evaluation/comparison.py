@@ -91,8 +91,8 @@ def paired_p(first: Right, second: Right, seed: int = 0) -> float:
     return (as_large + 1) / (SIGN_FLIPS + 1)
 
 
-def mean_interval(right: Right, seed: int = 0) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the accuracy over all seeds, drawing test rows and seeds with replacement."""
+def mean_interval(right: Right | Floats, seed: int = 0) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of (n_seeds, n_rows), drawing rows and seeds with replacement."""
     return _interval(right.astype(np.float64), seed)
 
 

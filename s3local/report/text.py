@@ -36,7 +36,14 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
     """How good each stage's student is, the gap to gold, rows dropped by reason, and where the time went."""
-    parts = [_accuracy(result), *_label_check(result), _gap(result), _dropped(result), _time(result)]
+    parts: list[RenderableType] = [
+        _accuracy(result),
+        *_guard(result),
+        *_label_check(result),
+        _gap(result),
+        _dropped(result),
+        _time(result),
+    ]
     return Group(*parts, _where(result, folder))
 
 
@@ -55,6 +62,8 @@ def _accuracy(result: Mapping[str, Any]) -> Table:
     seen = result["with_gold"]
     name = "final (+ dev)" if seen else "final"
     table.add_row(name, *_scores(result["final"], result["test"].get("final"), headline, second, seen=seen))
+    if "gold" in result:
+        table.add_row("dev alone", *_scores(result["gold"], result["test"].get("gold"), headline, second, seen=True))
     return table
 
 
@@ -72,20 +81,35 @@ def _scores(
     return [*cells, _percent(test[headline]), _percent(test[second]), interval]
 
 
-def _label_check(result: Mapping[str, Any]) -> list[Table]:
+def _guard(result: Mapping[str, Any]) -> list[Text]:
+    """The verdict of the guard in words; nothing if it was not asked."""
+    guard = result.get("guard")
+    if guard is None:
+        return []
+    measure = "F1" if result.get("kind") == "extractive_qa" else "right"
+    verdict = (
+        "the final student is handed over"
+        if guard["passed"]
+        else "the synthetic rows do not help: the student of dev alone is handed over, both are kept"
+    )
+    compared = (
+        f"Guard: cross-validated on {guard['n_rows']} dev rows, {measure} {_percent(guard['final'])} with synthetic "
+        f"rows ({100 * guard['low']:.0f} to {100 * guard['high']:.0f} %), {_percent(guard['gold'])} without;"
+    )
+    return [Text(f"{compared}\n{verdict}.\n")]
+
+
+def _label_check(result: Mapping[str, Any]) -> list[Text]:
     """What the judges get right on dev rows that they did not learn from; nothing where labels were not checked."""
     check = result["final"]["label_check"]
     if not check["judges"]:
         return []
-    title = f"Label check: {check['relabelled']:,} rows relabelled"
-    table = Table("judge", box=SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("right on dev", justify="right")
-    table.add_column("trust", justify="right")
-    for name, trust in check["trust"].items():
-        table.add_row(name, _percent(check["dev_accuracy"][name]), f"{trust:.2f}")
-    if len(check["trust"]) > 1:
-        table.add_row("together", _percent(check["dev_accuracy"]["joint"]), "")
-    return [table]
+    return [
+        Text(
+            f"Label check: {check['judges']} judges, right on {_percent(check['dev_accuracy'])} of the dev rows that "
+            f"they did not learn from; {check['relabelled']:,} rows relabelled.\n"
+        )
+    ]
 
 
 def _gap(result: Mapping[str, Any]) -> Table:
@@ -131,17 +155,19 @@ def _time(result: Mapping[str, Any]) -> Table:
             f"{synthesis['tokens']:,}",
             f"{synthesis['tokens'] / teacher:.0f}" if teacher else "-",
             f"{metrics['training_seconds']:.0f}",
-            f"{max(teacher, synthesis['seconds']) + metrics['seconds'] + metrics.get('folds_seconds', 0.0):.0f}",
+            f"{max(teacher, synthesis['seconds']) + metrics['seconds']:.0f}",
         )
     final = result["final"]
     table.add_row("label check", "", "", "", "", f"{final['label_check']['seconds']:.0f}")
     table.add_row("final", "", "", "", f"{final['training_seconds']:.0f}", f"{final['seconds']:.0f}")
+    if "guard" in result:
+        table.add_row("guard", "", "", "", "", f"{result['guard']['seconds'] + result['gold']['seconds']:.0f}")
     return table
 
 
 def _where(result: Mapping[str, Any], folder: Path) -> Text:
     lines = [
-        f"model:    {folder / 'final' / 'student'}",
+        f"model:    {folder / result['handed_over'] / 'student'}",
         f"dataset:  {folder / 'final' / 'dataset.jsonl'} ({result['rows']:,} synthetic rows, "
         f"sha256 {result['dataset_sha256'][:16]}...)",
         f"predict:  s3local predict {folder} your-file.csv",

@@ -35,12 +35,14 @@ from s3local.exceptions import InputError, S3LocalError
 from s3local.progress import Advance, Progress, Silent
 from s3local.records import Example, write_jsonl
 from s3local.runner import rivals
+from s3local.runner.finish import FINAL, GOLD, GOLDLESS
 from s3local.runner.kinds import kind_of
-from s3local.runner.loop import FINAL, GOLDLESS, RUNS_FOLDER, STUDENT, run
+from s3local.runner.loop import RUNS_FOLDER, run
 from s3local.runner.models import Models, configuration, find_models
 from s3local.runner.settings import RunSettings
 from s3local.runner.sharing import SharedTeacher
 from s3local.runner.state import RunFolder
+from s3local.runner.workbench import STUDENT
 from s3local.storage import translated_errors
 from s3local.synthesis.prompts import Prompts
 from s3local.task import Task, load_dev, load_rows
@@ -69,7 +71,8 @@ class Method:
     """One row of the table.
 
     ``run``: the entry of ``RUNS`` that it is read from, None if it generates nothing. ``stage``: which of that run's
-    final students it is; the one in ``GOLDLESS`` has not seen gold where the other has. ``uses_gold``,
+    final students it is; the one in ``GOLDLESS`` has not seen gold where the other has, in whose place the guard can
+    put that of gold alone. ``uses_gold``,
     ``uses_seed``: without, one cell serves all numbers of gold rows, all seeds. ``meaning``: in a few words.
     """
 
@@ -385,7 +388,8 @@ class _Comparison:
         ).summary
         for student in folder.glob("*/student"):  # some 200 MB each; their predictions are kept
             _remove(student)
-        rows = record.read_rows(f"{method.stage}/test_predictions.jsonl")
+        stage = summary["handed_over"] if method.stage == FINAL else method.stage
+        rows = record.read_rows(f"{stage}/test_predictions.jsonl")
         predicted = {row["id"]: row["predicted"] for row in rows}
         return _Outcome(
             self.test,
@@ -484,7 +488,6 @@ def _seconds(record: RunFolder, summary: Mapping[str, Any], stage: str) -> float
         max(entry["synthesis"]["seconds"], entry["synthesis"]["teacher_seconds"])
         + entry["gap"]["seconds"]
         + entry["metrics"]["seconds"]
-        + entry["metrics"].get("folds_seconds", 0.0)
         for entry in summary["rounds"]
     )
     rationales = record.read("rationales.json")
@@ -492,8 +495,9 @@ def _seconds(record: RunFolder, summary: Mapping[str, Any], stage: str) -> float
     return float(
         seconds
         + (rationales["seconds"] if rationales else 0)
-        + summary[stage]["label_check"]["seconds"]
+        + summary[FINAL]["label_check"]["seconds"]
         + summary[stage]["seconds"]
+        + (summary[GOLD]["seconds"] + summary["guard"]["seconds"] if stage == FINAL and "guard" in summary else 0)
         + sum(taken_over.values())
     )
 

@@ -17,19 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.curation.given import check_given
-from s3local.curation.label_check import Opinion, check_labels
-from s3local.evaluation.answers import answer_f1, answer_metrics, find_answer_errors
+from s3local.evaluation.answers import answer_f1, answer_metrics, answer_scores, find_answer_errors
 from s3local.evaluation.errors import Error, find_errors
-from s3local.evaluation.folds import divide_into_folds
 from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import InputError
-from s3local.progress import Advance, Progress, ignore
+from s3local.progress import Advance, ignore
 from s3local.records import SPAN, Candidate, Dropped, Example, FilterResult
 from s3local.runner.settings import RunSettings
-from s3local.student.contrastive import cross_fit
 from s3local.student.encoding import fitting_length
 from s3local.student.export import export
-from s3local.student.inference import Classifier, fit_temperature, softmax
+from s3local.student.inference import Classifier, fit_temperature
 from s3local.student.reader import Reader
 from s3local.student.reader_export import export_reader
 from s3local.student.reader_training import train_reader
@@ -109,76 +106,6 @@ class Texts:
         """Drop what is no row of this kind; ``ask`` loads the teacher, for those checks that need one."""
         return FilterResult(candidates, [])
 
-    def cross_fit(
-        self,
-        body: Path,
-        rows: Sequence[Example],
-        fold_of_rows: NDArray[np.int64],
-        fold_of_dev: NDArray[np.int64],
-        seed: int,
-        advance: Advance = ignore,
-    ) -> tuple[Targets, Targets]:
-        """Label probabilities of dev (n_dev, n_labels) and of ``rows`` (n_rows, n_labels), each fold of both by a
-        student that learned from the rows of the other folds alone.
-
-        Dev rows of no fold (-1) get the mean of all. ``advance`` is told the rows of each step.
-        """
-        shape = len(self.task.label_names)
-        n_folds = int(fold_of_dev.max()) + 1
-        of_dev = np.zeros((len(self.dev), shape), dtype=np.float32)
-        of_rows = np.full((len(rows), shape), 1 / shape, dtype=np.float32)
-        for fold in range(n_folds):
-            others = [row for row, its_fold in zip(rows, fold_of_rows, strict=True) if its_fold != fold]
-            held_out = np.flatnonzero(fold_of_rows == fold)
-            if not others:  # so few rows that all are in one fold
-                of_dev[fold_of_dev == fold] = 1 / shape
-                continue
-            lesson = Lesson(others, seed + fold)
-            student = self.train(body, lesson, self.fitted(body).resolved(len(others)), advance)
-            probabilities = softmax(student.predict_logits(self.dev))
-            of_dev[fold_of_dev == fold] = probabilities[fold_of_dev == fold]
-            of_dev[fold_of_dev < 0] += probabilities[fold_of_dev < 0] / n_folds
-            if len(held_out):
-                of_rows[held_out] = softmax(student.predict_logits([rows[int(place)] for place in held_out]))
-        return of_dev, of_rows
-
-    def check_labels(
-        self,
-        body: Path,
-        rows: Sequence[Example],
-        students: tuple[Targets, Targets] | None,
-        seed: int,
-        progress: Progress,
-    ) -> tuple[Targets | None, dict[str, Any]]:
-        """The probability of each label of each row (n_rows, n_labels), and what it comes from, as plain values.
-
-        ``students`` is what ``cross_fit`` gave for these rows. None where it cannot be told: no label has two dev rows.
-        """
-        labels = self.task.label_names
-        folds = divide_into_folds([row.label for row in self.dev], self.settings.judge_folds, seed)
-        if folds.max() < 1:
-            return None, {"judges": 0}
-        n_judges = int(folds.max()) + 1
-        with progress.step("label check: judges train on dev and read all rows", n_judges, "judges") as advance:
-            fitted = cross_fit(body, self.dev, folds, rows, labels, self.settings.judge, seed, advance)
-        judged = folds >= 0
-        opinions = {"contrastive": Opinion(fitted.gold, fitted.candidates)}
-        if students is not None:
-            opinions["student"] = Opinion(students[0][judged], students[1])
-        gold = np.array([labels.index(row.label) for row in self.dev])[judged]
-        asked = np.array([labels.index(row.label) for row in rows])
-        check = check_labels(opinions, gold, asked)
-        return np.asarray(check.targets, dtype=np.float32), {
-            "judges": n_judges,
-            "trust": check.trust,
-            "noise": check.noise.round(4).tolist(),
-            "dev_accuracy": {
-                "joint": float((check.gold.argmax(axis=1) == gold).mean()),
-                **{name: float((opinion.gold.argmax(axis=1) == gold).mean()) for name, opinion in opinions.items()},
-            },
-            "relabelled": int((check.targets.argmax(axis=1) != asked).sum()),
-        }
-
     # Students
 
     def fitted(self, body: Path) -> TrainingSettings:
@@ -192,6 +119,11 @@ class Texts:
         labels = self.task.label_names
         return train(body, lesson.rows, labels, settings, lesson.seed, soft_targets=lesson.targets, advance=advance)
 
+    def scores(self, student: Any, rows: Sequence[Example]) -> NDArray[np.float64]:
+        """How well a student, not exported, does on each row (n_rows,): 1 for the right label, else 0."""
+        pairs = zip(student.predict(rows), rows, strict=True)
+        return np.array([float(guess == row.label) for guess, row in pairs])
+
     def export(self, student: Any, folder: Path, temperature: float | None) -> tuple[float, Any]:
         """Write the student to ``folder``; its temperature (None: fitted on dev) and the report of the export."""
         if temperature is None:
@@ -201,10 +133,7 @@ class Texts:
 
     def judge(self, folder: Path, rows: Sequence[Example], advance: Advance = ignore) -> Judgement:
         """What the student exported to ``folder`` makes of labelled ``rows``."""
-        return self.judge_probabilities(rows, Classifier.load(folder).predict_proba(rows, advance))
-
-    def judge_probabilities(self, rows: Sequence[Example], probabilities: Targets) -> Judgement:
-        """The same from label probabilities (n_rows, n_labels)."""
+        probabilities = Classifier.load(folder).predict_proba(rows, advance)
         labels = self.task.label_names
         predicted = [labels[int(best)] for best in probabilities.argmax(axis=1)]
         return Judgement(
@@ -290,6 +219,10 @@ class Spans(Pairs):
         if lesson.targets is not None:
             raise ValueError("answers have no label probabilities to learn")
         return train_reader(body, lesson.rows, settings, lesson.seed, advance)
+
+    def scores(self, student: Any, rows: Sequence[Example]) -> NDArray[np.float64]:
+        """See ``Texts.scores``: the F1 of each answer."""
+        return answer_scores(rows, student.predict(rows))
 
     def export(self, student: Any, folder: Path, temperature: float | None) -> tuple[float, Any]:
         """See ``Texts.export``; the temperature is always 1."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,20 @@ import numpy as np
 from s3local import __version__, offline
 from s3local.curation.dedup import Deduplicator
 from s3local.curation.rules import check_rules
-from s3local.embedder import CachedEmbedder
+from s3local.embedder import CachedEmbedder, Embedder
 from s3local.evaluation.errors import Error, balance_errors, divide_rows
-from s3local.evaluation.folds import divide_into_folds, folds_of_descendants
 from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Dropped, Example, FilterResult
+from s3local.runner.finish import FINAL, GOLD, GOLDLESS, Finish
 from s3local.runner.generation import Plan, synthesize
-from s3local.runner.kinds import Lesson, SeedOrder, Targets, Texts, kind_of
+from s3local.runner.kinds import Lesson, SeedOrder, kind_of
 from s3local.runner.models import Models, TeacherSource, configuration, find_models
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RESULT_FILE, RunFolder
-from s3local.storage import sha256_of, translated_errors
+from s3local.runner.workbench import RATIONALES, STUDENT, SYNTHESIS, Workbench
+from s3local.storage import sha256_of
 from s3local.student.encoding import unknown_share
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
@@ -44,13 +44,9 @@ from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.task import Task, load_dev, load_rows
 
 RUNS_FOLDER = Path("runs")
-FINAL, GOLDLESS = "final", "final-without-gold"
 
 WORTH_A_WARNING = 0.05
 """Share of unknown word pieces in dev."""
-
-RATIONALES, SYNTHESIS, STUDENT, JUDGES, FOLDS = 0, 1, 2, 3, 4
-"""What a seed is for: the second part of every seed derived from the run's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +58,10 @@ class RunResult:
 
     @property
     def model(self) -> Path:
-        """The exported final student: a folder for ``Classifier.load`` or ``Reader.load``, or bare onnxruntime."""
-        return self.folder / FINAL / "student"
+        """The exported student that is handed over: a folder for ``Classifier.load`` or ``Reader.load``, or bare
+        onnxruntime. It is the final one, or, if the guard found that synthetic rows do not help, that of gold alone.
+        """
+        return self.folder / str(self.summary["handed_over"]) / "student"
 
     @property
     def dataset(self) -> Path:
@@ -110,44 +108,31 @@ def run(
             problem = f"the student ({chosen}) does not know {unknown:.0%} of dev's word pieces"
             progress.say(f"warning: {problem}; choose --student and --encoder for the language of your texts")
         test_texts = [row.fields[task.written] for row in test]  # that no row may copy; their labels stay here
-        loop = _Loop(task, kind, dev, settings, state, progress, source, models, test_texts)
+        bench = Workbench(task, kind, dev, settings, state, progress, models.body)
+        loop = _Loop(bench, source, models.embedder, test_texts)
         summary = loop.run(test)
         state.event("ended")
     return RunResult(state.path, summary)
 
 
 class _Loop:
-    """One run: what its stages share."""
+    """One run, from the first text to the test."""
 
-    def __init__(
-        self,
-        task: Task,
-        kind: Texts,
-        dev: Sequence[Example],
-        settings: RunSettings,
-        state: RunFolder,
-        progress: Progress,
-        source: TeacherSource,
-        models: Models,
-        test_texts: Sequence[str],
-    ) -> None:
-        self.task = task
-        self.kind = kind
-        self.dev = dev
+    def __init__(self, bench: Workbench, source: TeacherSource, embedder: Embedder, test_texts: Sequence[str]) -> None:
+        self.bench = bench
+        self.task = task = bench.task
+        self.kind = bench.kind
+        self.dev = dev = bench.dev
         self.written = [row.fields[task.written] for row in dev]
-        self.settings = settings
-        self.state = state
-        self.progress = progress
+        self.settings = settings = bench.settings
+        self.state = bench.state
+        self.progress = bench.progress
         self.source = source
-        self.body = models.body
-        self.embedder = CachedEmbedder(models.embedder)
+        self.embedder = CachedEmbedder(embedder)
         self.written_alone = task.written if task.given else None
         self.dedup = Deduplicator(self.embedder, settings.dedup, written=self.written_alone)
         self.protected: dict[str, Sequence[str]] = {"dev": self.written, "test": test_texts}
         self.length = task.length_of_texts(dev)
-        folds = divide_into_folds([row.label for row in dev], settings.folds, self._seed_for(FOLDS))
-        self.fold_of_dev = folds
-        self.fold_of = dict(zip((row.id for row in dev), folds.tolist(), strict=True))
         self.kept: list[Candidate] = []
 
     def run(self, test: Sequence[Example]) -> dict[str, Any]:
@@ -158,10 +143,8 @@ class _Loop:
             quotas = self._round_quotas(errors, len(rounds))
             plan = self._extrapolation_plan([error.example for error in errors], len(rounds))
             rounds.append(self._round(len(rounds), plan, quotas))
-        finals = {FINAL: self._final(rounds, FINAL, self.settings.with_gold)}
-        if self.settings.both_finals:
-            finals[GOLDLESS] = self._final(rounds, GOLDLESS, with_gold=False)
         self.source.close()
+        finals = Finish(self.bench, self.kept, rounds).run()
         return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, finals, test))
 
     # Stages
@@ -225,10 +208,7 @@ class _Loop:
             )
         self.source.close()
         gap = self.state.once(f"{stage}/gap.json", lambda: self._gap(len(before)))
-        metrics = self.state.once(f"{stage}/metrics.json", lambda: self._train(stage, self._examples(), number))
-        if number > 0 or self.settings.extrapolate == "dev":  # before that, no row descends from dev
-            honest = self._cross_fit(number)
-            metrics = {**metrics, **honest} if honest else metrics
+        metrics = self.state.once(f"{stage}/metrics.json", lambda: self._train(number))
         headline = self.kind.headline
         self.progress.say(
             f"{stage}: {synthesis['kept']} rows kept, {synthesis['dropped']} dropped; "
@@ -236,35 +216,9 @@ class _Loop:
         )
         return {"stage": stage, "synthesis": synthesis, "gap": gap, "metrics": metrics}
 
-    def _cross_fit(self, number: int) -> dict[str, Any] | None:
-        """Judge each fold of dev, and of the rows, by a student that learned from the other folds alone.
-
-        A student that has learned from texts written after a dev row knows that row too well: its errors would be
-        missed, and its accuracy would flatter it. None for one fold, or answers in place of labels.
-        """
-        if not self.kind.has_labels or self.fold_of_dev.max() < 1:
-            return None
-        stage = _stage(number)
-
-        def compute() -> dict[str, Any]:
-            rows = self._examples()
-            ancestors = [_ancestors(candidate) for candidate in self.kept]
-            fold_of_rows = folds_of_descendants(ancestors, self.fold_of)
-            n_folds = int(self.fold_of_dev.max()) + 1
-            sizes = [int((fold_of_rows != fold).sum()) for fold in range(n_folds)]
-            training = self.kind.fitted(self.body)
-            steps = sum(size * (training.resolved(size).epochs or 1) for size in sizes if size)
-            seed = self._seed_for(STUDENT, number, 1)
-            with self.progress.step(f"{stage}: judging dev fold by fold", steps, "rows") as advance:
-                of_dev, of_rows = self.kind.cross_fit(self.body, rows, fold_of_rows, self.fold_of_dev, seed, advance)
-            self.state.write_rows(f"{stage}/opinions.jsonl", _opinion_rows([*self.dev, *rows], [*of_dev, *of_rows]))
-            judged = self.kind.judge_probabilities(self.dev, of_dev)
-            self.state.write_rows(f"{stage}/predictions.jsonl", judged.predictions)
-            self.state.write_rows(f"{stage}/errors.jsonl", (error.to_row() for error in judged.errors))
-            return {"dev": dict(judged.metrics), "errors": len(judged.errors)}
-
-        done = self.state.once(f"{stage}/folds.json", compute)
-        return {"dev": done["dev"], "errors": done["errors"], "folds_seconds": done["seconds"]}
+    def _train(self, number: int) -> dict[str, Any]:
+        lesson = Lesson([candidate.example for candidate in self.kept], self.bench.seed_for(STUDENT, number))
+        return self.bench.train(_stage(number), lesson)
 
     def _gap(self, n_before: int) -> dict[str, Any]:
         """How far the texts are from dev, and how they differ: all so far, and those that the round has added.
@@ -284,125 +238,16 @@ class _Loop:
             for name, part in (("all", slice(None)), ("new", slice(n_before, None)))
         }
 
-    def _final(self, rounds: Sequence[Mapping[str, Any]], stage: str, with_gold: bool) -> dict[str, Any]:
-        """A final student: on all synthetic rows, their labels checked, and, if asked for, dev.
-
-        Without dev and without a label check it has the rows of the last round's student, and so is that one.
-        """
-        check = self.state.once(f"{FINAL}/label_check.json", lambda: self._check_labels(len(rounds) - 1))
-        if not with_gold and not check["judges"]:
-            adopted = self.state.once(f"{stage}/metrics.json", lambda: self._adopt(rounds[-1], stage))
-            return {**adopted, "label_check": check}
-        examples, targets = self._checked_rows() if check["judges"] else (self._examples(), None)
-        if with_gold:
-            examples += self.dev
-            if targets is not None:
-                targets = np.concatenate([targets, self._one_hot(self.dev)])
-        # a student that has seen dev is too sure of it: the label check's targets are calibrated as they are, and
-        # one that learned plain labels is as sure as the last round's, which had not seen dev
-        temperature = 1.0 if check["judges"] else rounds[-1]["metrics"]["temperature"]
-        metrics = self.state.once(
-            f"{stage}/metrics.json", lambda: self._train(stage, examples, len(rounds), temperature, targets)
-        )
-        return {**metrics, "label_check": check}
-
-    def _examples(self) -> list[Example]:
-        return [candidate.example for candidate in self.kept]
-
-    def _seed_for(self, *purpose: int) -> int:
-        return int(np.random.SeedSequence([self.settings.seed, *purpose]).generate_state(1)[0])
-
-    def _one_hot(self, rows: Sequence[Example]) -> Targets:
-        labels = self.task.label_names
-        return np.eye(len(labels), dtype=np.float32)[[labels.index(row.label) for row in rows]]
-
-    def _adopt(self, last: Mapping[str, Any], stage: str) -> dict[str, Any]:
-        """Make the last round's student the final one; its metrics."""
-        source, target = self.state.path / last["stage"], self.state.path / stage
-        with translated_errors(target):
-            shutil.copytree(source / "student", target / "student", dirs_exist_ok=True)
-            for name in ("predictions.jsonl", "errors.jsonl"):
-                shutil.copyfile(source / name, target / name)
-        return dict(last["metrics"])
-
-    def _check_labels(self, last: int) -> dict[str, Any]:
-        """Write final/dataset.jsonl: all synthetic rows and, where labels are checked, the probability of each.
-
-        ``last`` is the number of the last round.
-        """
-        targets, facts = None, {"judges": 0}
-        if self.settings.label_check and self.kind.has_labels:
-            students = self._opinions(last) if self._cross_fit(last) else None
-            seed = self._seed_for(JUDGES)
-            targets, facts = self.kind.check_labels(self.body, self._examples(), students, seed, self.progress)
-        rows_to_write = self.kept if targets is None else map(self._checked, self.kept, targets)
-        self.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in rows_to_write))
-        return facts
-
-    def _opinions(self, number: int) -> tuple[Targets, Targets]:
-        """What ``_cross_fit`` wrote: label probabilities of dev and of all rows."""
-        rows = self.state.read_rows(f"{_stage(number)}/opinions.jsonl")
-        values = np.array([row["probabilities"] for row in rows], dtype=np.float32)
-        return values[: len(self.dev)], values[len(self.dev) :]
-
-    def _checked(self, candidate: Candidate, probabilities: Any) -> Candidate:
-        """The candidate with its likeliest label; what the teacher was asked for goes into its origin."""
-        labels = self.task.label_names
-        rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
-        origin = {**candidate.origin, "asked": candidate.example.label, "probabilities": rounded}
-        return Candidate(dataclasses.replace(candidate.example, label=labels[int(np.argmax(probabilities))]), origin)
-
-    def _checked_rows(self) -> tuple[list[Example], Targets]:
-        """The rows of final/dataset.jsonl and the probabilities of their labels (n_rows, n_labels)."""
-        rows = [Candidate.from_row(row) for row in self.state.read_rows(f"{FINAL}/dataset.jsonl")]
-        targets = np.array([list(row.origin["probabilities"].values()) for row in rows], dtype=np.float32)
-        return [row.example for row in rows], targets / targets.sum(axis=1, keepdims=True)
-
-    def _train(
-        self,
-        stage: str,
-        rows: Sequence[Example],
-        number: int,
-        temperature: float | None = None,
-        targets: Targets | None = None,
-    ) -> dict[str, Any]:
-        """Train, export, and predict dev with the exported model; writes its predictions and errors.
-
-        ``temperature`` None: fitted on dev, which the student has not seen then. ``targets`` (n_rows, n_labels) are
-        label probabilities in place of the rows' labels.
-        """
-        settings = self.kind.fitted(self.body).resolved(len(rows))
-        folder = self.state.path / stage / "student"
-        seed = self._seed_for(STUDENT, number)
-        with self.progress.step(f"{stage}: the student trains", len(rows) * (settings.epochs or 1), "rows") as advance:
-            student = self.kind.train(self.body, Lesson(rows, seed, targets), settings, advance)
-        with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
-            temperature, report = self.kind.export(student, folder, temperature)
-        judged = self.kind.judge(folder, self.dev)
-        self.state.write_rows(f"{stage}/predictions.jsonl", judged.predictions)
-        self.state.write_rows(f"{stage}/errors.jsonl", (error.to_row() for error in judged.errors))
-        return {
-            "rows": len(rows),
-            "rows_per_label": dict(Counter(row.label for row in rows)),
-            "seed": seed,
-            "training": dataclasses.asdict(student.settings),
-            "training_loss": student.loss,
-            "training_seconds": round(student.seconds, 3),
-            "dev": dict(judged.metrics),
-            "errors": len(judged.errors),
-            "temperature": temperature,
-            "export": dataclasses.asdict(report),
-        }
-
     def _score_test(
         self,
         rounds: Sequence[Mapping[str, Any]],
-        finals: Mapping[str, Mapping[str, Any]],
+        finals: Mapping[str, Any],
         test: Sequence[Example],
     ) -> dict[str, Any]:
         """Every student on the test rows, once, at the end; writes its predictions, gives the figures of the run."""
         scores: dict[str, Any] = {}
-        for stage in [*(entry["stage"] for entry in rounds), *finals] if test else []:
+        stages = [*(entry["stage"] for entry in rounds), *(name for name in (FINAL, GOLDLESS, GOLD) if name in finals)]
+        for stage in stages if test else []:
             with self.progress.step(f"{stage}: predicting test", len(test), "rows") as advance:
                 judged = self.kind.judge(self.state.path / stage / "student", test, advance)
             self.state.write_rows(f"{stage}/test_predictions.jsonl", judged.predictions)
@@ -413,7 +258,7 @@ class _Loop:
             "dataset_sha256": sha256_of(self.state.path / FINAL / "dataset.jsonl"),
             "rows": len(self.kept),
             "rounds": list(rounds),
-            **{stage: dict(metrics) for stage, metrics in finals.items()},
+            **finals,
             "with_gold": self.settings.with_gold,
             "test": scores,
         }
@@ -454,7 +299,6 @@ class _Loop:
                 self._prompts(),
                 [error for error in errors if error.label in labels],
                 gold,
-                self.fold_of,
                 shots=self.settings.shots,
                 samples=self.settings.samples,
                 count=count,
@@ -531,17 +375,6 @@ class _Loop:
 
 def _stage(number: int) -> str:
     return f"round-{number}"
-
-
-def _ancestors(candidate: Candidate) -> list[str]:
-    """The ids of the gold rows that a text's prompt showed."""
-    origin = candidate.origin
-    return [name for name in (origin.get("error"), origin.get("context"), *origin.get("shots", ())) if name]
-
-
-def _opinion_rows(rows: Sequence[Example], probabilities: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    for row, values in zip(rows, probabilities, strict=True):
-        yield {"id": row.id, "probabilities": [round(float(value), 5) for value in values]}
 
 
 def _counted(counts: Mapping[str, int]) -> str:

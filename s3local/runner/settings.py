@@ -44,12 +44,11 @@ class RunSettings:
     at most this many times its fair share of a round's errors, ``max_errors`` caps them over all labels.
     ``extrapolate``: "errors" of the student, as S3 does, or all of "dev" at once, without seed and rounds (the
     paper's GoldGen). ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``:
-    requests in a shard. ``attempts``: texts asked for, at most, for each row. ``folds``: of dev; with two or more, a
-    prompt shows rows of one alone, and what it brings forth teaches no student that judges them (1: the student that
-    learned from all rows judges dev, as in S3). ``label_check``: ``judge_folds`` judges trained on dev, and the
-    students of the folds if there are several, say how probable each label of a synthetic row is, and the final
-    student learns that. ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a
-    folder of its own.
+    requests in a shard. ``attempts``: texts asked for, at most, for each row. ``label_check``: judges trained on dev,
+    one for each of ``folds``, say how probable each label of a synthetic row is, and the final student learns that.
+    ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a folder of its own.
+    ``guard``: the final student with gold is compared with one of gold alone, by cross-validation over ``folds``, and
+    the better one is handed over.
     ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
     """
 
@@ -67,11 +66,11 @@ class RunSettings:
     prompt_tokens: int = PROMPT_TOKENS
     shard_size: int = 256
     attempts: int = 8
-    folds: int = 1
     label_check: bool = True
-    judge_folds: int = 4
     with_gold: bool = True
     both_finals: bool = False
+    guard: bool = True
+    folds: int = 4
     teacher: str | None = None
     encoder: str | None = None
     student: str | None = None
@@ -84,14 +83,14 @@ class RunSettings:
     answers: AnswerSettings = field(default_factory=AnswerSettings)
 
     def __post_init__(self) -> None:
-        for name in ("rows", "samples", "shard_size", "attempts", "prompt_tokens", "folds"):
+        for name in ("rows", "samples", "shard_size", "attempts", "prompt_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("seed", "rounds", "rationales", "rationales_shown", "shots"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.judge_folds < 2:
-            raise ValueError(f"judge_folds must be at least 2, got {self.judge_folds}")
+        if self.folds < 2:
+            raise ValueError(f"folds must be at least 2, got {self.folds}")
         if self.max_errors is not None and self.max_errors < 1:
             raise ValueError(f"max_errors must be at least 1, got {self.max_errors}")
         if not self.error_cap > 0:

@@ -15,8 +15,9 @@ what the stages compute.
             student/         PyTorch and ONNX in one folder
             predictions.jsonl  errors.jsonl  metrics.json
             test_predictions.jsonl
-        final/               dataset.jsonl, student/, metrics.json
+        final/               judge-0.jsonl ..., label_check.json, dataset.jsonl, student/, metrics.json, guard.json
         final-without-gold/  student/, metrics.json; only where both finals were asked for
+        gold/                student/, metrics.json: of dev alone, for the guard
         result.json          the last marker: the figures of the whole run
 """
 
@@ -125,6 +126,12 @@ class RunFolder:
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write a JSON Lines artefact, whole or not at all."""
         write_jsonl(self.path / name, rows)
+
+
+def handed_over(folder: Path) -> Path:
+    """The folder of the student that the run in ``folder`` handed over; of the final one, if the run has not ended."""
+    result = RunFolder(folder).read(RESULT_FILE) or {}
+    return folder / str(result.get("handed_over", "final")) / "student"
 
 
 @contextlib.contextmanager

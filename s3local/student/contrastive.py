@@ -98,43 +98,6 @@ def train_judge(
     return Judge(body, tokenizer, head, len(labels), settings.max_length)
 
 
-@dataclass(frozen=True, slots=True)
-class CrossFitted:
-    """What the judges of all folds say: of the gold rows that are in a fold, (n_judged, n_labels), each by the judge
-    that did not learn from that fold; and of the candidates, (n_candidates, n_labels), the mean of all judges."""
-
-    gold: Floats
-    candidates: Floats
-
-
-def cross_fit(
-    body_folder: Path,
-    gold: Sequence[Example],
-    fold_of: NDArray[np.int64],
-    candidates: Sequence[Text],
-    labels: Sequence[str],
-    settings: ContrastiveSettings,
-    seed: int,
-    advance: Advance = ignore,
-) -> CrossFitted:
-    """Train a judge without each fold of ``gold``, let it judge that fold and all candidates.
-
-    ``fold_of`` (n_gold,) is the fold of each row from 0, -1 for a row that every judge learns from; the rows outside
-    a fold must hold each label. ``advance`` is told of each fold that is done. Raises as ``train_judge``.
-    """
-    n_folds = int(fold_of.max()) + 1
-    own = np.zeros((len(gold), len(labels)), dtype=np.float32)
-    of_candidates = np.zeros((len(candidates), len(labels)), dtype=np.float32)
-    for fold in range(n_folds):
-        training = [row for row, its_fold in zip(gold, fold_of, strict=True) if its_fold != fold]
-        judge = train_judge(body_folder, training, labels, settings, seed + fold)
-        held_out = np.flatnonzero(fold_of == fold)
-        own[held_out] = judge.predict_proba([gold[int(place)] for place in held_out])
-        of_candidates += judge.predict_proba(candidates) / n_folds
-        advance(1)
-    return CrossFitted(own[fold_of >= 0], of_candidates)
-
-
 def _pull_together(
     body: Any,
     token_ids: Sequence[Sequence[int]],

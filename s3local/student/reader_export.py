@@ -13,10 +13,9 @@ import numpy as np
 
 from s3local.records import Example
 from s3local.student.export import ExportReport, Form, export_checked
-from s3local.student.reader import KIND, Reader, as_question
+from s3local.student.reader import KIND, Reader
 from s3local.student.reader_training import TrainedReader
 from s3local.student.training import Floats
-from s3local.student.windows import best_spans
 
 
 def export_reader(student: TrainedReader, folder: Path, examples: Sequence[Example]) -> ExportReport:
@@ -27,13 +26,9 @@ def export_reader(student: TrainedReader, folder: Path, examples: Sequence[Examp
     row's own. A report's temperature is always 1.
     Raises as ``export`` does.
     """
-    windows = student.windows(examples)
-    ends = np.cumsum([len(window.ids) for window in windows])[:-1]
-    contexts = [as_question(row)[0] for row in examples]
 
     def form(logits: Floats) -> Form:
-        spans = best_spans(windows, np.split(logits, ends), contexts)
-        answers = [answer.text for answer, _ in spans]
+        answers = student.answers(examples, logits)
         pairs = zip(answers, examples, strict=True)
         right = np.array([answer in {own.text for own in row.answers} for answer, row in pairs])
         return Form(logits, np.array(answers, dtype=object), right)

@@ -20,7 +20,7 @@ from s3local.records import Example
 from s3local.student.distilbert import build_reader
 from s3local.student.reader import Question, as_question
 from s3local.student.training import PREDICTION_BATCH, Trained, TrainingSettings, checked_max_length, fit
-from s3local.student.windows import USUAL_WINDOW, Floats, Window, make_windows, score_windows
+from s3local.student.windows import USUAL_WINDOW, Floats, Window, best_spans, make_windows, score_windows
 
 
 class TrainedReader(Trained):
@@ -30,6 +30,17 @@ class TrainedReader(Trained):
         """The windows that the questions are read in."""
         assert self.settings.max_length  # resolved
         return make_windows(self.tokenizer, [as_question(question) for question in questions], self.settings.max_length)
+
+    def answers(self, rows: Sequence[Question], logits: Floats) -> list[str]:
+        """The likeliest span of each row by ``logits``, as ``predict_logits`` gives them."""
+        windows = self.windows(rows)
+        ends = np.cumsum([len(window.ids) for window in windows])[:-1]
+        spans = best_spans(windows, np.split(logits, ends), [as_question(row)[0] for row in rows])
+        return [answer.text for answer, _ in spans]
+
+    def predict(self, rows: Sequence[Question]) -> list[str]:
+        """The text of the likeliest span of each row."""
+        return self.answers(rows, self.predict_logits(rows))
 
     def predict_logits(self, rows: Sequence[Question], advance: Advance = ignore) -> Floats:
         """Logits in PyTorch and 32 bits, (n_tokens of all windows, 2); ``advance`` is told the rows done."""

@@ -20,7 +20,6 @@ def plan_extrapolation(
     prompts: Prompts,
     errors: Sequence[Example],
     gold: Mapping[str, Sequence[Example]],
-    fold_of: Mapping[str, int],
     *,
     shots: int,
     samples: int,
@@ -30,8 +29,7 @@ def plan_extrapolation(
 ) -> list[Planned]:
     """``count`` requests or a few more: the errors in turn, ``samples`` texts from each prompt.
 
-    ``gold`` holds the rows of each label to draw ``shots`` others from, anew for each prompt and from the error's own
-    fold alone (``fold_of``: by id), so that no text descends from two folds. Which error the turn
+    ``gold`` holds the rows of each label to draw ``shots`` others from, anew for each prompt. Which error the turn
     begins with is drawn as well, so that several calls reach all of them. What an error's text was written on, and
     its answers, stay as they are.
     """
@@ -42,8 +40,7 @@ def plan_extrapolation(
     planned = []
     for turn in range(n_prompts):
         error = errors[int(order[turn % len(errors)])]
-        fold = fold_of[error.id]
-        others = [row for row in gold[error.label] if row.id != error.id and fold_of[row.id] == fold]
+        others = [row for row in gold[error.label] if row.id != error.id]
         drawn = chance.choice(len(others), min(shots, len(others)), replace=False).tolist() if others else []
         shown = [others[int(place)] for place in drawn]
         prompt = prompts.extrapolation(error.label, shown, error)

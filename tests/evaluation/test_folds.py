@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3local.evaluation.folds import divide_into_folds, folds_of_descendants
+from s3local.evaluation.folds import NO_FOLD, divide_into_folds
 
 
 @settings(deadline=None)
@@ -31,13 +31,22 @@ def test_each_label_is_spread_evenly_and_is_outside_every_fold(labels: list[str]
             assert max(per_fold) - min(per_fold) <= 1
 
 
-def test_a_text_has_the_fold_of_the_rows_that_it_descends_from() -> None:
-    fold_of = {"a": 0, "b": 1, "c": 1, "only": -1}
-    ancestors = [["b", "c"], [], ["a"], ["only"], [], ["context-3"]]
-    assert folds_of_descendants(ancestors, fold_of).tolist() == [1, 1, 0, 1, 0, 1]
-    with pytest.raises(ValueError, match="descends from the folds"):
-        folds_of_descendants([["a", "b"]], fold_of)
-    assert folds_of_descendants([[], []], {}).tolist() == [0, 0]
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), min_size=1, max_size=40),
+    st.integers(1, 5),
+    st.integers(0, 9),
+)
+def test_a_group_stays_together_and_every_label_is_outside_every_fold(
+    rows: list[tuple[str, int]], n_folds: int, seed: int
+) -> None:
+    labels, groups = [label for label, _ in rows], [group for _, group in rows]
+    folds = divide_into_folds(labels, n_folds, seed, groups)
+    assert all(
+        len({fold for fold, its in zip(folds.tolist(), groups, strict=True) if its == group}) == 1 for group in groups
+    )
+    for fold in set(folds.tolist()) - {NO_FOLD} if folds.max() > 0 else ():
+        assert {label for label, its in zip(labels, folds.tolist(), strict=True) if its != fold} == set(labels)
 
 
 def test_there_is_one_fold_at_least() -> None:

@@ -53,7 +53,8 @@ def settings(body: Path, **changes: object) -> RunSettings:
         "student": str(body),
         "training": SETTINGS,
         "judge": ContrastiveSettings(passes=64, batch_size=16, max_length=32),
-        "judge_folds": 2,
+        "folds": 2,
+        "guard": False,
         **changes,
     }
     return RunSettings(**values)  # type: ignore[arg-type]

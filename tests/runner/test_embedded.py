@@ -31,7 +31,7 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
         rounds=1,
         rationales=2,
         shard_size=32,
-        judge_folds=2,
+        folds=2,
         judge=ContrastiveSettings(passes=64),
         training=TrainingSettings(epochs=1),
     )

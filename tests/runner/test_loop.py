@@ -6,11 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from small_world import BagOfWords, make_task, settings, write
 
-from s3local.evaluation.folds import divide_into_folds
 from s3local.exceptions import RunError
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import read_jsonl
@@ -18,7 +16,7 @@ from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
 from s3local.runner.state import RunFolder
 from s3local.storage import sha256_of
-from s3local.task import Task, load_dev
+from s3local.task import Task
 from s3local.teacher import Completion, Request
 from s3local.teacher.fake import FakeTeacher
 
@@ -81,26 +79,6 @@ def test_extrapolated_rows_carry_the_label_of_an_error_of_the_round_before(whole
             assert row["label"] == errors[row["origin"]["error"]]
 
 
-def test_a_prompt_shows_rows_of_one_fold_alone_and_no_student_judges_what_it_learned_from(
-    task: Task, tiny_bert: Path, tmp_path: Path
-) -> None:
-    from s3local.runner.loop import FOLDS
-
-    folded = start(task, tiny_bert, tmp_path / "run", folds=2)
-    assert set(folded.summary["final"]["label_check"]["trust"]) == {"contrastive", "student"}
-
-    seed = int(np.random.SeedSequence([0, FOLDS]).generate_state(1)[0])
-    dev = load_dev(task)
-    fold_of = dict(zip((row.id for row in dev), divide_into_folds([row.label for row in dev], 2, seed), strict=True))
-    for stage in stages(folded)[1:]:
-        for row in rows(stage / "synthetic.jsonl"):
-            assert len({fold_of[name] for name in (row["origin"]["error"], *row["origin"]["shots"])}) == 1
-        opinions = {row["id"]: row["probabilities"] for row in rows(stage / "opinions.jsonl")}
-        predicted = {row["id"]: row["predicted"] for row in rows(stage / "predictions.jsonl")}
-        for row in dev:
-            assert predicted[row.id] == task.label_names[int(np.argmax(opinions[row.id]))]
-
-
 def test_the_dataset_says_how_probable_each_label_is(task: Task, whole: RunResult) -> None:
     for row in rows(whole.dataset):
         probabilities = row["origin"]["probabilities"]
@@ -114,7 +92,7 @@ def test_without_a_label_check_the_teachers_labels_stand(task: Task, tiny_bert: 
     plain = start(task, tiny_bert, tmp_path / "run", label_check=False, rounds=1)
     written = [row for stage in stages(plain) for row in rows(stage / "synthetic.jsonl")]
     assert rows(plain.dataset) == written
-    assert not list(plain.folder.rglob("opinions.jsonl"))
+    assert not list(plain.folder.rglob("judge-*"))
 
 
 def test_the_same_seed_gives_the_same_dataset_and_another_seed_another(

@@ -13,7 +13,6 @@ from toys import LABELS, UNSEEN, reviews
 from s3local.student.contrastive import (
     ContrastiveSettings,
     contrastive_loss,
-    cross_fit,
     train_judge,
 )
 
@@ -51,23 +50,6 @@ def test_the_loss_is_the_one_of_the_paper() -> None:
         alike = [p for p in powers if labels[p] == labels[i]]
         expected -= sum(math.log(powers[p] / sum(powers.values())) for p in alike) / max(len(alike), 1)
     assert float(contrastive_loss(torch.from_numpy(rows), labels, 0.3)) == pytest.approx(expected / 5)
-
-
-def test_no_row_is_judged_by_a_judge_that_has_seen_it(tiny_bert: Path) -> None:
-    gold = reviews()[::4]
-    fold_of = np.arange(len(gold)) % 3
-    fold_of[0] = -1
-    fitted = cross_fit(tiny_bert, gold, fold_of, UNSEEN, LABELS, SHORT, seed=5)
-    judges = [
-        train_judge(
-            tiny_bert, [row for row, its in zip(gold, fold_of, strict=True) if its != fold], LABELS, SHORT, 5 + fold
-        )
-        for fold in range(3)
-    ]
-    held_out = [row for row, its in zip(gold, fold_of, strict=True) if its == 1]
-    assert fitted.gold[fold_of[1:] == 1] == pytest.approx(judges[1].predict_proba(held_out))
-    assert fitted.gold.shape == (len(gold) - 1, 2)
-    assert fitted.candidates == pytest.approx(sum(judge.predict_proba(UNSEEN) / 3 for judge in judges), abs=1e-6)
 
 
 def test_a_judge_needs_every_label(tiny_bert: Path) -> None:

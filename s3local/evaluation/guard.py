@@ -1,0 +1,60 @@
+"""Whether synthetic rows help, told by cross-validation on gold rows. Knows nothing of students."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3local.evaluation.comparison import mean_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The comparison of students with and without synthetic rows, on gold rows that neither learned from.
+
+    ``final`` and ``gold`` are the means of both, ``low`` and ``high`` the 95 % bootstrap interval of ``final``;
+    ``gain`` is final minus gold, ``error`` its standard error; ``passed`` says that the student of all rows is handed
+    over. ``synthetic_rows`` are those that the students of each fold could learn from: the others descend from the
+    fold, so that ``final`` rather understates the real one.
+    """
+
+    final: float
+    gold: float
+    low: float
+    high: float
+    gain: float
+    error: float
+    passed: bool
+    n_rows: int
+    synthetic_rows: tuple[int, ...]
+
+
+def weigh(with_rows: NDArray[np.float64], alone: NDArray[np.float64], synthetic_rows: Sequence[int]) -> Verdict:
+    """The verdict on scores from 0 to 1 (n_rows,) with synthetic rows, and by gold rows alone.
+
+    Synthetic rows fail if they cost more than one standard error of the difference: a few dozen rows cannot tell less.
+    Raises ``ValueError`` for no rows.
+    """
+    n_rows = len(with_rows)
+    if not n_rows:
+        raise ValueError("there are no rows to compare on")
+    difference = with_rows - alone
+    # two rows more, one for each side, so that a few rows that all agree do not look like certainty
+    padded = np.concatenate([difference, [1.0, -1.0]])
+    error = float(padded.std(ddof=1) / np.sqrt(len(padded)))
+    mean, gain = float(with_rows.mean()), float(difference.mean())
+    low, high = mean_interval(with_rows[None])
+    return Verdict(
+        final=mean,
+        gold=float(alone.mean()),
+        low=low,
+        high=high,
+        gain=gain,
+        error=error,
+        passed=float(padded.mean()) >= -error,
+        n_rows=n_rows,
+        synthetic_rows=tuple(synthetic_rows),
+    )

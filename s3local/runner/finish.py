@@ -1,0 +1,217 @@
+"""After the last round: the label check, the final student, and the guard that compares it with gold rows alone.
+
+Dev is divided into folds. A judge learns from the gold rows outside a fold and reads that fold and all synthetic
+rows; together the judges say how probable each label of a synthetic row is, and the final student learns that beside
+dev. The guard does the same without a fold: what a student learns from the other gold rows, and from the synthetic
+rows that do not descend from the fold, is compared on the fold with what one learns from the other gold rows alone.
+Knows nothing of teachers and of test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from s3local.curation.label_check import LabelCheck, Opinion, check_labels
+from s3local.evaluation.folds import NO_FOLD, divide_into_folds
+from s3local.evaluation.guard import Verdict, weigh
+from s3local.records import Candidate, Example
+from s3local.runner.kinds import Lesson, Targets
+from s3local.runner.workbench import GUARD, JUDGES, STUDENT, Workbench
+from s3local.storage import translated_errors
+from s3local.student.contrastive import train_judge
+
+FINAL, GOLDLESS, GOLD = "final", "final-without-gold", "gold"
+"""Stages: the student of all rows, the same without dev, the student of dev alone."""
+
+
+class Finish:
+    """The end of one run, whose rows are ``kept``."""
+
+    def __init__(self, bench: Workbench, kept: Sequence[Candidate], rounds: Sequence[Mapping[str, Any]]) -> None:
+        self.bench = bench
+        self.kept = kept
+        self.rounds = rounds
+        self.rows = [candidate.example for candidate in kept]
+        dev, settings = bench.dev, bench.settings
+        groups = [tuple(row.fields[name] for name in bench.task.given) or row.id for row in dev]
+        folds = divide_into_folds([row.label for row in dev], settings.folds, bench.seed_for(JUDGES), groups)
+        self.fold_of = folds if folds.max() > 0 else np.full_like(folds, NO_FOLD)
+        self.n_folds = int(self.fold_of.max()) + 1
+
+    def run(self) -> dict[str, Any]:
+        """The figures of each final student by its stage, those of the guard, and the stage that is handed over."""
+        state, settings = self.bench.state, self.bench.settings
+        check = state.once(f"{FINAL}/label_check.json", self._check_labels)
+        finals = {FINAL: {**self._final(FINAL, settings.with_gold, check), "label_check": check}}
+        if settings.both_finals:
+            finals[GOLDLESS] = self._final(GOLDLESS, False, check)
+        if not (settings.guard and settings.with_gold and self.n_folds):
+            return {**finals, "handed_over": FINAL}
+        lesson = Lesson(self.bench.dev, self.bench.seed_for(STUDENT, len(self.rounds) + 1))
+        finals[GOLD] = state.once(
+            f"{GOLD}/metrics.json", lambda: self.bench.train(GOLD, lesson, finals[FINAL]["temperature"])
+        )
+        guard = state.once(f"{FINAL}/guard.json", lambda: dataclasses.asdict(self._guard(bool(check["judges"]))))
+        return {**finals, "guard": guard, "handed_over": FINAL if guard["passed"] else GOLD}
+
+    # Label check
+
+    def _check_labels(self) -> dict[str, Any]:
+        """Write final/dataset.jsonl: all synthetic rows and, where labels are checked, the probability of each."""
+        bench = self.bench
+        rows: Sequence[Candidate] = self.kept
+        facts: dict[str, Any] = {"judges": 0}
+        if bench.settings.label_check and bench.kind.has_labels and self.n_folds:
+            for fold in range(self.n_folds):
+                bench.state.once(f"{FINAL}/judge-{fold}.json", lambda fold=fold: self._judge(fold))  # type: ignore[misc]
+            of_dev, of_rows = self._opinions()
+            check = self._checked(of_dev, of_rows.mean(axis=0))
+            rows = [self._with_label(*pair) for pair in zip(self.kept, check.targets, strict=True)]
+            right = check.gold.argmax(axis=1) == self._numbers(self._judged)
+            facts = {
+                "judges": self.n_folds,
+                "trust": check.trust,
+                "noise": check.noise.round(4).tolist(),
+                "dev_accuracy": float(right.mean()),
+                "relabelled": sum(row.origin["asked"] != row.example.label for row in rows),
+            }
+        bench.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in rows))
+        return facts
+
+    def _judge(self, fold: int) -> dict[str, Any]:
+        """What a judge that has not seen the fold says of dev and of all rows."""
+        bench = self.bench
+        learned = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its != fold]
+        labels, settings = bench.task.label_names, bench.settings.judge
+        name = f"label check: judge {fold + 1} of {self.n_folds}"
+        with bench.progress.step(name, settings.passes + len(bench.dev) + len(self.rows), "texts") as advance:
+            judge = train_judge(bench.body, learned, labels, settings, bench.seed_for(JUDGES, fold), advance)
+            probabilities = judge.predict_proba([*bench.dev, *self.rows], advance)
+        bench.state.write_rows(
+            f"{FINAL}/judge-{fold}.jsonl",
+            (
+                {"id": row.id, "probabilities": [round(float(value), 5) for value in values]}
+                for row, values in zip([*bench.dev, *self.rows], probabilities, strict=True)
+            ),
+        )
+        return {"gold": len(learned)}
+
+    def _opinions(self) -> tuple[Targets, Targets]:
+        """Label probabilities of the dev rows that are in a fold (n_judged, n_labels), each by the judge that did not
+        learn from it, and those of all rows by each judge (n_folds, n_rows, n_labels)."""
+        files = [self.bench.state.read_rows(f"{FINAL}/judge-{fold}.jsonl") for fold in range(self.n_folds)]
+        values = np.array([[row["probabilities"] for row in rows] for rows in files], dtype=np.float32)
+        places = np.flatnonzero(self.fold_of != NO_FOLD)
+        n_dev = len(self.bench.dev)
+        return values[self.fold_of[places], places], values[:, n_dev:]
+
+    def _checked(self, of_dev: Targets, of_rows: Targets) -> LabelCheck:
+        gold, asked = self._numbers(self._judged), self._numbers(self.rows)
+        return check_labels({"contrastive": Opinion(of_dev, of_rows)}, gold, asked)
+
+    @property
+    def _judged(self) -> list[Example]:
+        """The dev rows that are in a fold."""
+        return [row for row, fold in zip(self.bench.dev, self.fold_of, strict=True) if fold != NO_FOLD]
+
+    def _numbers(self, rows: Sequence[Example]) -> Any:
+        labels = self.bench.task.label_names
+        return np.array([labels.index(row.label) for row in rows], dtype=np.int64)
+
+    def _with_label(self, candidate: Candidate, probabilities: Any) -> Candidate:
+        """The candidate with its likeliest label; what the teacher was asked for goes into its origin."""
+        labels = self.bench.task.label_names
+        rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
+        origin = {**candidate.origin, "asked": candidate.example.label, "probabilities": rounded}
+        return Candidate(dataclasses.replace(candidate.example, label=labels[int(np.argmax(probabilities))]), origin)
+
+    # Students
+
+    def _final(self, stage: str, with_gold: bool, check: Mapping[str, Any]) -> dict[str, Any]:
+        """A student of all synthetic rows, their labels checked, and, if asked for, dev.
+
+        Without dev and without a label check it has the rows of the last round's student, and so is that one.
+        """
+        bench, last = self.bench, self.rounds[-1]
+        if not with_gold and not check["judges"]:
+            return bench.state.once(f"{stage}/metrics.json", lambda: self._adopt(last, stage))
+        rows, targets = self.rows, None
+        if check["judges"]:
+            checked = [Candidate.from_row(row) for row in bench.state.read_rows(f"{FINAL}/dataset.jsonl")]
+            rows = [candidate.example for candidate in checked]
+            targets = np.array([list(row.origin["probabilities"].values()) for row in checked], dtype=np.float32)
+        gold = bench.dev if with_gold else []
+        lesson = self._lesson(rows, targets, gold, bench.seed_for(STUDENT, len(self.rounds)))
+        # a student that has seen dev is too sure of it: the label check's targets are calibrated as they are, and
+        # one that learned plain labels is as sure as the last round's, which had not seen dev
+        temperature = 1.0 if check["judges"] else last["metrics"]["temperature"]
+        return bench.state.once(f"{stage}/metrics.json", lambda: bench.train(stage, lesson, temperature))
+
+    def _lesson(self, rows: Sequence[Example], targets: Targets | None, gold: Sequence[Example], seed: int) -> Lesson:
+        """Synthetic rows, their label probabilities where there are any, and gold rows."""
+        if targets is not None:
+            own = np.eye(len(self.bench.task.label_names), dtype=np.float32)[self._numbers(gold)]
+            targets = np.concatenate([targets / targets.sum(axis=1, keepdims=True), own])
+        return Lesson([*rows, *gold], seed, targets)
+
+    def _adopt(self, last: Mapping[str, Any], stage: str) -> dict[str, Any]:
+        """Make the last round's student the final one; its metrics."""
+        source, target = self.bench.state.path / last["stage"], self.bench.state.path / stage
+        with translated_errors(target):
+            shutil.copytree(source / "student", target / "student", dirs_exist_ok=True)
+            for name in ("predictions.jsonl", "errors.jsonl"):
+                shutil.copyfile(source / name, target / name)
+        return dict(last["metrics"])
+
+    # Guard
+
+    def _guard(self, checked: bool) -> Verdict:
+        """Cross-validate the final student and the one of gold alone; writes what both score on each dev row."""
+        bench = self.bench
+        of_dev, of_rows = self._opinions() if checked else (None, None)
+        with_rows, alone = np.zeros(len(bench.dev)), np.zeros(len(bench.dev))
+        used = []
+        with bench.progress.step("guard: judging dev fold by fold", self.n_folds, "folds") as advance:
+            for fold in range(self.n_folds):
+                inside = np.flatnonzero(self.fold_of == fold)
+                learned = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its != fold]
+                names = {bench.dev[place].id for place in inside.tolist()}
+                free = [place for place, row in enumerate(self.kept) if not names & set(ancestors(row))]
+                rows = [self.rows[place] for place in free]
+                targets = None
+                if of_dev is not None and of_rows is not None and rows:
+                    targets = np.asarray(self._checked(of_dev, of_rows[fold]).targets, np.float32)[free]
+                seed = bench.seed_for(GUARD, fold)
+                held_out = [bench.dev[place] for place in inside.tolist()]
+                lessons = [self._lesson(rows, targets, learned, seed), Lesson(learned, seed)]
+                with_rows[inside], alone[inside] = (self._scores(lesson, held_out) for lesson in lessons)
+                used.append(len(rows))
+                advance(1)
+        judged = self.fold_of != NO_FOLD
+        bench.state.write_rows(
+            f"{FINAL}/guard.jsonl",
+            (
+                {"id": bench.dev[place].id, "fold": int(self.fold_of[place]), "final": one, "gold": other}
+                for place, one, other in zip(
+                    np.flatnonzero(judged).tolist(), with_rows[judged].tolist(), alone[judged].tolist(), strict=True
+                )
+            ),
+        )
+        return weigh(with_rows[judged], alone[judged], used)
+
+    def _scores(self, lesson: Lesson, rows: Sequence[Example]) -> Any:
+        """What a student of ``lesson`` scores on each of ``rows``, in PyTorch, see ``Texts.scores``."""
+        bench = self.bench
+        settings = bench.kind.fitted(bench.body).resolved(len(lesson.rows))
+        return bench.kind.scores(bench.kind.train(bench.body, lesson, settings), rows)
+
+
+def ancestors(candidate: Candidate) -> list[str]:
+    """The ids of the gold rows that a text's prompt showed."""
+    origin = candidate.origin
+    return [name for name in (origin.get("error"), origin.get("context"), *origin.get("shots", ())) if name]

@@ -1,0 +1,37 @@
+"""The guard: it takes synthetic rows unless they cost more than chance explains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from s3local.evaluation.guard import weigh
+
+
+def of(right: int, wrong: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.array([1.0] * right + [0.0] * wrong)
+
+
+def test_rows_that_change_nothing_pass() -> None:
+    verdict = weigh(of(30, 10), of(30, 10), [5, 5])
+    assert verdict.passed
+    assert verdict.gain == 0
+    assert verdict.error > 0
+    assert (verdict.final, verdict.gold, verdict.n_rows) == (0.75, 0.75, 40)
+    assert verdict.low < 0.75 < verdict.high
+
+
+def test_rows_that_help_pass_and_rows_that_harm_do_not() -> None:
+    good, bad = of(36, 4), of(20, 20)
+    assert weigh(good, bad, []).passed
+    assert not weigh(bad, good, []).passed
+    assert weigh(bad, good, []).gain == pytest.approx(-weigh(good, bad, []).gain)
+
+
+def test_a_single_row_proves_nothing() -> None:
+    assert weigh(of(0, 1), of(1, 0), []).passed
+
+
+def test_there_must_be_rows() -> None:
+    with pytest.raises(ValueError, match="no rows"):
+        weigh(np.array([]), np.array([]), [])

@@ -1,0 +1,100 @@
+"""Laws of the end of a run: no judge and no student judges what it has learned from, and the guard decides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_world import BagOfWords, make_task, settings, write
+
+from s3local.evaluation.folds import divide_into_folds
+from s3local.evaluation.guard import weigh
+from s3local.records import Candidate, read_jsonl
+from s3local.runner import finish
+from s3local.runner.finish import ancestors
+from s3local.runner.loop import RunResult, run
+from s3local.runner.models import find_models
+from s3local.runner.state import handed_over
+from s3local.runner.workbench import JUDGES
+from s3local.student.contrastive import train_judge
+from s3local.task import Task, load_dev
+from s3local.teacher.fake import FakeTeacher
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    return make_task(tmp_path_factory.mktemp("toy"))
+
+
+def start(task: Task, body: Path, folder: Path, **changes: object) -> RunResult:
+    chosen = settings(body, guard=True, rounds=1, **changes)
+    models = find_models(chosen, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())
+    return run(task, chosen, folder=folder, models=models)
+
+
+@pytest.fixture(scope="module")
+def guarded(task: Task, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    return start(task, tiny_bert, tmp_path_factory.mktemp("guarded") / "run")
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [row for _, row in read_jsonl(path)]
+
+
+def seed_for(*purpose: int) -> int:
+    return int(np.random.SeedSequence([0, *purpose]).generate_state(1)[0])
+
+
+def test_no_row_is_judged_by_a_judge_that_has_seen_it(task: Task, tiny_bert: Path, guarded: RunResult) -> None:
+    dev = load_dev(task)
+    fold_of = divide_into_folds([row.label for row in dev], 2, seed_for(JUDGES))
+    chosen = settings(tiny_bert).judge
+    for fold in range(2):
+        others = [row for row, its in zip(dev, fold_of, strict=True) if its != fold]
+        judge = train_judge(tiny_bert, others, task.label_names, chosen, seed_for(JUDGES, fold))
+        said = [row["probabilities"] for row in rows(guarded.folder / "final" / f"judge-{fold}.jsonl")]
+        assert judge.predict_proba(dev) == pytest.approx(np.array(said[: len(dev)]), abs=1e-4)
+
+
+def test_the_guard_judges_each_dev_row_once_and_leaves_out_what_descends_from_it(
+    task: Task, guarded: RunResult
+) -> None:
+    scored = rows(guarded.folder / "final" / "guard.jsonl")
+    assert sorted(row["id"] for row in scored) == sorted(row.id for row in load_dev(task))
+    dataset = [Candidate.from_row(row) for row in rows(guarded.dataset)]
+    guard = guarded.summary["guard"]
+    for fold, used in enumerate(guard["synthetic_rows"]):
+        inside = {row["id"] for row in scored if row["fold"] == fold}
+        assert used == sum(not inside & set(ancestors(candidate)) for candidate in dataset)
+    verdict = weigh(*(np.array([row[side] for row in scored]) for side in ("final", "gold")), [])
+    assert (guard["passed"], guard["gain"]) == (verdict.passed, verdict.gain)
+
+
+def test_both_students_are_kept_and_tested(guarded: RunResult) -> None:
+    assert {"final", "gold"} <= set(guarded.summary["test"])
+    for stage in ("final", "gold"):
+        assert (guarded.folder / stage / "student" / "model.onnx").is_file()
+    assert guarded.summary["gold"]["rows"] == 12
+
+
+@pytest.mark.parametrize(("passed", "stage"), [(True, "final"), (False, "gold")])
+def test_the_guard_decides_which_one_is_handed_over(
+    task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, stage: str
+) -> None:
+    better, worse = np.ones(12), np.zeros(12)
+    sides = (better, worse) if passed else (worse, better)
+    monkeypatch.setattr(finish, "weigh", lambda *_: weigh(*sides, []))
+    result = start(task, tiny_bert, tmp_path / "run", label_check=False)
+    assert result.summary["handed_over"] == stage
+    assert result.model == handed_over(result.folder) == result.folder / stage / "student"
+    assert result.classifier().labels == task.label_names
+
+
+def test_without_gold_there_is_nothing_to_guard(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    result = start(task, tiny_bert, tmp_path / "run", with_gold=False, label_check=False)
+    assert "guard" not in result.summary
+    assert not (result.folder / "gold").exists()
+    assert json.loads((result.folder / "result.json").read_text(encoding="utf-8"))["handed_over"] == "final"
