@@ -4,7 +4,7 @@
     python benchmarks/kinds.py --only rte adversarial_qa --rows 64 --gold 24 --test 100
 
 For each dataset: draws gold rows from its pool (balanced over the labels, by the seed), takes the other given texts of
-the pool as unlabelled contexts, runs S3, and trains a student on the gold rows alone for comparison. Prints the test
+the pool as unlabelled contexts, and runs S3, whose guard also trains a student on the gold rows alone. Prints the test
 scores of the seed, of the last round, of the final student (with gold) and of gold alone, with the time and the
 largest memory of the run. Needs ../shared/datasets.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import tempfile
 import time
@@ -23,12 +24,11 @@ from typing import Any
 from s3local.drawing import draw_rows, write_drawn
 from s3local.progress import Silent
 from s3local.records import Example, read_jsonl, write_jsonl
-from s3local.runner.kinds import Lesson, Texts, kind_of
+from s3local.runner.kinds import kind_of
 from s3local.runner.loop import run
 from s3local.runner.settings import RunSettings
 from s3local.student.training import TrainingSettings
 from s3local.task import Task, load_dev, load_rows, load_task
-from s3local.weights import find_student_body
 
 CHECKOUT = Path(__file__).parents[1]
 DATASETS = CHECKOUT.parent / "shared" / "datasets"
@@ -62,14 +62,6 @@ def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespac
     return load_task(preset, folder / "dev.jsonl", folder / "test.jsonl", folder / "contexts.jsonl")
 
 
-def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], folder: Path, seed: int) -> dict[str, Any]:
-    """The test figures of a student trained on the gold rows alone."""
-    body = find_student_body(None)
-    student = kind.train(body, Lesson(dev, seed), kind.fitted(body).resolved(len(dev)))
-    kind.export(student, folder, 1.0)
-    return dict(kind.judge(folder, test).metrics)
-
-
 def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One dataset: its scores and what they cost."""
     task = prepared(name, folder / name, datasets, options)
@@ -86,9 +78,7 @@ def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace
     started = time.perf_counter()
     result = run(task, settings, folder=folder / name / "run", progress=Talking()).summary
     seconds = time.perf_counter() - started
-    gold = gold_only(kind, dev, test, folder / name / "gold", options.seed)
-    last = result["rounds"][-1]["stage"]
-    stages = {"seed": result["test"]["round-0"], "last round": result["test"][last], "final": result["test"]["final"]}
+    places = {"seed": "round-0", "last round": result["rounds"][-1]["stage"], "final": "final", "gold only": "gold"}
     return {
         "dataset": name,
         "kind": task.kind,
@@ -99,7 +89,9 @@ def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace
         "rounds": len(result["rounds"]) - 1,
         "max_length": result["final"]["training"]["max_length"],
         "texts_characters": median_length(folder / name / "run", task, dev),
-        "scores": {stage: short(figures) for stage, figures in {**stages, "gold only": gold}.items()},
+        "scores": {name: short(result["test"][stage]) for name, stage in places.items()},
+        "guard": result["guard"],
+        "handed_over": result["handed_over"],
         "dropped": [entry["synthesis"]["dropped_by_reason"] for entry in result["rounds"]],
         "seconds": round(seconds, 1),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -152,7 +144,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in options.only:
             print(name, flush=True)
-            measured.append(measure(name, options.datasets, options.work or Path(temporary), options))
+            with multiprocessing.get_context("spawn").Pool(1) as pool:  # each with a peak memory of its own
+                folder = options.work or Path(temporary)
+                measured.append(pool.apply(measure, (name, options.datasets, folder, options)))
             if options.json:
                 chosen = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
                 content = {"options": chosen, "measured": measured}

@@ -3,8 +3,9 @@
 Source: Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text", 2016, section 6.1, and the
 evaluation script of SQuAD 1.1. Two texts are compared in lower case, without ASCII punctuation, without the English
 articles and with single spaces between the words, in this order; a row with several right answers takes the best of
-them. So two texts of which nothing is left match exactly and still have an F1 of 0. Where words are not written
-apart, a text is one word, and F1 is exact match.
+them. So two texts of which nothing is left match exactly and still have an F1 of 0. In scripts that put no space
+between words, where by that definition a text were one word and F1 exact match, each letter counts as a word (as in
+MLQA, Lewis et al., 2020, for Chinese).
 Knows nothing of models, files or where the answers come from.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s3local.curation.overlap import SCRIPTS_WITHOUT_SPACES, script_of
 from s3local.evaluation.errors import Error
 from s3local.evaluation.metrics import BOOTSTRAP_SAMPLES
 from s3local.records import Example
@@ -59,7 +61,12 @@ def answer_f1(predicted: str, gold: Sequence[str]) -> float:
 
     Raises ``ValueError`` without gold answers.
     """
-    return max(_f1(normalized_answer(predicted).split(), normalized_answer(text).split()) for text in gold)
+    return max(_f1(_words(predicted), _words(text)) for text in gold)
+
+
+def _words(text: str) -> list[str]:
+    apart = (f" {letter} " if script_of(letter) in SCRIPTS_WITHOUT_SPACES else letter for letter in text)
+    return normalized_answer("".join(apart)).split()
 
 
 def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
