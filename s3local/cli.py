@@ -240,6 +240,11 @@ def check(task: Task, as_json: bool) -> None:
     "--with-gold/--without-gold", default=True, show_default=True, help="Train the final classifier on dev as well."
 )
 @click.option(
+    "--contrast",
+    type=click.FloatRange(0),
+    help="Weight of the contrast between labels when texts are written. [default: 0.5 for small teachers, else 0]",
+)
+@click.option(
     "--label-check/--no-label-check",
     default=True,
     show_default=True,

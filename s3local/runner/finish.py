@@ -28,6 +28,9 @@ from s3local.student.contrastive import train_judge
 FINAL, GOLDLESS, GOLD = "final", "final-without-gold", "gold"
 """Stages: the student of all rows, the same without dev, the student of dev alone."""
 
+GUARD_PASSES = 1000
+"""Rows that go through each of the guard's students in all: half of what the final one gets, as many on both sides."""
+
 
 class Finish:
     """The end of one run, whose rows are ``kept``."""
@@ -207,11 +210,13 @@ class Finish:
     def _scores(self, lesson: Lesson, rows: Sequence[Example]) -> Any:
         """What a student of ``lesson`` scores on each of ``rows``, in PyTorch, see ``Texts.scores``."""
         bench = self.bench
-        settings = bench.kind.fitted(bench.body).resolved(len(lesson.rows))
+        fitted = bench.kind.fitted(bench.body)
+        epochs = fitted.epochs or max(1, round(GUARD_PASSES / len(lesson.rows)))
+        settings = dataclasses.replace(fitted.resolved(len(lesson.rows)), epochs=epochs)
         return bench.kind.scores(bench.kind.train(bench.body, lesson, settings), rows)
 
 
 def ancestors(candidate: Candidate) -> list[str]:
-    """The ids of the gold rows that a text's prompt showed."""
+    """The ids of the gold rows that a text's prompt showed, not of those that it was set against."""
     origin = candidate.origin
     return [name for name in (origin.get("error"), origin.get("context"), *origin.get("shots", ())) if name]

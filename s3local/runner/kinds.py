@@ -47,12 +47,13 @@ LONG_CHARACTERS = 400
 @dataclass(frozen=True, slots=True)
 class SeedOrder:
     """Rows that a seed is to bring: ``count`` requests for ``labels``, determined by ``seed``; ``rationales`` of each
-    label, for kinds that use them."""
+    label, for kinds that use them; ``contrast`` with other labels."""
 
     labels: Sequence[str]
     count: int
     seed: Sequence[int]
     rationales: Mapping[str, Sequence[str]]
+    contrast: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class Texts:
             sampling=self.settings.sampling,
             seed=order.seed,
             models=self.models,
+            contrast=order.contrast,
         )
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
@@ -165,6 +167,7 @@ class Pairs(Texts):
             sampling=self.settings.sampling,
             seed=order.seed,
             models=self.models,
+            contrast=order.contrast,
         )
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:

@@ -128,6 +128,7 @@ class _Loop:
         self.state = bench.state
         self.progress = bench.progress
         self.source = source
+        self.contrast = settings.contrast_for(source.style)
         self.embedder = CachedEmbedder(embedder)
         self.written_alone = task.written if task.given else None
         self.dedup = Deduplicator(self.embedder, settings.dedup, written=self.written_alone)
@@ -287,7 +288,7 @@ class _Loop:
     def _seed_plan(self, rationales: Mapping[str, Sequence[str]]) -> Plan:
         def plan(labels: Sequence[str], count: int, shard: int) -> list[Planned]:
             seed = [self.settings.seed, SYNTHESIS, 0, shard]
-            return self.kind.plan_seed(self._prompts(), SeedOrder(labels, count, seed, rationales))
+            return self.kind.plan_seed(self._prompts(), SeedOrder(labels, count, seed, rationales, self.contrast))
 
         return plan
 
@@ -304,6 +305,7 @@ class _Loop:
                 count=count,
                 sampling=self.settings.sampling,
                 seed=[self.settings.seed, SYNTHESIS, number, shard],
+                contrast=self.contrast,
             )
 
         return plan

@@ -43,6 +43,14 @@ def request_seeds(seed: Sequence[int], count: int) -> list[int]:
     return [int(value) for value in np.random.SeedSequence(list(seed)).generate_state(count, np.uint64)]
 
 
+def another_label(labels: Sequence[str], label: str, chance: np.random.Generator) -> str:
+    """One of ``labels`` that is not ``label``, drawn by ``chance``. Raises ``ValueError`` if there is none."""
+    others = [name for name in labels if name != label]
+    if not others:
+        raise ValueError(f"there is no label other than {label!r}")
+    return others[int(chance.integers(len(others)))]
+
+
 def to_row(planned: Planned, completion: Completion) -> dict[str, Any]:
     """A request's label and origin with what the teacher was given and wrote, as one plain row of a shard."""
     return {

@@ -7,11 +7,12 @@ how errors are found or which of them are chosen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from s3local.records import Example
-from s3local.synthesis import Planned, request_seeds
+from s3local.synthesis import Planned, another_label, request_seeds
 from s3local.synthesis.prompts import Prompts
 from s3local.teacher import Sampling
 
@@ -26,12 +27,14 @@ def plan_extrapolation(
     count: int,
     sampling: Sampling,
     seed: Sequence[int],
+    contrast: float = 0.0,
 ) -> list[Planned]:
     """``count`` requests or a few more: the errors in turn, ``samples`` texts from each prompt.
 
     ``gold`` holds the rows of each label to draw ``shots`` others from, anew for each prompt. Which error the turn
     begins with is drawn as well, so that several calls reach all of them. What an error's text was written on, and
-    its answers, stay as they are.
+    its answers, stay as they are. With a ``contrast``, a text is set against what the teacher would write after rows
+    of another label (``Contrast.gamma``); not where rows have no labels.
     """
     chance = np.random.default_rng(list(seed))
     order = chance.permutation(len(errors))
@@ -40,15 +43,24 @@ def plan_extrapolation(
     planned = []
     for turn in range(n_prompts):
         error = errors[int(order[turn % len(errors)])]
-        others = [row for row in gold[error.label] if row.id != error.id]
-        drawn = chance.choice(len(others), min(shots, len(others)), replace=False).tolist() if others else []
-        shown = [others[int(place)] for place in drawn]
+        shown = _drawn([row for row in gold[error.label] if row.id != error.id], shots, chance)
         prompt = prompts.extrapolation(error.label, shown, error)
-        origin = {"error": error.id, "shots": [row.id for row in shown]}
+        origin: dict[str, Any] = {"error": error.id, "shots": [row.id for row in shown]}
         given = {name: error.fields[name] for name in prompts.task.given}
+        rival = None
+        if contrast and prompts.task.labels:
+            other = another_label(prompts.task.label_names, error.label, chance)
+            against = _drawn(gold.get(other, ()), shots + 1, chance)
+            origin["against"] = [row.id for row in against]
+            rival = prompts.rival(other, against, given)
         mine = seeds[turn * samples : (turn + 1) * samples]
         planned += [
-            Planned(prompt.request(request_seed, sampling), error.label, origin, given, error.answers)
+            Planned(prompt.request(request_seed, sampling, rival, contrast), error.label, origin, given, error.answers)
             for request_seed in mine
         ]
     return planned
+
+
+def _drawn(rows: Sequence[Example], count: int, chance: np.random.Generator) -> list[Example]:
+    places = chance.choice(len(rows), min(count, len(rows)), replace=False).tolist() if rows else []
+    return [rows[int(place)] for place in places]

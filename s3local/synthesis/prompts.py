@@ -18,7 +18,7 @@ from typing import Literal
 
 from s3local.records import SPAN, Answer, Example
 from s3local.task import Kind, Label, Task
-from s3local.teacher import Request, Sampling
+from s3local.teacher import Contrast, Request, Sampling
 
 Style = Literal["list", "chat"]
 
@@ -165,9 +165,10 @@ class Prompt:
     max_tokens: int
     special: bool
 
-    def request(self, seed: int, sampling: Sampling) -> Request:
-        """The teacher's request for one sample of this prompt."""
-        return Request(self.text, seed, self.max_tokens, self.stop, sampling, special=self.special)
+    def request(self, seed: int, sampling: Sampling, rival: Prompt | None = None, gamma: float = 0.0) -> Request:
+        """The teacher's request for one sample of this prompt; with ``gamma``, set against a ``rival``'s."""
+        contrast = Contrast(rival.text, gamma) if rival is not None and gamma else None
+        return Request(self.text, seed, self.max_tokens, self.stop, sampling, contrast, special=self.special)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,20 @@ class Prompts:
             elif not _cut_longest(last):
                 break
         return self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens)
+
+    def rival(self, label: str, shots: Sequence[Example], given: Mapping[str, str]) -> Prompt:
+        """What ``extrapolation`` is set against: the same list for another ``label``, after ``shots`` of that one, on
+        the same ``given`` fields. Where it is too long, the longest shots are left out.
+        """
+        examples = list(shots)
+        while True:
+            blocks = [self._block(row.fields, row.answers) for row in examples]
+            blocks += [self._lines(given)] if given else []
+            shown = ("\n\n" if self.task.given else "\n").join(blocks)
+            text = self._filled("extrapolation", {**self._words(label), "shots": shown})
+            if self._fits(text) or not examples:
+                return self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens)
+            examples.remove(max(examples, key=lambda row: len(row.text)))
 
     def scoring(self, label: Label, shots: Sequence[str]) -> str:
         """What a text of ``label`` would continue, after ``shots`` of that label; ``entry`` gives the continuation.

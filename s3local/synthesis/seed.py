@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from s3local.records import SPAN, Answer
-from s3local.synthesis import Planned, request_seeds
+from s3local.synthesis import Planned, another_label, request_seeds
 from s3local.synthesis.prompts import Prompts
 from s3local.teacher import Sampling
 
@@ -37,8 +38,12 @@ def plan_seed(
     sampling: Sampling,
     seed: Sequence[int],
     models: Sequence[str] = (),
+    contrast: float = 0.0,
 ) -> list[Planned]:
     """``count`` requests, each for a label drawn uniformly from ``labels`` and ``shown`` of its rationales.
+
+    With a ``contrast``, a text is set against what the teacher would write for another label, drawn from all of the
+    task's, so that it fits its own better (``Contrast.gamma``).
 
     ``models`` are texts whose lengths the new ones shall have, drawn uniformly, where gold texts are long; without
     them the teacher writes as long as it likes.
@@ -47,12 +52,16 @@ def plan_seed(
     planned = []
     for request_seed in request_seeds(seed, count):
         name = labels[int(chance.integers(len(labels)))]
-        reasons = rationales.get(name, ())
-        drawn = chance.choice(len(reasons), min(shown, len(reasons)), replace=False).tolist() if reasons else []
-        chosen = [reasons[int(place)] for place in drawn]
+        chosen = _drawn(rationales.get(name, ()), shown, chance)
         model = models[int(chance.integers(len(models)))] if models else None
         prompt = prompts.seed(prompts.task.label(name), chosen, model)
-        planned.append(Planned(prompt.request(request_seed, sampling), name, {"rationales": chosen, **_words(model)}))
+        origin: dict[str, Any] = {"rationales": chosen, **_words(model)}
+        rival = None
+        if contrast:
+            origin["against"] = other = another_label(prompts.task.label_names, name, chance)
+            reasons = _drawn(rationales.get(other, ()), shown, chance)
+            rival = prompts.seed(prompts.task.label(other), reasons, model)
+        planned.append(Planned(prompt.request(request_seed, sampling, rival, contrast), name, origin))
     return planned
 
 
@@ -65,12 +74,13 @@ def plan_seed_on(
     sampling: Sampling,
     seed: Sequence[int],
     models: Sequence[str] = (),
+    contrast: float = 0.0,
 ) -> list[Planned]:
     """``count`` requests, each for a label drawn from ``labels`` and a context, the contexts in turn.
 
     The turn's order is drawn, so that several calls use all of them alike. Where contexts have answers, a rule is
     drawn and then one of its spans: names and numbers are few beside the phrases, and asked for as often.
-    ``models`` as for ``plan_seed``.
+    ``models`` and ``contrast`` as for ``plan_seed``; questions have no other label to be set against.
     """
     chance = np.random.default_rng(list(seed))
     (given,) = prompts.task.given
@@ -82,7 +92,7 @@ def plan_seed_on(
         context = contexts[order.pop()]
         name = labels[int(chance.integers(len(labels)))]
         model = models[int(chance.integers(len(models)))] if models else None
-        origin = {"context": context.id, **_words(model)}
+        origin: dict[str, Any] = {"context": context.id, **_words(model)}
         fields = {given: context.text}
         answers: tuple[Answer, ...] = ()
         if name == SPAN and not prompts.task.labels:
@@ -91,8 +101,18 @@ def plan_seed_on(
             answers = (spans[int(chance.integers(len(spans)))],)
             origin["rule"] = rule
         prompt = prompts.seed_on(name, fields, answers[0].text if answers else "", model)
-        planned.append(Planned(prompt.request(request_seed, sampling), name, origin, fields, answers))
+        rival = None
+        if contrast and prompts.task.labels:
+            origin["against"] = other = another_label(prompts.task.label_names, name, chance)
+            rival = prompts.seed_on(other, fields, "", model)
+        request = prompt.request(request_seed, sampling, rival, contrast)
+        planned.append(Planned(request, name, origin, fields, answers))
     return planned
+
+
+def _drawn(reasons: Sequence[str], count: int, chance: np.random.Generator) -> list[str]:
+    places = chance.choice(len(reasons), min(count, len(reasons)), replace=False).tolist() if reasons else []
+    return [reasons[int(place)] for place in places]
 
 
 def _words(model: str | None) -> dict[str, int]:
