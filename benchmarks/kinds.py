@@ -24,11 +24,12 @@ from typing import Any
 from s3local.drawing import draw_rows, write_drawn
 from s3local.progress import Silent
 from s3local.records import Example, read_jsonl, write_jsonl
-from s3local.runner.kinds import kind_of
+from s3local.runner.kinds import Lesson, Texts, kind_of
 from s3local.runner.loop import run
 from s3local.runner.settings import RunSettings
 from s3local.student.training import TrainingSettings
 from s3local.task import Task, load_dev, load_rows, load_task
+from s3local.weights import find_student_body
 
 CHECKOUT = Path(__file__).parents[1]
 DATASETS = CHECKOUT.parent / "shared" / "datasets"
