@@ -1,0 +1,170 @@
+"""What contrast, label check and guard add, each by itself and together, and what a bad teacher does.
+
+    python benchmarks/curation.py --json benchmarks/results/curation.json
+    python benchmarks/curation.py --only trec --seeds 0 --rows 400 --work FOLDER
+
+For each dataset and seed: gold rows drawn from its pool, balanced over the labels, and a run for each variant. Every
+student is judged on other rows of the same pool; the test rows of the dataset are not read. "shuffled" gives the
+teacher's texts to other labels by chance, "random words" writes sentences of words that have nothing to do with them:
+there the guard must hold. Needs ../shared/datasets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s3local.drawing import draw_rows, write_drawn
+from s3local.progress import Advance, Silent, ignore
+from s3local.records import read_jsonl, write_jsonl
+from s3local.runner.loop import run
+from s3local.runner.models import Models, find_models
+from s3local.runner.settings import RunSettings
+from s3local.task import Task, load_task
+from s3local.teacher import Completion, Request, Score, Teacher
+from s3local.teacher.fake import FakeTeacher
+
+CHECKOUT = Path(__file__).parents[1]
+DATASETS = CHECKOUT.parent / "shared" / "datasets"
+NAMES = ("ag_news", "trec", "sst2")
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "plain": {"contrast": 0.0, "label_check": False},
+    "contrast": {"label_check": False},
+    "label check": {"contrast": 0.0},
+    "both": {},
+    "shuffled": {},
+    "random words": {},
+}
+"""What a variant changes in the settings of a run."""
+STAGES = {"seed": "round-0", "synthetic alone": "final-without-gold", "with gold": "final", "gold alone": "gold"}
+
+
+class Shuffled:
+    """A teacher whose texts go to the wrong requests: those of a call are dealt out by chance."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self._teacher = teacher
+
+    def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
+        """See ``Teacher.generate``."""
+        written = self._teacher.generate(requests, advance)
+        order = np.random.default_rng(requests[0].seed).permutation(len(written))
+        return [written[int(place)] for place in order]
+
+    def score(self, prompt: str, continuations: Sequence[str]) -> list[Score]:
+        """See ``Teacher.score``."""
+        return self._teacher.score(prompt, continuations)
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """See ``Teacher.chat``."""
+        return self._teacher.chat(messages)
+
+    def count_tokens(self, text: str) -> int:
+        """See ``Teacher.count_tokens``."""
+        return self._teacher.count_tokens(text)
+
+    def close(self) -> None:
+        """See ``Teacher.close``."""
+        self._teacher.close()
+
+
+def models_of(variant: str, settings: RunSettings) -> Models:
+    """The embedded models, with a bad teacher where the variant asks for one."""
+    models = find_models(settings)
+    if variant == "random words":
+        return find_models(settings, teacher=FakeTeacher)
+    if variant == "shuffled":
+        return find_models(settings, teacher=lambda: Shuffled(models.teacher()))
+    return models
+
+
+def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespace, seed: int) -> Task:
+    """The preset ``name`` with gold rows from its pool as dev, and others of the pool in the place of test."""
+    pool = datasets / name / "pool.jsonl"
+    gold = draw_rows(pool, options.gold, seed, label_column="label")
+    shown = {row["text"] for row in gold}
+    others = [row for _, row in read_jsonl(pool) if row["text"] not in shown]
+    chosen = np.random.default_rng(seed).permutation(len(others))[: options.judged]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_drawn(gold, folder / "dev.jsonl")
+    write_jsonl(folder / "test.jsonl", [others[int(place)] for place in sorted(chosen)])
+    return load_task(CHECKOUT / "data" / name, folder / "dev.jsonl", folder / "test.jsonl")
+
+
+def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One run: the accuracy of its students, what was handed over, and what it cost."""
+    task = prepared(name, folder / f"{name}-{seed}", options.datasets, options, seed)
+    settings = RunSettings(seed=seed, rows=options.rows, both_finals=True, **VARIANTS[variant])
+    place = folder / f"{name}-{seed}" / variant.replace(" ", "-")
+    started = time.perf_counter()
+    result = run(task, settings, folder=place, progress=Silent(), models=models_of(variant, settings)).summary
+    seconds = time.perf_counter() - started
+    accuracy = {column: result["test"][stage]["accuracy"] for column, stage in STAGES.items()}
+    return {
+        "dataset": name,
+        "seed": seed,
+        "variant": variant,
+        "synthetic_rows": result["rows"],
+        "accuracy": {**accuracy, "handed over": result["test"][result["handed_over"]]["accuracy"]},
+        "guard": {key: result["guard"][key] for key in ("passed", "final", "gold", "gain", "error", "seconds")},
+        "teacher_seconds": sum(entry["synthesis"]["teacher_seconds"] for entry in result["rounds"]),
+        "label_check_seconds": result["final"]["label_check"]["seconds"],
+        "seconds": round(seconds, 1),
+    }
+
+
+def table(measured: Sequence[Mapping[str, Any]]) -> str:
+    """The mean accuracy of each variant on each dataset, as a Markdown table."""
+    columns = [*STAGES, "handed over"]
+    lines = [f"| dataset | variant | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 3) + "|"]
+    for name in dict.fromkeys(entry["dataset"] for entry in measured):
+        for variant in VARIANTS:
+            mine = [entry for entry in measured if (entry["dataset"], entry["variant"]) == (name, variant)]
+            if mine:
+                means = [100 * float(np.mean([entry["accuracy"][column] for entry in mine])) for column in columns]
+                lines.append(
+                    f"| {name} | {variant} | {len(mine)} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |"
+                )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--datasets", type=Path, default=DATASETS)
+    parser.add_argument("--gold", type=int, default=60, help="gold rows (60)")
+    parser.add_argument("--rows", type=int, default=1000, help="synthetic rows (1000)")
+    parser.add_argument("--judged", type=int, default=1000, help="other rows of the pool to judge students on (1000)")
+    parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    options = parser.parse_args()
+    if not options.datasets.is_dir():
+        parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
+    measured = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for seed in options.seeds:
+            for name in options.only:
+                for variant in options.variants:
+                    entry = measure(variant, name, seed, options.work or Path(temporary), options)
+                    measured.append(entry)
+                    figures = ", ".join(f"{column} {value:.1%}" for column, value in entry["accuracy"].items())
+                    print(f"{name}, seed {seed}, {variant}: {figures} ({entry['seconds']:.0f} s)", flush=True)
+                    if options.json:
+                        chosen = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
+                        content = {"options": chosen, "measured": measured}
+                        options.json.parent.mkdir(parents=True, exist_ok=True)
+                        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(table(measured))
+
+
+if __name__ == "__main__":
+    main()
