@@ -29,7 +29,8 @@ FINAL, GOLDLESS, GOLD = "final", "final-without-gold", "gold"
 """Stages: the student of all rows, the same without dev, the student of dev alone."""
 
 GUARD_PASSES = 1000
-"""Rows that go through each of the guard's students in all: half of what the final one gets, as many on both sides."""
+"""Rows that go through each of the guard's students, at most: half of what the final one gets, and more than gold rows
+alone get."""
 
 
 class Finish:
@@ -210,9 +211,9 @@ class Finish:
     def _scores(self, lesson: Lesson, rows: Sequence[Example]) -> Any:
         """What a student of ``lesson`` scores on each of ``rows``, in PyTorch, see ``Texts.scores``."""
         bench = self.bench
-        fitted = bench.kind.fitted(bench.body)
-        epochs = fitted.epochs or max(1, round(GUARD_PASSES / len(lesson.rows)))
-        settings = dataclasses.replace(fitted.resolved(len(lesson.rows)), epochs=epochs)
+        settings = bench.kind.fitted(bench.body).resolved(len(lesson.rows))
+        epochs = min(settings.epochs or 1, max(1, round(GUARD_PASSES / len(lesson.rows))))
+        settings = dataclasses.replace(settings, epochs=epochs)
         return bench.kind.scores(bench.kind.train(bench.body, lesson, settings), rows)
 
 

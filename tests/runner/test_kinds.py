@@ -41,8 +41,8 @@ def rows(path: Path) -> list[dict]:
 
 
 KINDS: dict[str, tuple[Callable[[Path], Task], world.Write, dict[str, object]]] = {
-    "pair": (world.pair_task, world.write_pair, {}),
-    "spans": (world.span_task, world.write_question, {}),
+    "pair": (world.pair_task, world.write_pair, {"guard": True}),
+    "spans": (world.span_task, world.write_question, {"guard": True}),
     "ten labels": (world.ten_label_task, world.write_ten, {"rows": 60}),
     "chinese": (world.chinese_task, world.write_chinese, {}),
 }
@@ -80,6 +80,22 @@ def test_a_run_ends_with_its_rows_and_its_figures(finished: Finished) -> None:
     names = ("exact_match", "f1") if task.kind == "extractive_qa" else ("accuracy", "macro_f1")
     assert all(0 <= scores[name] <= 1 for name in names)
     assert result.summary["kind"] == task.kind
+
+
+def test_the_guard_keeps_rows_on_the_same_given_text_together(finished: Finished) -> None:
+    task, result, _ = finished
+    if "guard" not in result.summary:
+        assert not task.given
+        return
+    guard = result.summary["guard"]
+    assert 0 <= guard["low"] <= guard["final"] <= guard["high"] <= 1
+    fold_of = {row["id"]: row["fold"] for row in rows(result.folder / "final" / "guard.jsonl")}
+    assert guard["n_rows"] == len(fold_of)
+    folds: dict[str, set[int]] = {}
+    for row in load_dev(task):
+        if row.id in fold_of:
+            folds.setdefault(row.fields[task.given[0]], set()).add(fold_of[row.id])
+    assert all(len(mine) == 1 for mine in folds.values())
 
 
 def test_every_text_is_kept_or_dropped_with_a_reason(finished: Finished) -> None:
