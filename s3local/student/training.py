@@ -36,6 +36,7 @@ BATCHES_PER_BUCKET = 8
 MAX_GRADIENT_NORM = 1.0
 USUAL_MAX_LENGTH = 256
 PREDICTION_BATCH = 32
+PATIENCE = 2
 CPU_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """Without one of them, 16-bit products are emulated and slower than 32-bit ones."""
 
@@ -52,8 +53,8 @@ class TrainingSettings:
     ``warmup``         share of the steps during which the rate rises from zero.
     ``weight_decay``   of the weight matrices; biases and layer norms have none.
     ``balance``        give labels with fewer rows more weight, so that all labels weigh about the same.
-    ``held_out``       share of the rows, drawn by chance, that nothing is learned from: training ends with the first
-                       epoch that does not lower their loss, and the weights are those of the best one. 0: never.
+    ``held_out``       share of the rows, drawn by chance, that nothing is learned from: training ends when
+                       ``PATIENCE`` epochs have not lowered their loss, and the weights are those of the best one.
     ``precision``      "bf16": 16-bit matrix products; "auto": that where the processor has them; "fp32": never.
     """
 
@@ -283,7 +284,7 @@ def _fit(
         model.train()
         return float(loss)
 
-    best, best_loss = None, math.inf
+    best, best_loss, worse = None, math.inf, 0
     step, loss_sum = 0, 0.0
     for _ in range(settings.epochs):
         loss_sum = 0.0
@@ -300,9 +301,10 @@ def _fit(
             step += 1
             advance(batch)
         if len(held_out):
-            if (now := loss_held_out()) >= best_loss:
+            if (now := loss_held_out()) < best_loss:
+                best, best_loss, worse = copy.deepcopy(model.state_dict()), now, 0
+            elif (worse := worse + 1) == PATIENCE:
                 break
-            best, best_loss = copy.deepcopy(model.state_dict()), now
     if best is not None:
         model.load_state_dict(best)
     return step, loss_sum / len(learned)
