@@ -1,0 +1,142 @@
+"""What the contrast between labels brings and costs: texts that carry the label they were asked for, and their time.
+
+    python benchmarks/contrast.py --json benchmarks/results/contrast.json
+    python benchmarks/contrast.py --only trec --texts 64
+
+For each dataset: gold rows drawn from its pool, rationales written once, then the same seed prompts and the same
+extrapolation prompts with each weight. A judge that was trained by contrast on other rows of the pool, far more than a
+user has, says which texts are right. Nothing is filtered, and test is not read. Needs ../shared/datasets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s3local.drawing import draw_rows, write_drawn
+from s3local.evaluation.gap import distinct
+from s3local.records import Example, read_jsonl
+from s3local.student.contrastive import ContrastiveSettings, Judge, train_judge
+from s3local.synthesis import Planned, read_candidates, to_row
+from s3local.synthesis.extrapolation import plan_extrapolation
+from s3local.synthesis.prompts import Prompts, token_cap
+from s3local.synthesis.rationales import plan_rationales, select_rationales
+from s3local.synthesis.seed import plan_seed
+from s3local.task import load_dev, load_task
+from s3local.teacher import Sampling
+from s3local.teacher.engine import LlamaTeacher
+from s3local.weights import find_student_body, find_teacher
+
+CHECKOUT = Path(__file__).parents[1]
+DATASETS = CHECKOUT.parent / "shared" / "datasets"
+NAMES = ("trec", "sst2", "ag_news")
+JUDGE_PASSES = 2400
+SEED = 0
+
+
+def trained_judge(pool: Path, labels: list[str], shown: set[str], rows: int) -> tuple[Judge, float]:
+    """A judge that learned from ``rows`` rows of the pool, and its accuracy on as many others."""
+    others = [row for _, row in read_jsonl(pool) if row["text"] not in shown]
+    order = np.random.default_rng(SEED).permutation(len(others))[: 2 * rows]
+    picked = [Example(str(place), {"text": others[place]["text"]}, others[place]["label"]) for place in order.tolist()]
+    learned, unseen = picked[:rows], picked[rows:]
+    judge = train_judge(find_student_body(None), learned, labels, ContrastiveSettings(passes=JUDGE_PASSES), SEED)
+    said = judge.predict_proba(unseen).argmax(axis=1)
+    return judge, float(np.mean([labels[int(best)] == row.label for best, row in zip(said, unseen, strict=True)]))
+
+
+def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each stage and weight."""
+    pool = options.datasets / name / "pool.jsonl"
+    with tempfile.TemporaryDirectory() as folder:
+        write_drawn(draw_rows(pool, options.gold, SEED, label_column="label"), Path(folder) / "dev.jsonl")
+        task = load_task(CHECKOUT / "data" / name, Path(folder) / "dev.jsonl", None)
+        dev = load_dev(task)
+    labels = list(task.label_names)
+    judge, accuracy = trained_judge(pool, labels, {row.text for row in dev}, options.judge_rows)
+    print(f"{name}: a judge of {options.judge_rows} rows is right on {accuracy:.1%} of as many others", flush=True)
+
+    weights = find_teacher()
+    teacher = LlamaTeacher(weights.path)
+    length = task.length_of_texts(dev)
+    texts = [row.text for row in dev]
+    longest = length.max if length.unit == "characters" else max(map(len, texts))
+    cap = token_cap(texts, longest, teacher.count_tokens)
+    prompts = Prompts(task, weights.prompt_style, cap, teacher.chat, teacher.count_tokens)
+    sampling = Sampling()
+    asked = plan_rationales(prompts, 12, sampling, [SEED, 0])
+    replies = teacher.generate([item.request for item in asked])
+    rationales = {
+        label: select_rationales([r for item, r in zip(asked, replies, strict=True) if item.label == label], 12)
+        for label in labels
+    }
+    gold = {label: [row for row in dev if row.label == label] for label in labels}
+
+    def planned(stage: str, contrast: float) -> list[Planned]:
+        count, seed = options.texts, [SEED, 1]
+        if stage == "seed":
+            return plan_seed(
+                prompts, labels, rationales, shown=2, count=count, sampling=sampling, seed=seed, contrast=contrast
+            )
+        return plan_extrapolation(
+            prompts, dev, gold, shots=4, samples=8, count=count, sampling=sampling, seed=seed, contrast=contrast
+        )
+
+    measured = []
+    for stage in ("seed", "extrapolation"):
+        for contrast in options.weights:
+            plan = planned(stage, contrast)
+            started = time.perf_counter()
+            replies = teacher.generate([item.request for item in plan])
+            seconds = time.perf_counter() - started
+            rows = [to_row(item, reply) for item, reply in zip(plan, replies, strict=True)]
+            read = read_candidates(rows, prefix="c", fields=task.fields, written=task.written)
+            written = [candidate.example for candidate in read if candidate.text]
+            said = judge.predict_proba(written).argmax(axis=1)
+            right = [labels[int(best)] == row.label for best, row in zip(said, written, strict=True)]
+            entry = {
+                "dataset": name,
+                "stage": stage,
+                "contrast": contrast,
+                "texts": len(written),
+                "right": round(float(np.mean(right)), 4),
+                "distinct_2": distinct([row.text.split() for row in written], 2),
+                "seconds": round(seconds, 1),
+                "judge_accuracy": round(accuracy, 4),
+            }
+            measured.append(entry)
+            print(
+                f"  {stage}, contrast {contrast}: {entry['right']:.1%} right, distinct-2 {entry['distinct_2']:.3f}, "
+                f"{seconds:.1f} s",
+                flush=True,
+            )
+    teacher.close()
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 0.25, 0.5, 1.0])
+    parser.add_argument("--texts", type=int, default=192, help="texts of each stage and weight (192)")
+    parser.add_argument("--gold", type=int, default=60, help="gold rows (60)")
+    parser.add_argument("--judge-rows", type=int, default=600, help="rows that the judge learns from (600)")
+    parser.add_argument("--datasets", type=Path, default=DATASETS)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    options = parser.parse_args()
+    if not options.datasets.is_dir():
+        parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
+    measured = [entry for name in options.only for entry in measure(name, options)]
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
