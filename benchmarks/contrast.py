@@ -11,13 +11,13 @@ user has, says which texts are right. Nothing is filtered, and test is not read.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shared import CHECKOUT, DATASETS, parsed, save
 
 from s3local.drawing import draw_rows, write_drawn
 from s3local.evaluation.gap import distinct
@@ -33,8 +33,6 @@ from s3local.teacher import Sampling
 from s3local.teacher.engine import LlamaTeacher
 from s3local.weights import find_student_body, find_teacher
 
-CHECKOUT = Path(__file__).parents[1]
-DATASETS = CHECKOUT.parent / "shared" / "datasets"
 NAMES = ("trec", "sst2", "ag_news")
 JUDGE_PASSES = 2400
 SEED = 0
@@ -129,13 +127,9 @@ def main() -> None:
     parser.add_argument("--judge-rows", type=int, default=600, help="rows that the judge learns from (600)")
     parser.add_argument("--datasets", type=Path, default=DATASETS)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
-    options = parser.parse_args()
-    if not options.datasets.is_dir():
-        parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
+    options = parsed(parser)
     measured = [entry for name in options.only for entry in measure(name, options)]
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+    save(options, measured)
 
 
 if __name__ == "__main__":

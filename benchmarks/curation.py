@@ -12,7 +12,6 @@ there the guard must hold. Needs ../shared/datasets.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shared import CHECKOUT, DATASETS, parsed, save
 
 from s3local.drawing import draw_rows, write_drawn
 from s3local.progress import Advance, Silent, ignore
@@ -31,8 +31,6 @@ from s3local.task import Task, load_task
 from s3local.teacher import Completion, Request, Score, Teacher
 from s3local.teacher.fake import FakeTeacher
 
-CHECKOUT = Path(__file__).parents[1]
-DATASETS = CHECKOUT.parent / "shared" / "datasets"
 NAMES = ("ag_news", "trec", "sst2")
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {"contrast": 0.0, "label_check": False},
@@ -146,9 +144,7 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=1000, help="other rows of the pool to judge students on (1000)")
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
-    options = parser.parse_args()
-    if not options.datasets.is_dir():
-        parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
+    options = parsed(parser)
     measured = []
     with tempfile.TemporaryDirectory() as temporary:
         for seed in options.seeds:
@@ -158,11 +154,7 @@ def main() -> None:
                     measured.append(entry)
                     figures = ", ".join(f"{column} {value:.1%}" for column, value in entry["accuracy"].items())
                     print(f"{name}, seed {seed}, {variant}: {figures} ({entry['seconds']:.0f} s)", flush=True)
-                    if options.json:
-                        chosen = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
-                        content = {"options": chosen, "measured": measured}
-                        options.json.parent.mkdir(parents=True, exist_ok=True)
-                        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+                    save(options, measured)
     print(table(measured))
 
 

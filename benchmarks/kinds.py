@@ -12,7 +12,6 @@ largest memory of the run. Needs ../shared/datasets.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
 import tempfile
@@ -20,6 +19,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from shared import CHECKOUT, DATASETS, parsed, save
 
 from s3local.drawing import draw_rows, write_drawn
 from s3local.progress import Silent
@@ -31,8 +32,6 @@ from s3local.student.training import TrainingSettings
 from s3local.task import Task, load_dev, load_rows, load_task
 from s3local.weights import find_student_body
 
-CHECKOUT = Path(__file__).parents[1]
-DATASETS = CHECKOUT.parent / "shared" / "datasets"
 NAMES = ("ag_news", "trec", "sst2", "imdb", "rte", "qnli", "adversarial_qa")
 
 
@@ -149,9 +148,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
-    options = parser.parse_args()
-    if not options.datasets.is_dir():
-        parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
+    options = parsed(parser)
     measured = []
     with tempfile.TemporaryDirectory() as temporary:
         for name in options.only:
@@ -159,11 +156,7 @@ def main() -> None:
             with multiprocessing.get_context("spawn").Pool(1) as pool:  # each with a peak memory of its own
                 folder = options.work or Path(temporary)
                 measured.append(pool.apply(measure, (name, options.datasets, folder, options)))
-            if options.json:
-                chosen = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
-                content = {"options": chosen, "measured": measured}
-                options.json.parent.mkdir(parents=True, exist_ok=True)
-                options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            save(options, measured)
     print(table(measured))
 
 

@@ -97,12 +97,18 @@ class Texts:
             order.labels,
             order.rationales,
             shown=self.settings.rationales_shown,
-            count=order.count,
-            sampling=self.settings.sampling,
-            seed=order.seed,
-            models=self.models,
-            contrast=order.contrast,
+            **self._options(order),
         )
+
+    def _options(self, order: SeedOrder) -> dict[str, Any]:
+        """What a seed's plan needs, whatever the kind."""
+        return {
+            "count": order.count,
+            "sampling": self.settings.sampling,
+            "seed": order.seed,
+            "models": self.models,
+            "contrast": order.contrast,
+        }
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
         """Drop what is no row of this kind; ``ask`` loads the teacher, for those checks that need one."""
@@ -159,16 +165,7 @@ class Pairs(Texts):
 
     def plan_seed(self, prompts: Prompts, order: SeedOrder) -> list[Planned]:
         """See ``Texts.plan_seed``; rationales are not used."""
-        return plan_seed_on(
-            prompts,
-            order.labels,
-            self.contexts,
-            count=order.count,
-            sampling=self.settings.sampling,
-            seed=order.seed,
-            models=self.models,
-            contrast=order.contrast,
-        )
+        return plan_seed_on(prompts, order.labels, self.contexts, **self._options(order))
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
         """Drop copies of the given text, and what is no question where gold texts are."""

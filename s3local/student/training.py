@@ -246,68 +246,57 @@ def fit(
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        steps, loss = _fit(model, token_ids, loss_of, settings, seed, advance)
-    model.cpu().eval()
-    return steps, loss, time.perf_counter() - started
+        assert settings.epochs and settings.batch_size and settings.learning_rate  # resolved
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(device).train()
+        model.distilbert.embeddings.word_embeddings.weight.requires_grad_(False)
+        optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), fused=True)
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        half = uses_bf16(settings.precision, device)
+        generator = np.random.default_rng(seed)
+        held_out, learned = _divide(len(token_ids), settings.held_out, generator)
+        lengths = [len(token_ids[number]) for number in learned]
+        total = settings.epochs * math.ceil(len(learned) / settings.batch_size)
 
+        def loss_on(batch: NDArray[np.int64]) -> Any:
+            ids, mask = (torch.from_numpy(array).to(device) for array in pad([token_ids[number] for number in batch]))
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+                output = model(input_ids=ids, attention_mask=mask)
+            return loss_of(output, batch)
 
-def _fit(
-    model: Any,
-    token_ids: Sequence[Sequence[int]],
-    loss_of: Callable[[Any, NDArray[np.int64]], Any],
-    settings: TrainingSettings,
-    seed: int,
-    advance: Callable[[NDArray[np.int64]], None],
-) -> tuple[int, float]:
-    assert settings.epochs and settings.batch_size and settings.learning_rate  # resolved
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).train()
-    model.distilbert.embeddings.word_embeddings.weight.requires_grad_(False)
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), fused=True)
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    half = uses_bf16(settings.precision, device)
-    generator = np.random.default_rng(seed)
-    held_out, learned = _divide(len(token_ids), settings.held_out, generator)
-    total = settings.epochs * math.ceil(len(learned) / settings.batch_size)
+        def loss_held_out() -> float:
+            model.eval()
+            with torch.no_grad():
+                batches = np.array_split(held_out, math.ceil(len(held_out) / PREDICTION_BATCH))
+                loss = sum(loss_on(batch).item() * len(batch) for batch in batches) / len(held_out)
+            model.train()
+            return float(loss)
 
-    def loss_on(batch: NDArray[np.int64]) -> Any:
-        ids, mask = (torch.from_numpy(array).to(device) for array in pad([token_ids[number] for number in batch]))
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            output = model(input_ids=ids, attention_mask=mask)
-        return loss_of(output, batch)
-
-    def loss_held_out() -> float:
-        model.eval()
-        with torch.no_grad():
-            batches = np.array_split(held_out, math.ceil(len(held_out) / PREDICTION_BATCH))
-            loss = sum(loss_on(batch).item() * len(batch) for batch in batches) / len(held_out)
-        model.train()
-        return float(loss)
-
-    best, best_loss, worse = None, math.inf, 0
-    step, loss_sum = 0, 0.0
-    for _ in range(settings.epochs):
-        loss_sum = 0.0
-        for places in _shuffled_batches([len(token_ids[number]) for number in learned], settings.batch_size, generator):
-            batch = learned[places]
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * learning_rate_factor(step, total, settings.warmup)
-            loss = loss_on(batch)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            loss_sum += loss.item() * len(batch)
-            step += 1
-            advance(batch)
-        if len(held_out):
-            if (now := loss_held_out()) < best_loss:
-                best, best_loss, worse = copy.deepcopy(model.state_dict()), now, 0
-            elif (worse := worse + 1) == PATIENCE:
-                break
-    if best is not None:
-        model.load_state_dict(best)
-    return step, loss_sum / len(learned)
+        best, best_loss, worse = None, math.inf, 0
+        step, loss_sum = 0, 0.0
+        for _ in range(settings.epochs):
+            loss_sum = 0.0
+            for places in _shuffled_batches(lengths, settings.batch_size, generator):
+                batch = learned[places]
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.learning_rate * learning_rate_factor(step, total, settings.warmup)
+                loss = loss_on(batch)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                loss_sum += loss.item() * len(batch)
+                step += 1
+                advance(batch)
+            if len(held_out):
+                if (now := loss_held_out()) < best_loss:
+                    best, best_loss, worse = copy.deepcopy(model.state_dict()), now, 0
+                elif (worse := worse + 1) == PATIENCE:
+                    break
+        if best is not None:
+            model.load_state_dict(best)
+        model.cpu().eval()
+        return step, loss_sum / len(learned), time.perf_counter() - started
 
 
 def _divide(

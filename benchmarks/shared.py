@@ -1,0 +1,30 @@
+"""What the benchmarks on datasets share: where those are, and how figures are saved after each step."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).parents[1]
+DATASETS = CHECKOUT.parent / "shared" / "datasets"
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options; ends the program with a word if the datasets are not there."""
+    options = parser.parse_args()
+    if not options.datasets.is_dir():
+        parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
+    return options
+
+
+def save(options: argparse.Namespace, measured: Sequence[Any]) -> None:
+    """Write the options, but for paths, and what was measured so far to ``options.json``, if it was asked for."""
+    if options.json is None:
+        return
+    chosen = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
+    content = {"options": chosen, "measured": measured}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
