@@ -2,8 +2,8 @@
 
 What makes it fast: rows are tokenised once and batched with rows of like length, the word embeddings (half of
 all weights) stay as they are, one fused optimiser step, and 16-bit matrix products where the processor has them.
-Early stopping is there, on a slice of the rows themselves, and off: with few epochs and a learning rate that falls
-to zero, the last epoch is the best one, and the rows held back are missed.
+Early stopping is there, on a slice of the rows themselves, and off: up to six epochs with it gave the accuracy of
+two without (trec: 82.4 and 82.2 %), for two and a half times the time.
 Knows nothing of where rows come from, and never sees dev or test.
 """
 
