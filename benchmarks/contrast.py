@@ -20,6 +20,7 @@ import numpy as np
 from shared import CHECKOUT, DATASETS, parsed, save
 
 from s3local.drawing import draw_rows, write_drawn
+from s3local.evaluation.errors import divide_rows
 from s3local.evaluation.gap import distinct
 from s3local.records import Example, read_jsonl
 from s3local.student.contrastive import ContrastiveSettings, Judge, train_judge
@@ -74,16 +75,15 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         label: select_rationales([r for item, r in zip(asked, replies, strict=True) if item.label == label], 12)
         for label in labels
     }
+    wanted = divide_rows(options.texts, dict.fromkeys(labels, 1.0))
     gold = {label: [row for row in dev if row.label == label] for label in labels}
 
     def planned(stage: str, contrast: float) -> list[Planned]:
-        count, seed = options.texts, [SEED, 1]
+        seed = [SEED, 1]
         if stage == "seed":
-            return plan_seed(
-                prompts, labels, rationales, shown=2, count=count, sampling=sampling, seed=seed, contrast=contrast
-            )
+            return plan_seed(prompts, wanted, rationales, shown=2, sampling=sampling, seed=seed, contrast=contrast)
         return plan_extrapolation(
-            prompts, dev, gold, shots=4, samples=8, count=count, sampling=sampling, seed=seed, contrast=contrast
+            prompts, wanted, dev, gold, shots=4, samples=8, sampling=sampling, seed=seed, contrast=contrast
         )
 
     measured = []

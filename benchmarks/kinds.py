@@ -3,6 +3,8 @@
     python benchmarks/kinds.py --json benchmarks/results/kinds.json
     python benchmarks/kinds.py --only rte adversarial_qa --rows 64 --gold 24 --test 100
 
+The two with long texts, imdb and adversarial_qa, get half of the synthetic rows and of the test rows.
+
 For each dataset: draws gold rows from its pool (balanced over the labels, by the seed), takes the other given texts of
 the pool as unlabelled contexts, runs S3, and trains a student on the gold rows alone for comparison. Prints the test
 scores of the seed, of the last round, of the final student (with gold) and of gold alone, with the time and the
@@ -32,7 +34,9 @@ from s3local.student.training import TrainingSettings
 from s3local.task import Task, load_dev, load_rows, load_task
 from s3local.weights import find_student_body
 
-NAMES = ("ag_news", "trec", "sst2", "imdb", "rte", "qnli", "adversarial_qa")
+NAMES = ("trec", "sst2", "ag_news", "rte", "qnli", "imdb", "adversarial_qa")
+LONG = ("imdb", "adversarial_qa")
+"""Datasets with texts of hundreds of words, which cost several times as much a row."""
 
 
 class Talking(Silent):
@@ -52,7 +56,7 @@ def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespac
     folder.mkdir(parents=True, exist_ok=True)
     write_drawn(gold, folder / "dev.jsonl")
     test = [row for _, row in read_jsonl(source / "test.jsonl")]
-    write_jsonl(folder / "test.jsonl", test[: options.test] if options.test else test)
+    write_jsonl(folder / "test.jsonl", test[: share(options.test, name)] if options.test else test)
     task = load_task(preset, folder / "dev.jsonl", folder / "test.jsonl")
     if not task.given:
         return task
@@ -60,6 +64,11 @@ def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespac
     texts = dict.fromkeys(row[given] for _, row in read_jsonl(pool))
     write_jsonl(folder / "contexts.jsonl", ({given: text} for text in list(texts)[: options.contexts]))
     return load_task(preset, folder / "dev.jsonl", folder / "test.jsonl", folder / "contexts.jsonl")
+
+
+def share(count: int, name: str) -> int:
+    """The part of ``count`` rows that the dataset gets: half where texts are long."""
+    return count // 2 if name in LONG else count
 
 
 def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], folder: Path, seed: int) -> dict[str, Any]:
@@ -76,7 +85,7 @@ def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace
     training = TrainingSettings(epochs=options.epochs)
     settings = RunSettings(
         seed=options.seed,
-        rows=options.rows,
+        rows=share(options.rows, name),
         rounds=options.rounds,
         training=training,
         label_check=not options.without_label_check,
@@ -138,8 +147,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--datasets", type=Path, default=DATASETS)
     parser.add_argument("--gold", type=int, default=60, help="gold rows (60)")
-    parser.add_argument("--rows", type=int, default=400, help="synthetic rows (400)")
-    parser.add_argument("--rounds", type=int, default=2, help="rounds of error extrapolation, at most (2)")
+    parser.add_argument("--rows", type=int, default=200, help="synthetic rows (200)")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds of error extrapolation, at most (1)")
     parser.add_argument("--contexts", type=int, default=200, help="unlabelled contexts of the pool (200)")
     parser.add_argument("--test", type=int, default=500, help="test rows, the first so many; 0 takes all (500)")
     parser.add_argument("--epochs", type=int, help="training epochs (chosen by the rows)")

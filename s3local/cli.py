@@ -242,7 +242,8 @@ def check(task: Task, as_json: bool) -> None:
 @click.option(
     "--contrast",
     type=click.FloatRange(0),
-    help="Weight of the contrast between labels when texts are written. [default: 0.5 for small teachers, else 0]",
+    help="Weight of the contrast between labels when texts are written. "
+    "[default: 0.5 for teachers that continue lists, else 0]",
 )
 @click.option(
     "--label-check/--no-label-check",

@@ -60,7 +60,12 @@ class Finish:
         finals[GOLD] = state.once(
             f"{GOLD}/metrics.json", lambda: self.bench.train(GOLD, lesson, finals[FINAL]["temperature"])
         )
-        guard = state.once(f"{FINAL}/guard.json", lambda: dataclasses.asdict(self._guard(bool(check["judges"]))))
+        checked = bool(check["judges"])
+        folds = [
+            state.once(f"{FINAL}/guard-{fold}.json", lambda fold=fold: self._guard(fold, checked))  # type: ignore[misc]
+            for fold in range(self.n_folds)
+        ]
+        guard = {**dataclasses.asdict(_verdict(folds)), "seconds": round(sum(fold["seconds"] for fold in folds), 3)}
         return {**finals, "guard": guard, "handed_over": FINAL if guard["passed"] else GOLD}
 
     # Label check
@@ -174,47 +179,38 @@ class Finish:
 
     # Guard
 
-    def _guard(self, checked: bool) -> Verdict:
-        """Cross-validate the final student and the one of gold alone; writes what both score on each dev row."""
+    def _guard(self, fold: int, checked: bool) -> dict[str, Any]:
+        """What the final student and the one of gold alone score on each row of the fold, neither having seen it."""
         bench = self.bench
-        of_dev, of_rows = self._opinions() if checked else (None, None)
-        with_rows, alone = np.zeros(len(bench.dev)), np.zeros(len(bench.dev))
-        used = []
-        with bench.progress.step("guard: judging dev fold by fold", self.n_folds, "folds") as advance:
-            for fold in range(self.n_folds):
-                inside = np.flatnonzero(self.fold_of == fold)
-                learned = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its != fold]
-                names = {bench.dev[place].id for place in inside.tolist()}
-                free = [place for place, row in enumerate(self.kept) if not names & set(ancestors(row))]
-                rows = [self.rows[place] for place in free]
-                targets = None
-                if of_dev is not None and of_rows is not None and rows:
-                    targets = np.asarray(self._checked(of_dev, of_rows[fold]).targets, np.float32)[free]
-                seed = bench.seed_for(GUARD, fold)
-                held_out = [bench.dev[place] for place in inside.tolist()]
-                lessons = [self._lesson(rows, targets, learned, seed), Lesson(learned, seed)]
-                with_rows[inside], alone[inside] = (self._scores(lesson, held_out) for lesson in lessons)
-                used.append(len(rows))
-                advance(1)
-        judged = self.fold_of != NO_FOLD
-        bench.state.write_rows(
-            f"{FINAL}/guard.jsonl",
-            (
-                {"id": bench.dev[place].id, "fold": int(self.fold_of[place]), "final": one, "gold": other}
-                for place, one, other in zip(
-                    np.flatnonzero(judged).tolist(), with_rows[judged].tolist(), alone[judged].tolist(), strict=True
-                )
-            ),
-        )
-        return weigh(with_rows[judged], alone[judged], used)
+        held_out = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its == fold]
+        learned = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its != fold]
+        names = {row.id for row in held_out}
+        free = [place for place, row in enumerate(self.kept) if not names & set(ancestors(row))]
+        rows = [self.rows[place] for place in free]
+        targets = None
+        if checked and rows:
+            of_dev, of_rows = self._opinions()
+            targets = np.asarray(self._checked(of_dev, of_rows[fold]).targets, np.float32)[free]
+        seed = bench.seed_for(GUARD, fold)
+        name = f"guard: fold {fold + 1} of {self.n_folds}"
+        lessons = {"final": self._lesson(rows, targets, learned, seed), "gold": Lesson(learned, seed)}
+        scores = {stage: self._scores(lesson, held_out, f"{name}, {stage}") for stage, lesson in lessons.items()}
+        return {"synthetic_rows": len(rows), "ids": [row.id for row in held_out], "scores": scores}
 
-    def _scores(self, lesson: Lesson, rows: Sequence[Example]) -> Any:
+    def _scores(self, lesson: Lesson, rows: Sequence[Example], name: str) -> list[float]:
         """What a student of ``lesson`` scores on each of ``rows``, in PyTorch, see ``Texts.scores``."""
         bench = self.bench
         settings = bench.kind.fitted(bench.body).resolved(len(lesson.rows))
         epochs = min(settings.epochs or 1, max(1, round(GUARD_PASSES / len(lesson.rows))))
         settings = dataclasses.replace(settings, epochs=epochs)
-        return bench.kind.scores(bench.kind.train(bench.body, lesson, settings), rows)
+        with bench.progress.step(name, epochs * len(lesson.rows), "rows") as advance:
+            student = bench.kind.train(bench.body, lesson, settings, advance)
+        return [float(score) for score in bench.kind.scores(student, rows)]
+
+
+def _verdict(folds: Sequence[Mapping[str, Any]]) -> Verdict:
+    with_rows, alone = (np.concatenate([fold["scores"][stage] for fold in folds]) for stage in ("final", "gold"))
+    return weigh(with_rows, alone, [fold["synthetic_rows"] for fold in folds])
 
 
 def ancestors(candidate: Candidate) -> list[str]:

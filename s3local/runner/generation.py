@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from s3local.evaluation.errors import divide_rows
 from s3local.progress import Progress
 from s3local.records import Candidate, Dropped, FilterResult
 from s3local.runner.state import RunFolder
@@ -23,11 +24,11 @@ from s3local.teacher import Teacher
 MIN_SHARD = 32
 """The last shards of a stage are smaller than the others, but not smaller than this."""
 
-EXPECTED_RATE = 0.5
-"""Share of texts expected to be kept, before any were seen."""
+EXPECTED_RATE = 0.8
+"""Share of texts expected to pass the checks, before any were seen."""
 
-Plan = Callable[[Sequence[str], int, int], list[Planned]]
-"""Labels that still need rows, the number of requests, the shard's number: the requests."""
+Plan = Callable[[Mapping[str, int], int], list[Planned]]
+"""How many texts of each label, the shard's number: the requests."""
 
 Read = Callable[[Sequence[Mapping[str, Any]], str], list[Candidate]]
 """The rows of a shard, the beginning of their ids: a candidate each."""
@@ -52,27 +53,30 @@ def synthesize(
     """Fill ``quotas`` (rows of each label) and write synthetic.jsonl and dropped.jsonl; the counts, for the marker.
 
     ``curate`` filters a shard's candidates and remembers what it kept; ``correct`` tells it that only these rows of
-    the stage stay, when a shard brought more than was asked for. Texts beyond a quota are dropped as ``surplus``.
+    the stage stay, when a shard brought more than was asked for. Texts beyond a quota are dropped as ``surplus``;
+    so that there are few of them, a shard asks for what is missing, and for as many more as are likely to fail.
     Ends early, with a shortfall, after ``max_requests``.
     """
     kept: list[Candidate] = []
     dropped: list[Dropped] = []
     per_label: Counter[str] = Counter()
+    passed: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
     n_requests = n_tokens = shard = 0
     while True:
         missing = {label: rows - per_label[label] for label, rows in quotas.items() if per_label[label] < rows}
         if not missing or n_requests >= max_requests:
             break
-        rate = (len(kept) + EXPECTED_RATE * MIN_SHARD) / (n_requests + MIN_SHARD)
-        count = math.ceil(sum(missing.values()) / rate)
-        count = min(max(count, MIN_SHARD), shard_size)
-        rows = _shard(folder, stage, shard, partial(plan, tuple(missing), count, shard), teacher, progress)
+        wanted = _wanted(missing, passed, asked, shard_size)
+        rows = _shard(folder, stage, shard, partial(plan, wanted, shard), teacher, progress)
         n_requests += len(rows)
+        asked.update(row["label"] for row in rows)
         n_tokens += sum(row["n_tokens"] for row in rows)
         result = curate(read(rows, f"{stage}-{shard:04d}"))
         surplus = []
         for candidate in result.kept:
             label = candidate.example.label
+            passed[label] += 1
             if per_label[label] < quotas[label]:
                 per_label[label] += 1
                 kept.append(candidate)
@@ -95,6 +99,21 @@ def synthesize(
         "tokens": n_tokens,
         "teacher_seconds": _teacher_seconds(folder, stage),
     }
+
+
+def _wanted(
+    missing: Mapping[str, int], passed: Mapping[str, int], asked: Mapping[str, int], shard_size: int
+) -> dict[str, int]:
+    """How many texts of each label the next shard asks for, by the share of each that has passed so far.
+
+    Few texts tell little, so the share over all labels counts for ``MIN_SHARD`` texts of each.
+    """
+    rate = (sum(passed.values()) + EXPECTED_RATE * MIN_SHARD) / (sum(asked.values()) + MIN_SHARD)
+    likely = {
+        label: rows * (asked[label] + MIN_SHARD) / (passed[label] + rate * MIN_SHARD) for label, rows in missing.items()
+    }
+    count = min(max(math.ceil(sum(likely.values())), MIN_SHARD), shard_size)
+    return divide_rows(count, likely)
 
 
 def _shard(

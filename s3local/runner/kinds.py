@@ -46,11 +46,10 @@ LONG_CHARACTERS = 400
 
 @dataclass(frozen=True, slots=True)
 class SeedOrder:
-    """Rows that a seed is to bring: ``count`` requests for ``labels``, determined by ``seed``; ``rationales`` of each
-    label, for kinds that use them; ``contrast`` with other labels."""
+    """Texts that a seed is to bring: so many of each label as ``wanted`` says, determined by ``seed``; ``rationales``
+    of each label, for kinds that use them; ``contrast`` with other labels."""
 
-    labels: Sequence[str]
-    count: int
+    wanted: Mapping[str, int]
     seed: Sequence[int]
     rationales: Mapping[str, Sequence[str]]
     contrast: float = 0.0
@@ -94,7 +93,7 @@ class Texts:
         """The requests that ``order`` asks for."""
         return plan_seed(
             prompts,
-            order.labels,
+            order.wanted,
             order.rationales,
             shown=self.settings.rationales_shown,
             **self._options(order),
@@ -103,7 +102,6 @@ class Texts:
     def _options(self, order: SeedOrder) -> dict[str, Any]:
         """What a seed's plan needs, whatever the kind."""
         return {
-            "count": order.count,
             "sampling": self.settings.sampling,
             "seed": order.seed,
             "models": self.models,
@@ -165,7 +163,7 @@ class Pairs(Texts):
 
     def plan_seed(self, prompts: Prompts, order: SeedOrder) -> list[Planned]:
         """See ``Texts.plan_seed``; rationales are not used."""
-        return plan_seed_on(prompts, order.labels, self.contexts, **self._options(order))
+        return plan_seed_on(prompts, order.wanted, self.contexts, **self._options(order))
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
         """Drop copies of the given text, and what is no question where gold texts are."""

@@ -286,23 +286,23 @@ class _Loop:
         return divide_rows(rows, Counter(error.example.label for error in errors))
 
     def _seed_plan(self, rationales: Mapping[str, Sequence[str]]) -> Plan:
-        def plan(labels: Sequence[str], count: int, shard: int) -> list[Planned]:
+        def plan(wanted: Mapping[str, int], shard: int) -> list[Planned]:
             seed = [self.settings.seed, SYNTHESIS, 0, shard]
-            return self.kind.plan_seed(self._prompts(), SeedOrder(labels, count, seed, rationales, self.contrast))
+            return self.kind.plan_seed(self._prompts(), SeedOrder(wanted, seed, rationales, self.contrast))
 
         return plan
 
     def _extrapolation_plan(self, errors: Sequence[Example], number: int) -> Plan:
         gold = {name: [row for row in self.dev if row.label == name] for name in self.task.groups}
 
-        def plan(labels: Sequence[str], count: int, shard: int) -> list[Planned]:
+        def plan(wanted: Mapping[str, int], shard: int) -> list[Planned]:
             return plan_extrapolation(
                 self._prompts(),
-                [error for error in errors if error.label in labels],
+                wanted,
+                errors,
                 gold,
                 shots=self.settings.shots,
                 samples=self.settings.samples,
-                count=count,
                 sampling=self.settings.sampling,
                 seed=[self.settings.seed, SYNTHESIS, number, shard],
                 contrast=self.contrast,

@@ -80,11 +80,13 @@ class TeacherSource:
         self.style = style
 
     def open(self) -> Teacher:
+        """The teacher; every call until ``close`` gives the same one. Raises ``ModelError`` if it cannot be loaded."""
         if self._teacher is None:
             self._teacher = self._opener()
         return self._teacher
 
     def close(self) -> None:
+        """Give the teacher's memory back; ``open`` loads it anew."""
         if self._teacher is not None:
             self._teacher.close()
             self._teacher = None

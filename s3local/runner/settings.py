@@ -16,7 +16,7 @@ from s3local.teacher.engine import EngineSettings
 LIST_CONTRAST = 0.5
 """Of the embedded teacher's texts, 48 in place of 39 % are right with it (trec, zero-shot), 69 in place of 59 % (trec,
 extrapolated), 78 in place of 66 % and 74 in place of 68 % (sst2), for about twice the teacher's time; see
-benchmarks/contrast.py. Larger teachers need it less, and pay as much."""
+benchmarks/contrast.py. Not measured with larger teachers, which pay as much for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ what the stages compute.
             student/         PyTorch and ONNX in one folder
             predictions.jsonl  errors.jsonl  metrics.json
             test_predictions.jsonl
-        final/               judge-0.jsonl ..., label_check.json, dataset.jsonl, student/, metrics.json, guard.json
+        final/               judge-0.jsonl ..., label_check.json, dataset.jsonl, student/, metrics.json, guard-0.json
         final-without-gold/  student/, metrics.json; only where both finals were asked for
         gold/                student/, metrics.json: of dev alone, for the guard
         result.json          the last marker: the figures of the whole run

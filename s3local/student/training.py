@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(ABC):
     """A fine-tuned model and what it was trained with.
 
     ``model`` is on the CPU in evaluation mode, ``fields`` are the names of an example's fields in order, ``settings``
@@ -106,9 +107,9 @@ class Trained:
     loss: float
     seconds: float
 
+    @abstractmethod
     def predict_logits(self, rows: Sequence[Any], advance: Advance = ignore) -> Floats:
         """Logits in PyTorch and 32 bits; ``advance`` is told the rows done."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

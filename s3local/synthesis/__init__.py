@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from s3local.records import Answer, Candidate, Example
 from s3local.synthesis.prompts import parse_long_text, parse_text
 from s3local.teacher import Completion, Request
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,24 @@ def request_seeds(seed: Sequence[int], count: int) -> list[int]:
     return [int(value) for value in np.random.SeedSequence(list(seed)).generate_state(count, np.uint64)]
 
 
+def labels_in_turn(wanted: Mapping[str, int], chance: np.random.Generator) -> list[str]:
+    """The label of each text, so many of each as ``wanted`` says, in an order drawn by ``chance``."""
+    labels = [label for label, count in wanted.items() for _ in range(count)]
+    return [labels[place] for place in chance.permutation(len(labels)).tolist()]
+
+
 def another_label(labels: Sequence[str], label: str, chance: np.random.Generator) -> str:
     """One of ``labels`` that is not ``label``, drawn by ``chance``. Raises ``ValueError`` if there is none."""
     others = [name for name in labels if name != label]
     if not others:
         raise ValueError(f"there is no label other than {label!r}")
     return others[int(chance.integers(len(others)))]
+
+
+def drawn(items: Sequence[T], count: int, chance: np.random.Generator) -> list[T]:
+    """``count`` different ones of ``items``, or all of them in a drawn order if there are fewer."""
+    places = chance.choice(len(items), min(count, len(items)), replace=False).tolist() if items else []
+    return [items[int(place)] for place in places]
 
 
 def to_row(planned: Planned, completion: Completion) -> dict[str, Any]:

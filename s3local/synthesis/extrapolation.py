@@ -6,61 +6,68 @@ how errors are found or which of them are chosen.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from s3local.records import Example
-from s3local.synthesis import Planned, another_label, request_seeds
+from s3local.synthesis import Planned, another_label, drawn, request_seeds
 from s3local.synthesis.prompts import Prompts
 from s3local.teacher import Sampling
 
 
 def plan_extrapolation(
     prompts: Prompts,
+    wanted: Mapping[str, int],
     errors: Sequence[Example],
     gold: Mapping[str, Sequence[Example]],
     *,
     shots: int,
     samples: int,
-    count: int,
     sampling: Sampling,
     seed: Sequence[int],
     contrast: float = 0.0,
 ) -> list[Planned]:
-    """``count`` requests or a few more: the errors in turn, ``samples`` texts from each prompt.
+    """Requests for so many texts of each label as ``wanted`` says: its errors in turn, ``samples`` from each prompt.
 
-    ``gold`` holds the rows of each label to draw ``shots`` others from, anew for each prompt. Which error the turn
-    begins with is drawn as well, so that several calls reach all of them. What an error's text was written on, and
-    its answers, stay as they are. With a ``contrast``, a text is set against what the teacher would write after rows
-    of another label (``Contrast.gamma``); not where rows have no labels.
+    ``gold`` holds the rows of each label to draw ``shots`` others from, anew for each prompt. The order of the turn is
+    drawn as well, so that several calls reach all errors. What an error's text was written on, and its answers, stay
+    as they are. With a ``contrast``, a text is set against what the teacher would write after rows of another label
+    (``Contrast.gamma``); not where rows have no labels. Raises ``ValueError`` for a label without errors.
     """
     chance = np.random.default_rng(list(seed))
-    order = chance.permutation(len(errors))
-    n_prompts = -(-count // samples)
-    seeds = request_seeds(seed, n_prompts * samples)
+    seeds = iter(request_seeds(seed, sum(wanted.values())))
     planned = []
-    for turn in range(n_prompts):
-        error = errors[int(order[turn % len(errors)])]
-        shown = _drawn([row for row in gold[error.label] if row.id != error.id], shots, chance)
+    for error, count in _turns(wanted, errors, samples, chance):
+        shown = drawn([row for row in gold[error.label] if row.id != error.id], shots, chance)
         prompt = prompts.extrapolation(error.label, shown, error)
         origin: dict[str, Any] = {"error": error.id, "shots": [row.id for row in shown]}
         given = {name: error.fields[name] for name in prompts.task.given}
         rival = None
         if contrast and prompts.task.labels:
             other = another_label(prompts.task.label_names, error.label, chance)
-            against = _drawn(gold.get(other, ()), shots + 1, chance)
+            against = drawn(gold.get(other, ()), shots + 1, chance)
             origin["against"] = [row.id for row in against]
             rival = prompts.rival(other, against, given)
-        mine = seeds[turn * samples : (turn + 1) * samples]
         planned += [
             Planned(prompt.request(request_seed, sampling, rival, contrast), error.label, origin, given, error.answers)
-            for request_seed in mine
+            for request_seed in itertools.islice(seeds, count)
         ]
     return planned
 
 
-def _drawn(rows: Sequence[Example], count: int, chance: np.random.Generator) -> list[Example]:
-    places = chance.choice(len(rows), min(count, len(rows)), replace=False).tolist() if rows else []
-    return [rows[int(place)] for place in places]
+def _turns(
+    wanted: Mapping[str, int], errors: Sequence[Example], samples: int, chance: np.random.Generator
+) -> list[tuple[Example, int]]:
+    """The error of each prompt, and how many texts it is to bring: ``samples``, the last of a label what is left."""
+    turns = []
+    for label, rows in wanted.items():
+        mine = [error for error in errors if error.label == label]
+        if rows and not mine:
+            raise ValueError(f"there is no error of the label {label!r} to extrapolate")
+        order = chance.permutation(len(mine))
+        for turn, begin in enumerate(range(0, rows, samples)):
+            turns.append((mine[int(order[turn % len(mine)])], min(samples, rows - begin)))
+    return turns

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from s3local.records import SPAN, Answer
-from s3local.synthesis import Planned, another_label, request_seeds
+from s3local.synthesis import Planned, another_label, drawn, labels_in_turn, request_seeds
 from s3local.synthesis.prompts import Prompts
 from s3local.teacher import Sampling
 
@@ -30,17 +30,16 @@ class Context:
 
 def plan_seed(
     prompts: Prompts,
-    labels: Sequence[str],
+    wanted: Mapping[str, int],
     rationales: Mapping[str, Sequence[str]],
     *,
     shown: int,
-    count: int,
     sampling: Sampling,
     seed: Sequence[int],
     models: Sequence[str] = (),
     contrast: float = 0.0,
 ) -> list[Planned]:
-    """``count`` requests, each for a label drawn uniformly from ``labels`` and ``shown`` of its rationales.
+    """Requests for so many texts of each label as ``wanted`` says, each led by ``shown`` rationales of its label.
 
     With a ``contrast``, a text is set against what the teacher would write for another label, drawn from all of the
     task's, so that it fits its own better (``Contrast.gamma``).
@@ -50,16 +49,16 @@ def plan_seed(
     """
     chance = np.random.default_rng(list(seed))
     planned = []
-    for request_seed in request_seeds(seed, count):
-        name = labels[int(chance.integers(len(labels)))]
-        chosen = _drawn(rationales.get(name, ()), shown, chance)
+    labels = labels_in_turn(wanted, chance)
+    for name, request_seed in zip(labels, request_seeds(seed, len(labels)), strict=True):
+        chosen = drawn(rationales.get(name, ()), shown, chance)
         model = models[int(chance.integers(len(models)))] if models else None
         prompt = prompts.seed(prompts.task.label(name), chosen, model)
         origin: dict[str, Any] = {"rationales": chosen, **_words(model)}
         rival = None
         if contrast:
             origin["against"] = other = another_label(prompts.task.label_names, name, chance)
-            reasons = _drawn(rationales.get(other, ()), shown, chance)
+            reasons = drawn(rationales.get(other, ()), shown, chance)
             rival = prompts.seed(prompts.task.label(other), reasons, model)
         planned.append(Planned(prompt.request(request_seed, sampling, rival, contrast), name, origin))
     return planned
@@ -67,16 +66,15 @@ def plan_seed(
 
 def plan_seed_on(
     prompts: Prompts,
-    labels: Sequence[str],
+    wanted: Mapping[str, int],
     contexts: Sequence[Context],
     *,
-    count: int,
     sampling: Sampling,
     seed: Sequence[int],
     models: Sequence[str] = (),
     contrast: float = 0.0,
 ) -> list[Planned]:
-    """``count`` requests, each for a label drawn from ``labels`` and a context, the contexts in turn.
+    """Requests for so many texts of each label as ``wanted`` says, each on a context, the contexts in turn.
 
     The turn's order is drawn, so that several calls use all of them alike. Where contexts have answers, a rule is
     drawn and then one of its spans: names and numbers are few beside the phrases, and asked for as often.
@@ -86,11 +84,11 @@ def plan_seed_on(
     (given,) = prompts.task.given
     order: list[int] = []
     planned = []
-    for request_seed in request_seeds(seed, count):
+    labels = labels_in_turn(wanted, chance)
+    for name, request_seed in zip(labels, request_seeds(seed, len(labels)), strict=True):
         if not order:
             order = chance.permutation(len(contexts)).tolist()
         context = contexts[order.pop()]
-        name = labels[int(chance.integers(len(labels)))]
         model = models[int(chance.integers(len(models)))] if models else None
         origin: dict[str, Any] = {"context": context.id, **_words(model)}
         fields = {given: context.text}
@@ -108,11 +106,6 @@ def plan_seed_on(
         request = prompt.request(request_seed, sampling, rival, contrast)
         planned.append(Planned(request, name, origin, fields, answers))
     return planned
-
-
-def _drawn(reasons: Sequence[str], count: int, chance: np.random.Generator) -> list[str]:
-    places = chance.choice(len(reasons), min(count, len(reasons)), replace=False).tolist() if reasons else []
-    return [reasons[int(place)] for place in places]
 
 
 def _words(model: str | None) -> dict[str, int]:

@@ -62,14 +62,13 @@ def test_no_row_is_judged_by_a_judge_that_has_seen_it(task: Task, tiny_bert: Pat
 def test_the_guard_judges_each_dev_row_once_and_leaves_out_what_descends_from_it(
     task: Task, guarded: RunResult
 ) -> None:
-    scored = rows(guarded.folder / "final" / "guard.jsonl")
-    assert sorted(row["id"] for row in scored) == sorted(row.id for row in load_dev(task))
+    folds = [json.loads((guarded.folder / "final" / f"guard-{fold}.json").read_text()) for fold in range(2)]
+    assert sorted(name for fold in folds for name in fold["ids"]) == sorted(row.id for row in load_dev(task))
     dataset = [Candidate.from_row(row) for row in rows(guarded.dataset)]
     guard = guarded.summary["guard"]
-    for fold, used in enumerate(guard["synthetic_rows"]):
-        inside = {row["id"] for row in scored if row["fold"] == fold}
-        assert used == sum(not inside & set(ancestors(candidate)) for candidate in dataset)
-    verdict = weigh(*(np.array([row[side] for row in scored]) for side in ("final", "gold")), [])
+    for fold, used in zip(folds, guard["synthetic_rows"], strict=True):
+        assert used == sum(not set(fold["ids"]) & set(ancestors(candidate)) for candidate in dataset)
+    verdict = weigh(*(np.concatenate([fold["scores"][side] for fold in folds]) for side in ("final", "gold")), [])
     assert (guard["passed"], guard["gain"]) == (verdict.passed, verdict.gain)
 
 

@@ -13,7 +13,7 @@ import pytest
 from small_world import BagOfWords, settings
 from toys import SETTINGS
 
-from s3local.evaluation.errors import Error, balance_errors
+from s3local.evaluation.errors import Error, balance_errors, divide_rows
 from s3local.exceptions import InputError, ModelError
 from s3local.records import Answer, Candidate, Example, FilterResult, read_jsonl
 from s3local.report.text import render
@@ -89,7 +89,8 @@ def test_the_guard_keeps_rows_on_the_same_given_text_together(finished: Finished
         return
     guard = result.summary["guard"]
     assert 0 <= guard["low"] <= guard["final"] <= guard["high"] <= 1
-    fold_of = {row["id"]: row["fold"] for row in rows(result.folder / "final" / "guard.jsonl")}
+    folds_of_guard = [json.loads(path.read_text()) for path in (result.folder / "final").glob("guard-*.json")]
+    fold_of = {name: number for number, fold in enumerate(folds_of_guard) for name in fold["ids"]}
     assert guard["n_rows"] == len(fold_of)
     folds: dict[str, set[int]] = {}
     for row in load_dev(task):
@@ -186,7 +187,9 @@ class World:
         self.prompts = Prompts(task, "list", 60, self.teacher.chat, self.teacher.count_tokens)
 
     def write(self, count: int) -> list[Candidate]:
-        planned = self.kind.plan_seed(self.prompts, SeedOrder(self.task.groups, count, [0], {}))
+        planned = self.kind.plan_seed(
+            self.prompts, SeedOrder(divide_rows(count, dict.fromkeys(self.task.groups, 1.0)), [0], {})
+        )
         completions = self.teacher.generate([item.request for item in planned])
         written = [to_row(item, completion) for item, completion in zip(planned, completions, strict=True)]
         return read_candidates(written, prefix="s", fields=self.task.fields, written=self.task.written)
@@ -262,7 +265,7 @@ def test_long_rows_are_written_as_long_as_gold_ones(tmp_path: Path) -> None:
     asked = kind_of(task, load_dev(task), [], RunSettings())
     assert asked.models == [row["text"] for row in dev]
     prompts = Prompts(task, "list", 500, teacher.chat, teacher.count_tokens)
-    (planned, *_) = asked.plan_seed(prompts, SeedOrder(task.label_names, 4, [0], {}))
+    (planned, *_) = asked.plan_seed(prompts, SeedOrder(dict.fromkeys(task.label_names, 2), [0], {}))
     words = len(dev[0]["text"].split())
     assert planned.origin["words"] == words
     assert f"about {words} words long" in planned.request.prompt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ from s3local.teacher.fake import FakeTeacher
 
 LABELS = tuple(Label(name=name, description=f"About {name}.", phrase=f"on {name}") for name in ("sun", "rain", "wind"))
 TEXTS = Task(name="w", texts="weather notes", labels=LABELS)
+WANTED = {"sun": 8, "rain": 12}
 PAIRS = Task(name="p", kind="pair", texts="claims", fields=("note", "claim"), labels=LABELS)
 SPANS = Task(name="s", kind="extractive_qa", texts="questions", fields=("note", "question"))
 
@@ -38,16 +40,12 @@ def rows_of(task: Task) -> list[Example]:
 
 def seeds(contrast: float) -> list[Planned]:
     reasons = {label.name: [f"reason {n} of {label.name}" for n in range(4)] for label in LABELS}
-    return plan_seed(
-        prompts(TEXTS), ("sun", "rain"), reasons, shown=2, count=20, sampling=Sampling(), seed=[1], contrast=contrast
-    )
+    return plan_seed(prompts(TEXTS), WANTED, reasons, shown=2, sampling=Sampling(), seed=[1], contrast=contrast)
 
 
 def pair_seeds(contrast: float) -> list[Planned]:
     contexts = [Context(f"c{n}", f"the note {n}") for n in range(3)]
-    return plan_seed_on(
-        prompts(PAIRS), ("sun", "rain"), contexts, count=20, sampling=Sampling(), seed=[1], contrast=contrast
-    )
+    return plan_seed_on(prompts(PAIRS), WANTED, contexts, sampling=Sampling(), seed=[1], contrast=contrast)
 
 
 def extrapolated(task: Task) -> Callable[[float], list[Planned]]:
@@ -57,11 +55,11 @@ def extrapolated(task: Task) -> Callable[[float], list[Planned]]:
     def plan(contrast: float) -> list[Planned]:
         return plan_extrapolation(
             prompts(task),
+            WANTED if task.labels else {SPAN: 20},
             rows[:8],
             gold,
             shots=2,
-            samples=4,
-            count=20,
+            samples=5,
             sampling=Sampling(),
             seed=[1],
             contrast=contrast,
@@ -84,7 +82,7 @@ def test_a_text_is_set_against_another_label_and_only_where_that_is_wanted(
 ) -> None:
     plain, planned = plan(0.0), plan(0.5)
     assert plan(0.5) == planned
-    assert len(plain) == len(planned) == 20
+    assert Counter(item.label for item in plain) == Counter(item.label for item in planned) == WANTED
     assert not any(item.request.contrast for item in plain)
     against = set()
     for item in planned:
@@ -101,6 +99,15 @@ def test_a_text_is_set_against_another_label_and_only_where_that_is_wanted(
     assert len(against) > 1
 
 
+def test_errors_take_turns_and_each_prompt_brings_its_samples() -> None:
+    planned = extrapolated(TEXTS)(0.0)
+    texts_of = [Counter(item.origin["error"] for item in planned if item.label == label) for label in WANTED]
+    assert [sorted(texts.values()) for texts in texts_of] == [[3, 5], [5, 7]]  # of "rain", two rows are errors
+    assert len({item.request.seed for item in planned}) == 20
+    with pytest.raises(ValueError, match="no error of the label 'wind'"):
+        plan_extrapolation(prompts(TEXTS), {"wind": 1}, [], {}, shots=2, samples=5, sampling=Sampling(), seed=[1])
+
+
 def test_the_rival_of_a_pair_has_the_same_given_text_last() -> None:
     for item in extrapolated(PAIRS)(0.5):
         assert item.request.contrast is not None
@@ -110,7 +117,7 @@ def test_the_rival_of_a_pair_has_the_same_given_text_last() -> None:
 
 def test_questions_have_no_label_to_be_set_against() -> None:
     contexts = [Context("c", "the note", {"words": [Answer("note", 4)]})]
-    seed = plan_seed_on(prompts(SPANS), (SPAN,), contexts, count=4, sampling=Sampling(), seed=[1], contrast=0.5)
+    seed = plan_seed_on(prompts(SPANS), {SPAN: 4}, contexts, sampling=Sampling(), seed=[1], contrast=0.5)
     assert not any(item.request.contrast for item in [*seed, *extrapolated(SPANS)(0.5)])
 
 
