@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shared import CHECKOUT, DATASETS, parsed, save
+from shared import CHECKOUT, parsed, parser_for, save
 
 from s3local.drawing import draw_rows, write_drawn
 from s3local.evaluation.errors import divide_rows
@@ -119,14 +119,10 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser = parser_for(__doc__, NAMES)
     parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 0.25, 0.5, 1.0])
     parser.add_argument("--texts", type=int, default=192, help="texts of each stage and weight (192)")
-    parser.add_argument("--gold", type=int, default=60, help="gold rows (60)")
     parser.add_argument("--judge-rows", type=int, default=600, help="rows that the judge learns from (600)")
-    parser.add_argument("--datasets", type=Path, default=DATASETS)
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parsed(parser)
     measured = [entry for name in options.only for entry in measure(name, options)]
     save(options, measured)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shared import CHECKOUT, DATASETS, parsed, save
+from shared import CHECKOUT, parsed, parser_for, save
 
 from s3local.drawing import draw_rows, write_drawn
 from s3local.progress import Advance, Silent, ignore
@@ -134,16 +134,12 @@ def table(measured: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser = parser_for(__doc__, NAMES)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--datasets", type=Path, default=DATASETS)
-    parser.add_argument("--gold", type=int, default=60, help="gold rows (60)")
     parser.add_argument("--rows", type=int, default=1000, help="synthetic rows (1000)")
     parser.add_argument("--judged", type=int, default=1000, help="other rows of the pool to judge students on (1000)")
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parsed(parser)
     measured = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shared import CHECKOUT, DATASETS, parsed, save
+from shared import CHECKOUT, parsed, parser_for, save
 
 from s3local.drawing import draw_rows, write_drawn
 from s3local.progress import Silent
@@ -143,10 +143,7 @@ def table(measured: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
-    parser.add_argument("--datasets", type=Path, default=DATASETS)
-    parser.add_argument("--gold", type=int, default=60, help="gold rows (60)")
+    parser = parser_for(__doc__, NAMES)
     parser.add_argument("--rows", type=int, default=200, help="synthetic rows (200)")
     parser.add_argument("--rounds", type=int, default=1, help="rounds of error extrapolation, at most (1)")
     parser.add_argument("--contexts", type=int, default=200, help="unlabelled contexts of the pool (200)")
@@ -156,7 +153,6 @@ def main() -> None:
     parser.add_argument("--without-label-check", action="store_true", help="no judges: much faster for long texts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parsed(parser)
     measured = []
     with tempfile.TemporaryDirectory() as temporary:

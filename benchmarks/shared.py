@@ -12,6 +12,16 @@ CHECKOUT = Path(__file__).parents[1]
 DATASETS = CHECKOUT.parent / "shared" / "datasets"
 
 
+def parser_for(description: str | None, names: Sequence[str]) -> argparse.ArgumentParser:
+    """The options of every benchmark on the datasets ``names``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=names, default=list(names), help="some of the datasets")
+    parser.add_argument("--datasets", type=Path, default=DATASETS)
+    parser.add_argument("--gold", type=int, default=60, help="gold rows (60)")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    return parser
+
+
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The options; ends the program with a word if the datasets are not there."""
     options = parser.parse_args()

@@ -40,7 +40,7 @@ from s3local.runner.kinds import kind_of
 from s3local.runner.loop import RUNS_FOLDER, run
 from s3local.runner.models import Models, configuration, find_models
 from s3local.runner.settings import RunSettings
-from s3local.runner.sharing import SharedTeacher
+from s3local.runner.sharing import JudgeShelf, SharedTeacher
 from s3local.runner.state import RunFolder
 from s3local.runner.workbench import STUDENT
 from s3local.storage import translated_errors
@@ -259,6 +259,7 @@ class _Comparison:
         self.state = state
         self.progress = progress
         self.models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
+        self.judges = JudgeShelf()
         self.skipped: dict[str, str] = {}
         self.methods = [method for method in settings.methods_in_order if not self._is_skipped(method)]
         if not self.methods:
@@ -372,19 +373,18 @@ class _Comparison:
         settings = dataclasses.replace(self.settings.run, seed=seed, **RUNS[method.run])
         record = RunFolder(folder)
 
+        def taken_over(key: str, seconds: float) -> None:
+            record.event(TAKEN_OVER, key=key, seconds=seconds)
+
         def opener() -> SharedTeacher:
-            return SharedTeacher(
-                self.models.teacher,
-                self.state.path / "teacher",
-                lambda key, seconds: record.event(TAKEN_OVER, key=key, seconds=seconds),
-            )
+            return SharedTeacher(self.models.teacher, self.state.path / "teacher", taken_over)
 
         summary = run(
             self._task_with(gold, seed),
             settings,
             folder=folder,
             progress=progress,
-            models=dataclasses.replace(self.models, teacher=opener),
+            models=dataclasses.replace(self.models, teacher=opener, judge=self.judges.maker(taken_over)),
         ).summary
         for student in folder.glob("*/student"):  # some 200 MB each; their predictions are kept
             _remove(student)

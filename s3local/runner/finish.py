@@ -23,7 +23,6 @@ from s3local.records import Candidate, Example
 from s3local.runner.kinds import Lesson, Targets
 from s3local.runner.workbench import GUARD, JUDGES, STUDENT, Workbench
 from s3local.storage import translated_errors
-from s3local.student.contrastive import train_judge
 
 FINAL, GOLDLESS, GOLD = "final", "final-without-gold", "gold"
 """Stages: the student of all rows, the same without dev, the student of dev alone."""
@@ -96,10 +95,10 @@ class Finish:
         """What a judge that has not seen the fold says of dev and of all rows."""
         bench = self.bench
         learned = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its != fold]
-        labels, settings = bench.task.label_names, bench.settings.judge
+        labels, settings, models = bench.task.label_names, bench.settings.judge, bench.models
         name = f"label check: judge {fold + 1} of {self.n_folds}"
         with bench.progress.step(name, settings.passes + len(bench.dev) + len(self.rows), "texts") as advance:
-            judge = train_judge(bench.body, learned, labels, settings, bench.seed_for(JUDGES, fold), advance)
+            judge = models.judge(models.body, learned, labels, settings, bench.seed_for(JUDGES, fold), advance)
             probabilities = judge.predict_proba([*bench.dev, *self.rows], advance)
         bench.state.write_rows(
             f"{FINAL}/judge-{fold}.jsonl",
@@ -200,11 +199,11 @@ class Finish:
     def _scores(self, lesson: Lesson, rows: Sequence[Example], name: str) -> list[float]:
         """What a student of ``lesson`` scores on each of ``rows``, in PyTorch, see ``Texts.scores``."""
         bench = self.bench
-        settings = bench.kind.fitted(bench.body).resolved(len(lesson.rows))
+        settings = bench.kind.fitted(bench.models.body).resolved(len(lesson.rows))
         epochs = min(settings.epochs or 1, max(1, round(GUARD_PASSES / len(lesson.rows))))
         settings = dataclasses.replace(settings, epochs=epochs)
         with bench.progress.step(name, epochs * len(lesson.rows), "rows") as advance:
-            student = bench.kind.train(bench.body, lesson, settings, advance)
+            student = bench.kind.train(bench.models.body, lesson, settings, advance)
         return [float(score) for score in bench.kind.scores(student, rows)]
 
 

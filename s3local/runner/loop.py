@@ -108,7 +108,7 @@ def run(
             problem = f"the student ({chosen}) does not know {unknown:.0%} of dev's word pieces"
             progress.say(f"warning: {problem}; choose --student and --encoder for the language of your texts")
         test_texts = [row.fields[task.written] for row in test]  # that no row may copy; their labels stay here
-        bench = Workbench(task, kind, dev, settings, state, progress, models.body)
+        bench = Workbench(task, kind, dev, settings, state, progress, models)
         loop = _Loop(bench, source, models.embedder, test_texts)
         summary = loop.run(test)
         state.event("ended")

@@ -15,6 +15,7 @@ from s3local import __version__
 from s3local.embedder import Embedder, LateEmbedder
 from s3local.runner.settings import RunSettings
 from s3local.storage import sha256_of
+from s3local.student.contrastive import JudgeMaker, train_judge
 from s3local.synthesis.prompts import Style
 from s3local.task import Task
 from s3local.teacher import Teacher
@@ -34,13 +35,17 @@ RECORDED_PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What a run is done with, found but not loaded; ``identity`` tells these models from others, for config.json."""
+    """What a run is done with, found but not loaded; ``identity`` tells these models from others, for config.json.
+
+    ``judge`` trains a judge for the label check.
+    """
 
     teacher: Callable[[], Teacher]
     style: Style
     embedder: Embedder
     body: Path
     identity: Mapping[str, Any]
+    judge: JudgeMaker = train_judge
 
 
 def find_models(

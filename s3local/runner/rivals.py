@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import io
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -121,6 +122,7 @@ def setfit(
     with (
         progress.step("setfit trains", None, "steps"),
         tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stdout(io.StringIO()),
         _quiet("setfit", "sentence_transformers", "transformers"),
     ):
         arguments = TrainingArguments(

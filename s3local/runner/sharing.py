@@ -1,8 +1,10 @@
-"""A teacher that never writes the same thing twice: what one method asked for, the next one takes over.
+"""A teacher that never writes the same thing twice, and judges that are trained once: what one method asked for, the
+next one takes over.
 
 The texts of a call depend on its requests and the teacher's settings alone, so a call is kept on disk under the
 checksum of its requests. Rationales and shards that several methods plan alike are thereby written once, and the
-model itself is loaded only when something new is asked. Knows nothing of methods.
+model itself is loaded only when something new is asked. Judges depend on gold rows alone, and stay in memory.
+Knows nothing of methods.
 """
 
 from __future__ import annotations
@@ -13,14 +15,20 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from s3local.exceptions import RunError
 from s3local.progress import Advance, ignore
+from s3local.records import Example
 from s3local.storage import write_text
+from s3local.student.contrastive import ContrastiveSettings, Judge, JudgeMaker, train_judge
 from s3local.teacher import Completion, Request, Score, Teacher
 
 TakenOver = Callable[[str, float], None]
-"""Told the checksum of a call that was answered from disk, and the seconds that it took when it was first made."""
+"""Told the checksum of what was taken over, and the seconds that it took when it was first made."""
+
+SHELF = 8
+"""Judges in memory, those of two label checks; some 90 MB each."""
 
 
 class SharedTeacher:
@@ -34,7 +42,7 @@ class SharedTeacher:
 
     def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
         """See ``Teacher.generate``. Raises ``RunError`` if a kept call is damaged."""
-        key = _checksum(requests)
+        key = _checksum([dataclasses.asdict(request) for request in requests])
         path = self._folder / f"{key}.json"
         if path.is_file():
             completions, seconds = _read(path)
@@ -75,9 +83,42 @@ class SharedTeacher:
         return self._teacher
 
 
-def _checksum(requests: Sequence[Request]) -> str:
-    plain = json.dumps([dataclasses.asdict(request) for request in requests], sort_keys=True)
-    return hashlib.sha256(plain.encode()).hexdigest()
+class JudgeShelf:
+    """The judges trained last, by what they learned from."""
+
+    def __init__(self) -> None:
+        self._judges: dict[str, tuple[Judge, float]] = {}
+
+    def maker(self, taken_over: TakenOver) -> JudgeMaker:
+        """A ``train_judge`` that takes from the shelf what is there."""
+
+        def judge(
+            body_folder: Path,
+            rows: Sequence[Example],
+            labels: Sequence[str],
+            settings: ContrastiveSettings,
+            seed: int,
+            advance: Advance = ignore,
+        ) -> Judge:
+            learned = [str(body_folder), [row.to_row() for row in rows], *labels, dataclasses.asdict(settings), seed]
+            key = _checksum(learned)
+            if key in self._judges:
+                made, seconds = self._judges[key]
+                taken_over(key, seconds)
+                advance(settings.passes)
+                return made
+            started = time.perf_counter()
+            made = train_judge(body_folder, rows, labels, settings, seed, advance)
+            self._judges[key] = made, time.perf_counter() - started
+            while len(self._judges) > SHELF:
+                del self._judges[next(iter(self._judges))]
+            return made
+
+        return judge
+
+
+def _checksum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> tuple[list[Completion], float]:

@@ -6,7 +6,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from s3local.progress import Progress
 from s3local.records import Example
 from s3local.runner.kinds import Lesson, Texts
+from s3local.runner.models import Models
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.task import Task
@@ -24,7 +24,7 @@ RATIONALES, SYNTHESIS, STUDENT, JUDGES, GUARD = 0, 1, 2, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """One run's; ``body`` is the folder of the student's pretrained body."""
+    """One run's."""
 
     task: Task
     kind: Texts
@@ -32,7 +32,7 @@ class Workbench:
     settings: RunSettings
     state: RunFolder
     progress: Progress
-    body: Path
+    models: Models
 
     def seed_for(self, *purpose: int) -> int:
         """The seed of what ``purpose`` names, from the run's own."""
@@ -45,10 +45,10 @@ class Workbench:
         not seen then.
         """
         rows = lesson.rows
-        settings = self.kind.fitted(self.body).resolved(len(rows))
+        settings = self.kind.fitted(self.models.body).resolved(len(rows))
         folder = self.state.path / stage / "student"
         with self.progress.step(f"{stage}: the student trains", len(rows) * (settings.epochs or 1), "rows") as advance:
-            student = self.kind.train(self.body, lesson, settings, advance)
+            student = self.kind.train(self.models.body, lesson, settings, advance)
         with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
             temperature, report = self.kind.export(student, folder, temperature)
         judged = self.kind.judge(folder, self.dev)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -96,6 +96,20 @@ def train_judge(
     vectors = _embed(body, tokenizer, rows, settings.max_length)
     head = LogisticRegression(C=settings.penalty, max_iter=2000).fit(vectors, numbers)
     return Judge(body, tokenizer, head, len(labels), settings.max_length)
+
+
+class JudgeMaker(Protocol):
+    """What trains a judge as ``train_judge`` does."""
+
+    def __call__(
+        self,
+        body_folder: Path,
+        rows: Sequence[Example],
+        labels: Sequence[str],
+        settings: ContrastiveSettings,
+        seed: int,
+        advance: Advance = ignore,
+    ) -> Judge: ...
 
 
 def _pull_together(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from small_world import BagOfWords, make_task, settings, write
+from toys import LABELS, UNSEEN, reviews
 
 from s3local.exceptions import InputError, RunError, S3LocalError
 from s3local.progress import Advance, Silent, ignore
@@ -22,7 +24,8 @@ from s3local.runner import rivals
 from s3local.runner.compare import CompareResult, CompareSettings, compare, draw_gold
 from s3local.runner.models import find_models
 from s3local.runner.settings import RunSettings
-from s3local.runner.sharing import SharedTeacher
+from s3local.runner.sharing import JudgeShelf, SharedTeacher
+from s3local.student.contrastive import ContrastiveSettings, train_judge
 from s3local.synthesis.prompts import Prompts
 from s3local.task import Task, load_dev, load_rows
 from s3local.teacher import Completion, Request, Teacher
@@ -276,3 +279,15 @@ def test_a_shared_teacher_repeats_a_call_from_disk_and_no_other(tmp_path: Path) 
     with pytest.raises(RunError, match="is damaged"):
         for wanted in (requests, requests[:2]):
             shared().generate(wanted)
+
+
+def test_a_judge_is_trained_once_for_the_same_rows_and_settings(tiny_bert: Path) -> None:
+    taken: list[str] = []
+    rows, short = reviews(), ContrastiveSettings(passes=32, batch_size=16, max_length=32)
+    judge = JudgeShelf().maker(lambda key, seconds: taken.append(key))
+    first = judge(tiny_bert, rows, LABELS, short, 3)
+    assert judge(tiny_bert, rows, LABELS, short, 3) is first and len(taken) == 1
+    others = [(rows[1:], short, 3), (rows, dataclasses.replace(short, passes=48), 3), (rows, short, 4)]
+    assert all(judge(tiny_bert, some, LABELS, chosen, seed) is not first for some, chosen, seed in others)
+    same = train_judge(tiny_bert, rows, LABELS, short, 3)
+    assert (first.predict_proba(UNSEEN) == same.predict_proba(UNSEEN)).all() and len(taken) == 1
