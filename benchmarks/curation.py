@@ -6,15 +6,17 @@
 For each dataset and seed: gold rows drawn from its pool, balanced over the labels, and a run for each variant. Every
 student is judged on other rows of the same pool; the test rows of the dataset are not read. "shuffled" gives the
 teacher's texts to other labels by chance, "random words" writes sentences of words that have nothing to do with them:
-there the guard must hold. Needs ../shared/datasets.
+there the guard must hold. What one variant had the teacher write, the next one takes over; its time counts as its own.
+Needs ../shared/datasets.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from s3local.records import read_jsonl, write_jsonl
 from s3local.runner.loop import run
 from s3local.runner.models import Models, find_models
 from s3local.runner.settings import RunSettings
+from s3local.runner.sharing import SharedTeacher
 from s3local.task import Task, load_task
 from s3local.teacher import Completion, Request, Score, Teacher
 from s3local.teacher.fake import FakeTeacher
@@ -73,14 +76,14 @@ class Shuffled:
         self._teacher.close()
 
 
-def models_of(variant: str, settings: RunSettings) -> Models:
-    """The embedded models, with a bad teacher where the variant asks for one."""
-    models = find_models(settings)
+def models_of(variant: str, settings: RunSettings, shared: Callable[[Callable[[], Teacher]], Teacher]) -> Models:
+    """The embedded models, the teacher ``shared``, with a bad teacher where the variant asks for one."""
     if variant == "random words":
         return find_models(settings, teacher=FakeTeacher)
+    models = find_models(settings)
     if variant == "shuffled":
-        return find_models(settings, teacher=lambda: Shuffled(models.teacher()))
-    return models
+        return dataclasses.replace(models, teacher=lambda: Shuffled(shared(models.teacher)))
+    return dataclasses.replace(models, teacher=lambda: shared(models.teacher))
 
 
 def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespace, seed: int) -> Task:
@@ -101,9 +104,14 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
     task = prepared(name, folder / f"{name}-{seed}", options.datasets, options, seed)
     settings = RunSettings(seed=seed, rows=options.rows, both_finals=True, **VARIANTS[variant])
     place = folder / f"{name}-{seed}" / variant.replace(" ", "-")
+    taken_over: list[float] = []
+
+    def shared(opener: Callable[[], Teacher]) -> Teacher:
+        return SharedTeacher(opener, folder / f"{name}-{seed}" / "teacher", lambda _, spent: taken_over.append(spent))
+
     started = time.perf_counter()
-    result = run(task, settings, folder=place, progress=Silent(), models=models_of(variant, settings)).summary
-    seconds = time.perf_counter() - started
+    result = run(task, settings, folder=place, progress=Silent(), models=models_of(variant, settings, shared)).summary
+    seconds = time.perf_counter() - started + sum(taken_over)
     accuracy = {column: result["test"][stage]["accuracy"] for column, stage in STAGES.items()}
     return {
         "dataset": name,
@@ -112,7 +120,7 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
         "synthetic_rows": result["rows"],
         "accuracy": {**accuracy, "handed over": result["test"][result["handed_over"]]["accuracy"]},
         "guard": {key: result["guard"][key] for key in ("passed", "final", "gold", "gain", "error", "seconds")},
-        "teacher_seconds": sum(entry["synthesis"]["teacher_seconds"] for entry in result["rounds"]),
+        "teacher_seconds": sum(entry["synthesis"]["teacher_seconds"] for entry in result["rounds"]) + sum(taken_over),
         "label_check_seconds": result["final"]["label_check"]["seconds"],
         "seconds": round(seconds, 1),
     }
