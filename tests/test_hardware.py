@@ -47,3 +47,21 @@ def test_available_memory_may_be_unknown(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(hardware, "_CONTROL_GROUP", tmp_path)
     monkeypatch.setattr(hardware, "_MEMORY_INFO", tmp_path / "nothing")
     assert hardware.available_memory_bytes() is None
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "fast"),
+    [
+        ("GenuineIntel", "avx512f avx512_bf16 amx_bf16", True),
+        ("GenuineIntel", "avx512f avx512_bf16", False),
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("AuthenticAMD", "avx512f", False),
+    ],
+)
+def test_16_bits_are_used_where_they_are_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str, flags: str, fast: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n\n")
+    monkeypatch.setattr(hardware, "_CPU_INFO", tmp_path / "cpuinfo")
+    assert hardware.bf16_is_fast() is fast
+    assert "fpu" in hardware.cpu_flags()

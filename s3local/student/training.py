@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
-from s3local.hardware import cpu_flags
+from s3local.hardware import bf16_is_fast
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.distilbert import build_classifier
@@ -38,8 +38,6 @@ MAX_GRADIENT_NORM = 1.0
 USUAL_MAX_LENGTH = 256
 PREDICTION_BATCH = 32
 PATIENCE = 2
-CPU_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-"""Without one of them, 16-bit products are emulated and slower than 32-bit ones."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class TrainingSettings:
     ``balance``        give labels with fewer rows more weight, so that all labels weigh about the same.
     ``held_out``       share of the rows, drawn by chance, that nothing is learned from: training ends when
                        ``PATIENCE`` epochs have not lowered their loss, and the weights are those of the best one.
-    ``precision``      "bf16": 16-bit matrix products; "auto": that where the processor has them; "fp32": never.
+    ``precision``      "bf16": 16-bit matrix products; "auto": that where they are faster; "fp32": never.
     """
 
     learning_rate: float | None = None
@@ -324,7 +322,7 @@ def uses_bf16(precision: str, device: Any) -> bool:
     """Whether products on ``device`` are computed in 16 bits, see ``TrainingSettings.precision``."""
     if precision != "auto":
         return precision == "bf16"
-    return bool(torch.cuda.is_bf16_supported()) if device.type == "cuda" else bool(cpu_flags() & CPU_BF16_FLAGS)
+    return bool(torch.cuda.is_bf16_supported()) if device.type == "cuda" else bf16_is_fast()
 
 
 def _shuffled_batches(
