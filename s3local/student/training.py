@@ -75,14 +75,15 @@ class TrainingSettings:
         """The same settings with all that is None chosen by ``n_rows``, but the length.
 
         Below 200 rows, the rate is 2e-4 and a batch has 8 rows; else 1e-4 and 16. Epochs make about 2,000 rows in all,
-        but are 2 at least and 10 at most. The numbers were chosen for bodies of MiniLM's size with 60 and 1,000 rows:
-        more epochs, or a higher rate, gain nothing there that could be told from chance, and learn the mistakes of a
-        small teacher.
+        but are 2 at least and 20 at most. The numbers were chosen for bodies of MiniLM's size, on rows that are neither
+        dev nor test. With 60 gold rows (two draws each of trec, sst2, ag_news), 10, 20 and 35 epochs give 68.6, 74.4
+        and 73.4; 63.8, 63.0 and 63.2; 81.6, 81.6 and 80.1 %. With 1,000 synthetic rows, more epochs or a higher rate
+        gain nothing that could be told from chance, and learn the mistakes of a small teacher.
         """
         return dataclasses.replace(
             self,
             learning_rate=self.learning_rate or (2e-4 if n_rows < 200 else 1e-4),
-            epochs=self.epochs or min(10, max(2, round(2000 / n_rows))),
+            epochs=self.epochs or min(20, max(2, round(2000 / n_rows))),
             batch_size=self.batch_size or (8 if n_rows < 200 else 16),
         )
 
