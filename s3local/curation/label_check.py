@@ -23,6 +23,8 @@ LEAST_PROBABILITY = 1e-6
 MOST_TRUST = 5.0
 TRUST_PENALTY = 0.02
 """Pulls the trusts towards equal shares, so that a few dozen gold rows do not decide alone."""
+TEMPER = 0.2
+"""Trust in a log-probability of a whole text."""
 NOISE_PRIOR = 1.0
 """Texts of each label that the teacher is taken to have spread evenly over all labels, before any are counted."""
 
@@ -98,6 +100,26 @@ def fit_trust(judges: Sequence[NDArray[Any]], gold_labels: NDArray[np.int64]) ->
 
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, MOST_TRUST)] * len(judges))
     return np.asarray(found.x, dtype=np.float64)
+
+
+def evidence(judges: Sequence[NDArray[Any]], other: NDArray[Any], gold_labels: NDArray[np.int64]) -> float:
+    """By how many nats the ``other`` judge raises the log-likelihood of all gold labels, beyond the one nat that a
+    judge without any knowledge would raise it by chance (Akaike's criterion). Arguments as for ``fit_trust``."""
+    rows = np.arange(len(gold_labels))
+
+    def likelihood(some: Sequence[NDArray[Any]]) -> float:
+        return float(np.log(joint(list(fit_trust(some, gold_labels)), some)[rows, gold_labels]).sum())
+
+    return likelihood([*judges, other]) - likelihood(judges) - 1.0
+
+
+def tempered(logprobs: NDArray[Any]) -> Array:
+    """Label probabilities (n, n_labels) from the log-probabilities of texts under each label.
+
+    The tokens of a text are no independent pieces of evidence: taken as such they would make a model far too sure.
+    ``TEMPER`` comes close to what ``fit_trust`` finds, which does the rest.
+    """
+    return _softmax(TEMPER * np.asarray(logprobs, dtype=np.float64))
 
 
 def joint(trust: Sequence[float], judges: Sequence[NDArray[Any]]) -> Array:

@@ -1,22 +1,23 @@
 """After the last round: the label check, the final student, and the guard that compares it with gold rows alone.
 
 Dev is divided into folds. A judge learns from the gold rows outside a fold and reads that fold and all synthetic
-rows; together the judges say how probable each label of a synthetic row is, and the final student learns that beside
-dev. The guard does the same without a fold: what a student learns from the other gold rows, and from the synthetic
-rows that do not descend from the fold, is compared on the fold with what one learns from the other gold rows alone.
-Knows nothing of teachers and of test.
+rows; together the judges, and the teacher where that explains gold better, say how probable each label of a synthetic
+row is, and the final student learns that beside dev. The guard does the same without a fold: what a student learns
+from the other gold rows, and from the synthetic rows that do not descend from the fold, is compared on the fold with
+what one learns from the other gold rows alone. Knows nothing of test.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from s3local.curation.label_check import LabelCheck, Opinion, check_labels
+from s3local.curation.label_check import LabelCheck, Opinion, check_labels, evidence, tempered
 from s3local.evaluation.folds import NO_FOLD, divide_into_folds
 from s3local.evaluation.guard import Verdict, weigh
 from s3local.records import Candidate, Example
@@ -27,16 +28,22 @@ from s3local.storage import translated_errors
 FINAL, GOLDLESS, GOLD = "final", "final-without-gold", "gold"
 """Stages: the student of all rows, the same without dev, the student of dev alone."""
 
+Reading = Callable[[Sequence[Example]], NDArray[np.float64]]
+"""The log-probability (nats) of each row's text under each label: (n_rows, n_labels)."""
+
 GUARD_PASSES = 1000
-"""Rows that go through each of the guard's students, at most: half of what the final one gets, and more than gold rows
-alone get."""
+"""Rows that go through each of the guard's students, at most: half of what the final one gets, and about what a student
+of a few dozen gold rows gets."""
 
 
 class Finish:
-    """The end of one run, whose rows are ``kept``."""
+    """The end of one run, whose rows are ``kept``. ``reading`` is the teacher's, of any rows."""
 
-    def __init__(self, bench: Workbench, kept: Sequence[Candidate], rounds: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, bench: Workbench, kept: Sequence[Candidate], rounds: Sequence[Mapping[str, Any]], reading: Reading
+    ) -> None:
         self.bench = bench
+        self.reading = reading
         self.kept = kept
         self.rounds = rounds
         self.rows = [candidate.example for candidate in kept]
@@ -78,11 +85,13 @@ class Finish:
             for fold in range(self.n_folds):
                 bench.state.once(f"{FINAL}/judge-{fold}.json", lambda fold=fold: self._judge(fold))  # type: ignore[misc]
             of_dev, of_rows = self._opinions()
+            heard = bench.state.once(f"{FINAL}/teacher.json", lambda: self._ask_teacher(of_dev))
             check = self._checked(of_dev, of_rows.mean(axis=0))
             rows = [self._with_label(*pair) for pair in zip(self.kept, check.targets, strict=True)]
             right = check.gold.argmax(axis=1) == self._numbers(self._judged)
             facts = {
                 "judges": self.n_folds,
+                "teacher": heard["heard"],
                 "trust": check.trust,
                 "noise": check.noise.round(4).tolist(),
                 "dev_accuracy": float(right.mean()),
@@ -118,9 +127,35 @@ class Finish:
         n_dev = len(self.bench.dev)
         return values[self.fold_of[places], places], values[:, n_dev:]
 
+    def _ask_teacher(self, of_dev: Targets) -> dict[str, Any]:
+        """Let the teacher read dev, and all rows as well if what it says of dev helps the judges, ``of_dev``.
+
+        Under which label a text is likeliest is a judgement that no gold row was used for. Where the teacher knows
+        better than the few gold rows show, it decides; where it does not, it costs the reading of dev.
+        """
+        bench, rows = self.bench, self._judged
+        if not bench.settings.teacher_reads or bench.task.given:
+            return {"heard": False}
+        of_gold = self.reading(rows)
+        gain = evidence([of_dev], tempered(of_gold), self._numbers(rows))
+        said = np.concatenate([of_gold, self.reading(self.rows)]) if gain > 0 else of_gold
+        bench.state.write_rows(
+            f"{FINAL}/teacher.jsonl",
+            (
+                {"id": row.id, "logprobs": [round(float(value), 3) for value in values]}
+                for row, values in zip([*rows, *self.rows], said, strict=False)
+            ),
+        )
+        return {"heard": gain > 0, "gain": round(gain, 3)}
+
     def _checked(self, of_dev: Targets, of_rows: Targets) -> LabelCheck:
-        gold, asked = self._numbers(self._judged), self._numbers(self.rows)
-        return check_labels({"contrastive": Opinion(of_dev, of_rows)}, gold, asked)
+        """The label check with the judges' opinions, and the teacher's where it is heard."""
+        opinions = {"judges": Opinion(of_dev, of_rows)}
+        if (self.bench.state.read(f"{FINAL}/teacher.json") or {})["heard"]:
+            said = np.array([row["logprobs"] for row in self.bench.state.read_rows(f"{FINAL}/teacher.jsonl")])
+            n_gold = len(of_dev)
+            opinions["teacher"] = Opinion(tempered(said[:n_gold]), tempered(said[n_gold:]))
+        return check_labels(opinions, self._numbers(self._judged), self._numbers(self.rows))
 
     @property
     def _judged(self) -> list[Example]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s3local import __version__, offline
 from s3local.curation.dedup import Deduplicator
@@ -26,6 +27,7 @@ from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Dropped, Example, FilterResult
+from s3local.runner.channel import label_logprobs
 from s3local.runner.finish import FINAL, GOLD, GOLDLESS, Finish
 from s3local.runner.generation import Plan, synthesize
 from s3local.runner.kinds import Lesson, SeedOrder, kind_of
@@ -145,7 +147,7 @@ class _Loop:
             plan = self._extrapolation_plan([error.example for error in errors], len(rounds))
             rounds.append(self._round(len(rounds), plan, quotas))
         self.source.close()
-        finals = Finish(self.bench, self.kept, rounds).run()
+        finals = Finish(self.bench, self.kept, rounds, self._reading).run()
         return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, finals, test))
 
     # Stages
@@ -263,6 +265,15 @@ class _Loop:
             "with_gold": self.settings.with_gold,
             "test": scores,
         }
+
+    def _reading(self, rows: Sequence[Example]) -> NDArray[np.float64]:
+        """How likely the teacher finds each text under each label; it is given back before the next student trains."""
+        total = len(rows) * len(self.task.labels)
+        with self.progress.step("label check: the teacher reads", total, "texts") as advance:
+            texts = [row.text for row in rows]
+            said = label_logprobs(self.source.open(), self._prompts(), texts, advance=advance)
+        self.source.close()
+        return said
 
     # What the stages are made of
 

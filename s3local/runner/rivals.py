@@ -21,11 +21,12 @@ import numpy as np
 from s3local.embedder import Embedder
 from s3local.progress import Progress
 from s3local.records import Example
+from s3local.runner.channel import label_logprobs
 from s3local.student.encoding import fitting_length
 from s3local.student.export import export
 from s3local.student.inference import Classifier
 from s3local.student.training import USUAL_MAX_LENGTH, TrainingSettings, train
-from s3local.synthesis.prompts import Prompts, entry
+from s3local.synthesis.prompts import Prompts
 from s3local.teacher import Teacher
 
 SETFIT_ITERATIONS = 20
@@ -78,23 +79,17 @@ def classify_by_teacher(
 ) -> list[str]:
     """The label under which the teacher finds a text likeliest, all labels being as likely beforehand.
 
-    A noisy channel: the text is scored after a prompt that names the label and shows ``TEACHER_SHOTS`` of its
-    ``gold`` rows (no gold: zero-shot). So each prompt is computed once for all texts, and labels need no wording that
-    the teacher would say by itself. Source: Min et al., "Noisy Channel Language Model Prompting for Few-Shot Text
-    Classification", 2022.
+    Each label's prompt shows ``TEACHER_SHOTS`` of its ``gold`` rows (no gold: zero-shot).
     """
     chance = np.random.default_rng(seed)
-    texts = [entry(row.text) for row in test]
-    labels = prompts.task.labels
-    columns = []
-    with progress.step("the teacher judges", len(labels) * len(texts), "texts") as advance:
-        for label in labels:
-            mine = [row.text for row in gold if row.label == label.name]
-            shown = chance.permutation(len(mine))[:TEACHER_SHOTS].tolist()
-            scores = teacher.score(prompts.scoring(label, [mine[place] for place in shown]), texts)
-            columns.append([score.logprob for score in scores])
-            advance(len(texts))
-    return [labels[int(best)].name for best in np.array(columns).argmax(axis=0)]
+    labels = prompts.task.label_names
+    shots = {}
+    for label in labels:
+        mine = [row.text for row in gold if row.label == label]
+        shots[label] = [mine[place] for place in chance.permutation(len(mine))[:TEACHER_SHOTS].tolist()]
+    with progress.step("the teacher judges", len(labels) * len(test), "texts") as advance:
+        logprobs = label_logprobs(teacher, prompts, [row.text for row in test], shots, advance)
+    return [labels[int(best)] for best in logprobs.argmax(axis=1)]
 
 
 def has_setfit() -> bool:

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from s3local.curation.label_check import Opinion, check_labels, fit_trust, joint, teacher_noise
+from s3local.curation.label_check import (
+    Opinion,
+    check_labels,
+    evidence,
+    fit_trust,
+    joint,
+    teacher_noise,
+    tempered,
+)
 
 N_LABELS = 3
 
@@ -87,3 +95,17 @@ def test_no_judges_and_no_gold_are_refused(true: np.ndarray) -> None:
         check_labels({}, [0, 1], true)
     with pytest.raises(ValueError, match="needs judges and gold"):
         check_labels({"a": Opinion(np.zeros((0, 3)), judge_of(true, 0.8, 0.7, 2))}, [], true)
+
+
+def test_another_judge_is_evidence_if_it_knows_what_the_first_does_not(gold: np.ndarray) -> None:
+    first = judge_of(gold, 0.8, 0.6, 1)
+    assert evidence([first], judge_of(gold, 0.8, 0.7, 2), gold) > 0
+    assert evidence([first], first, gold) < 0
+    assert evidence([first], judge_of(gold, 0.8, 0.0, 3), gold) < 0
+
+
+def test_tempered_likelihoods_keep_their_order_and_add_up_to_one() -> None:
+    logprobs = np.array([[-40.0, -30.0, -35.0], [-5.0, -5.0, -900.0]])
+    probabilities = tempered(logprobs)
+    assert probabilities.sum(axis=1) == pytest.approx(1.0)
+    assert (probabilities.argsort(axis=1, kind="stable") == logprobs.argsort(axis=1, kind="stable")).all()

@@ -20,6 +20,7 @@ from s3local.runner.models import find_models
 from s3local.runner.state import handed_over
 from s3local.runner.workbench import JUDGES
 from s3local.student.contrastive import train_judge
+from s3local.synthesis.prompts import entry
 from s3local.task import Task, load_dev
 from s3local.teacher.fake import FakeTeacher
 
@@ -97,3 +98,36 @@ def test_without_gold_there_is_nothing_to_guard(task: Task, tiny_bert: Path, tmp
     assert "guard" not in result.summary
     assert not (result.folder / "gold").exists()
     assert json.loads((result.folder / "result.json").read_text(encoding="utf-8"))["handed_over"] == "final"
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_the_teacher_is_heard_where_it_knows_what_gold_says_and_reads_all_rows_only_then(
+    task: Task, tiny_bert: Path, tmp_path: Path, knows: bool
+) -> None:
+    label_of = {entry(row.text): row.label for row in load_dev(task)}
+    phrase_of = {label.name: label.phrase for label in task.labels}
+
+    def weigh(prompt: str, text: str) -> float:
+        return 0.0 if knows and phrase_of[label_of.get(text, task.label_names[0])] in prompt else -30.0
+
+    chosen = settings(tiny_bert, guard=False, rounds=0)
+    models = find_models(chosen, teacher=lambda: FakeTeacher(write, weigh=weigh), embedder=BagOfWords())
+    result = run(task, chosen, folder=tmp_path / "run", models=models)
+    check = result.summary["final"]["label_check"]
+    assert check["teacher"] is knows
+    assert set(check["trust"]) == ({"judges", "teacher"} if knows else {"judges"})
+    read = [row["id"] for row in rows(result.folder / "final" / "teacher.jsonl")]
+    written = [row["id"] for row in rows(result.dataset)] if knows else []
+    assert read == [row.id for row in load_dev(task)] + written
+
+
+def test_a_teacher_that_shall_not_judge_is_not_asked(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    teachers: list[FakeTeacher] = []
+
+    def opened() -> FakeTeacher:
+        teachers.append(FakeTeacher(write))
+        return teachers[-1]
+
+    chosen = settings(tiny_bert, guard=False, rounds=0, teacher_reads=False)
+    run(task, chosen, folder=tmp_path / "run", models=find_models(chosen, teacher=opened, embedder=BagOfWords()))
+    assert teachers and not any(teacher.scored for teacher in teachers)

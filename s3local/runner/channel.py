@@ -1,0 +1,37 @@
+"""The teacher as a judge: under which label it would have been likeliest to write a text.
+
+A noisy channel: the text is scored after a prompt that names the label, so that labels need no wording that the
+teacher would say by itself, and each prompt is computed once for all texts. Source: Min et al., "Noisy Channel
+Language Model Prompting for Few-Shot Text Classification", 2022. Knows nothing of judges and of runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3local.progress import Advance, ignore
+from s3local.synthesis.prompts import Prompts, entry
+from s3local.teacher import Teacher
+
+
+def label_logprobs(
+    teacher: Teacher,
+    prompts: Prompts,
+    texts: Sequence[str],
+    shots: Mapping[str, Sequence[str]] | None = None,
+    advance: Advance = ignore,
+) -> NDArray[np.float64]:
+    """The log-probability (nats) of each text under each of the task's labels: (n_texts, n_labels).
+
+    ``shots`` are texts of each label that its prompt shows. ``advance`` is told the texts done, under every label.
+    """
+    entries = [entry(text) for text in texts]
+    columns = []
+    for label in prompts.task.labels:
+        scores = teacher.score(prompts.scoring(label, (shots or {}).get(label.name, ())), entries)
+        columns.append([score.logprob for score in scores])
+        advance(len(entries))
+    return np.array(columns, dtype=np.float64).reshape(len(columns), len(entries)).T
