@@ -104,10 +104,11 @@ def _label_check(result: Mapping[str, Any]) -> list[Text]:
     check = result["final"]["label_check"]
     if not check["judges"]:
         return []
+    judges = f"{check['judges']} judges and the teacher" if check["teacher"] else f"{check['judges']} judges"
     return [
         Text(
-            f"Label check: {check['judges']} judges, right on {_percent(check['dev_accuracy'])} of the dev rows that "
-            f"they did not learn from; {check['relabelled']:,} rows relabelled.\n"
+            f"Label check: {judges}, right on {_percent(check['dev_accuracy'])} of the dev rows that they did not learn "
+            f"from; {check['relabelled']:,} rows relabelled.\n"
         )
     ]
 
