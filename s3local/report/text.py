@@ -107,8 +107,8 @@ def _label_check(result: Mapping[str, Any]) -> list[Text]:
     judges = f"{check['judges']} judges and the teacher" if check["teacher"] else f"{check['judges']} judges"
     return [
         Text(
-            f"Label check: {judges}, right on {_percent(check['dev_accuracy'])} of the dev rows that they did not learn "
-            f"from; {check['relabelled']:,} rows relabelled.\n"
+            f"Label check: {judges}, right on {_percent(check['dev_accuracy'])} of the dev rows that they did not "
+            f"learn from; {check['relabelled']:,} rows relabelled.\n"
         )
     ]
 
