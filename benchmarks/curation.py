@@ -4,10 +4,10 @@
     python benchmarks/curation.py --only trec --seeds 0 --rows 400 --work FOLDER
 
 For each dataset and seed: gold rows drawn from its pool, balanced over the labels, and a run for each variant. Every
-student is judged on other rows of the same pool; the test rows of the dataset are not read. "judges alone" is both,
-without the teacher as a judge. "shuffled" gives the teacher's texts to other labels by chance, "random words" writes
-sentences of words that have nothing to do with them: there the guard must hold. What one variant had the teacher write,
-the next one takes over; its time counts as its own. Needs ../shared/datasets.
+student is judged on other rows of the same pool; the test rows of the dataset are not read. "teacher reads" is both,
+with the teacher as one more judge. "shuffled" gives the teacher's texts to other labels by chance, "random words"
+writes sentences of words that have nothing to do with them: there the guard must hold. What one variant had the teacher
+write, the next one takes over; its time counts as its own. Needs ../shared/datasets.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {"contrast": 0.0, "label_check": False},
     "contrast": {"label_check": False},
     "label check": {"contrast": 0.0},
-    "judges alone": {"teacher_reads": False},
+    "teacher reads": {"teacher_reads": True},
     "both": {},
     "shuffled": {},
     "random words": {},

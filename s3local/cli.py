@@ -252,6 +252,12 @@ def check(task: Task, as_json: bool) -> None:
     help="Let judges trained on dev say how probable each label of a synthetic row is.",
 )
 @click.option(
+    "--teacher-reads/--no-teacher-reads",
+    default=False,
+    show_default=True,
+    help="Make the teacher a judge as well, where that explains dev better. Slow with many labels.",
+)
+@click.option(
     "--guard/--no-guard",
     default=True,
     show_default=True,

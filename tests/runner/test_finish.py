@@ -110,7 +110,7 @@ def test_the_teacher_is_heard_where_it_knows_what_gold_says_and_reads_all_rows_o
     def weigh(prompt: str, text: str) -> float:
         return 0.0 if knows and phrase_of[label_of.get(text, task.label_names[0])] in prompt else -30.0
 
-    chosen = settings(tiny_bert, guard=False, rounds=0)
+    chosen = settings(tiny_bert, guard=False, rounds=0, teacher_reads=True)
     models = find_models(chosen, teacher=lambda: FakeTeacher(write, weigh=weigh), embedder=BagOfWords())
     result = run(task, chosen, folder=tmp_path / "run", models=models)
     check = result.summary["final"]["label_check"]
@@ -128,6 +128,6 @@ def test_a_teacher_that_shall_not_judge_is_not_asked(task: Task, tiny_bert: Path
         teachers.append(FakeTeacher(write))
         return teachers[-1]
 
-    chosen = settings(tiny_bert, guard=False, rounds=0, teacher_reads=False)
+    chosen = settings(tiny_bert, guard=False, rounds=0)
     run(task, chosen, folder=tmp_path / "run", models=find_models(chosen, teacher=opened, embedder=BagOfWords()))
     assert teachers and not any(teacher.scored for teacher in teachers)
