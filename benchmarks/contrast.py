@@ -23,7 +23,7 @@ from s3local.drawing import draw_rows, write_drawn
 from s3local.evaluation.errors import divide_rows
 from s3local.evaluation.gap import distinct
 from s3local.records import Example, read_jsonl
-from s3local.student.contrastive import ContrastiveSettings, Judge, train_judge
+from s3local.student.judge import Judge, JudgeSettings, train_judge
 from s3local.synthesis import Planned, read_candidates, to_row
 from s3local.synthesis.extrapolation import plan_extrapolation
 from s3local.synthesis.prompts import Prompts, token_cap
@@ -45,7 +45,7 @@ def trained_judge(pool: Path, labels: list[str], shown: set[str], rows: int) -> 
     order = np.random.default_rng(SEED).permutation(len(others))[: 2 * rows]
     picked = [Example(str(place), {"text": others[place]["text"]}, others[place]["label"]) for place in order.tolist()]
     learned, unseen = picked[:rows], picked[rows:]
-    judge = train_judge(find_student_body(None), learned, labels, ContrastiveSettings(passes=JUDGE_PASSES), SEED)
+    judge = train_judge(find_student_body(None), learned, labels, JudgeSettings(passes=JUDGE_PASSES), SEED)
     said = judge.predict_proba(unseen).argmax(axis=1)
     return judge, float(np.mean([labels[int(best)] == row.label for best, row in zip(said, unseen, strict=True)]))
 

@@ -1,13 +1,14 @@
-"""What contrast, label check and guard add, each by itself and together, and what a bad teacher does.
+"""What contrast, label check and warm-up add, each by itself and together, and what a bad teacher does.
 
     python benchmarks/curation.py --json benchmarks/results/curation.json
     python benchmarks/curation.py --only trec --seeds 0 --rows 400 --work FOLDER
 
 For each dataset and seed: gold rows drawn from its pool, balanced over the labels, and a run for each variant. Every
-student is judged on other rows of the same pool; the test rows of the dataset are not read. "teacher reads" is both,
-with the teacher as one more judge. "shuffled" gives the teacher's texts to other labels by chance, "random words"
-writes sentences of words that have nothing to do with them: there the guard must hold. What one variant had the teacher
-write, the next one takes over; its time counts as its own. Needs ../shared/datasets.
+student is judged on other rows of the same pool; the test rows of the dataset are not read. "plain" is S3 without the
+three, "all" the default; "teacher reads" is that with the teacher as one more judge. "shuffled" gives the teacher's
+texts to other labels by chance, "random words" writes sentences of words that have nothing to do with them: there the
+guard must hold. What one variant had the teacher write, the next one takes over; its time counts as its own. Needs
+../shared/datasets.
 """
 
 from __future__ import annotations
@@ -30,17 +31,20 @@ from s3local.runner.loop import run
 from s3local.runner.models import Models, find_models
 from s3local.runner.settings import RunSettings
 from s3local.runner.sharing import SharedTeacher
+from s3local.student.training import TrainingSettings
 from s3local.task import Task, load_task
 from s3local.teacher import Completion, Request, Score, Teacher
 from s3local.teacher.fake import FakeTeacher
 
 NAMES = ("ag_news", "trec", "sst2")
+COLD = TrainingSettings(contrast_passes=0)
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "plain": {"contrast": 0.0, "label_check": False},
-    "contrast": {"label_check": False},
-    "label check": {"contrast": 0.0},
+    "plain": {"contrast": 0.0, "label_check": False, "training": COLD},
+    "contrast": {"label_check": False, "training": COLD},
+    "label check": {"contrast": 0.0, "training": COLD},
+    "warm-up": {"contrast": 0.0, "label_check": False},
+    "all": {},
     "teacher reads": {"teacher_reads": True},
-    "both": {},
     "shuffled": {},
     "random words": {},
 }

@@ -131,13 +131,13 @@ def short(figures: dict[str, Any]) -> dict[str, float]:
 
 def table(measured: Sequence[dict[str, Any]]) -> str:
     """The scores as a Markdown table; for question answering, exact match / F1."""
-    lines = ["| dataset | rows | seed | last round | final | gold only | time |", "|---|---|---|---|---|---|---|"]
+    lines = ["| dataset | rows | seed | last round | final | gold only | time | memory |", "|---" * 8 + "|"]
     for entry in measured:
         cells = []
         for figures in entry["scores"].values():
             names = ("exact_match", "f1") if entry["figure"] == "f1" else (entry["figure"],)
             cells.append(" / ".join(f"{100 * figures[name]:.1f}" for name in names))
-        cost = f"{entry['seconds']:.0f} s"
+        cost = f"{entry['seconds']:.0f} s | {entry['peak_memory_mb'] / 1024:.1f} GiB"
         lines.append(f"| {entry['dataset']} | {entry['synthetic_rows']} | {' | '.join(cells)} | {cost} |")
     return "\n".join(lines)
 

@@ -86,7 +86,7 @@ def accuracy(student: TrainedStudent, rows: Sequence[Example]) -> float:
 
 def compare_training(rows: list[Example], held_out: list[Example], labels: list[str], clock: Clock, turns: int) -> Any:
     """A table row for each way to train, and a student of ours."""
-    settings = TrainingSettings(epochs=EPOCHS)
+    settings = TrainingSettings(epochs=EPOCHS, contrast_passes=0)  # what the Trainer does, no more
     seconds: dict[str, list[float]] = {OURS: [], OURS_FP32: [], TRAINER: [], PADDED: []}
     accuracies: dict[str, float] = {}
     for _ in range(turns):

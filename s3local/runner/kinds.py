@@ -209,8 +209,9 @@ class Spans(Pairs):
         return FilterResult(kept, dropped)
 
     def fitted(self, body: Path) -> TrainingSettings:
-        """The training settings: a context is read in windows, so that dev does not matter."""
-        return self.settings.training
+        """The training settings: a context is read in windows, so that dev does not matter, and spans have no labels
+        to warm up by."""
+        return dataclasses.replace(self.settings.training, contrast_passes=0)
 
     def train(self, body: Path, lesson: Lesson, settings: TrainingSettings, advance: Advance = ignore) -> Any:
         """See ``Texts.train``. Raises ``ValueError`` for label probabilities: answers have none."""

@@ -15,7 +15,7 @@ from s3local import __version__
 from s3local.embedder import Embedder, LateEmbedder
 from s3local.runner.settings import RunSettings
 from s3local.storage import sha256_of
-from s3local.student.contrastive import JudgeMaker, train_judge
+from s3local.student.judge import JudgeMaker, train_judge
 from s3local.synthesis.prompts import Style
 from s3local.task import Task
 from s3local.teacher import Teacher

@@ -48,8 +48,7 @@ def train_on_gold(
     """The student's labels for ``test``, trained on ``gold`` alone and exported to ``folder`` as in a run."""
     length = settings.max_length or fitting_length(body, gold, USUAL_MAX_LENGTH)
     settings = dataclasses.replace(settings, max_length=length)
-    epochs = settings.resolved(len(gold)).epochs or 1
-    with progress.step("the student trains", len(gold) * epochs, "rows") as advance:
+    with progress.step("the student trains", settings.passes(len(gold)), "texts") as advance:
         student = train(body, gold, labels, settings, seed, advance=advance)
     export(student, folder, gold)
     with progress.step("predicting test", len(test), "rows") as advance:

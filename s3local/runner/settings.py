@@ -7,7 +7,7 @@ from typing import Literal
 
 from s3local.curation.dedup import DedupSettings
 from s3local.curation.rules import RuleSettings
-from s3local.student.contrastive import ContrastiveSettings
+from s3local.student.judge import JudgeSettings
 from s3local.student.training import TrainingSettings
 from s3local.synthesis.prompts import PROMPT_TOKENS, Style
 from s3local.teacher import Sampling
@@ -90,7 +90,7 @@ class RunSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     rules: RuleSettings = field(default_factory=RuleSettings)
     dedup: DedupSettings = field(default_factory=DedupSettings)
-    judge: ContrastiveSettings = field(default_factory=ContrastiveSettings)
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
     answers: AnswerSettings = field(default_factory=AnswerSettings)
 
     def __post_init__(self) -> None:

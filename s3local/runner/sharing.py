@@ -21,7 +21,7 @@ from s3local.exceptions import RunError
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.storage import write_text
-from s3local.student.contrastive import ContrastiveSettings, Judge, JudgeMaker, train_judge
+from s3local.student.judge import Judge, JudgeMaker, JudgeSettings, train_judge
 from s3local.teacher import Completion, Request, Score, Teacher
 
 TakenOver = Callable[[str, float], None]
@@ -96,7 +96,7 @@ class JudgeShelf:
             body_folder: Path,
             rows: Sequence[Example],
             labels: Sequence[str],
-            settings: ContrastiveSettings,
+            settings: JudgeSettings,
             seed: int,
             advance: Advance = ignore,
         ) -> Judge:

@@ -45,9 +45,9 @@ class Workbench:
         not seen then.
         """
         rows = lesson.rows
-        settings = self.kind.fitted(self.models.body).resolved(len(rows))
+        settings = self.kind.fitted(self.models.body)
         folder = self.state.path / stage / "student"
-        with self.progress.step(f"{stage}: the student trains", len(rows) * (settings.epochs or 1), "rows") as advance:
+        with self.progress.step(f"{stage}: the student trains", settings.passes(len(rows)), "texts") as advance:
             student = self.kind.train(self.models.body, lesson, settings, advance)
         with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
             temperature, report = self.kind.export(student, folder, temperature)

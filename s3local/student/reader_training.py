@@ -1,7 +1,8 @@
 """Fine-tune a student that answers questions: for each token of a window, whether the answer begins or ends there.
 
 A window that does not hold the answer learns to point at its first token. Loss, optimiser and schedule are those of
-``training.py``. Knows nothing of where rows come from, and never sees dev or test.
+``training.py``; there is no warm-up, as spans have no labels to tell apart. Knows nothing of where rows come from, and
+never sees dev or test.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def train_reader(
     for row in rows:
         if not row.answers or not row.answers[0].stands_in(as_question(row)[0]):
             raise ValueError(f"row {row.id!r} has no answer that stands in its context")
-    settings = settings.resolved(len(rows))
+    settings = dataclasses.replace(settings, contrast_passes=0).resolved(len(rows))
     model, tokenizer = build_reader(body_folder, seed)
     max_length = checked_max_length(settings.max_length, USUAL_WINDOW, model, body_folder)
     settings = dataclasses.replace(settings, max_length=max_length)

@@ -14,7 +14,7 @@ from toys import SETTINGS
 from s3local.embedder import Vectors
 from s3local.progress import Advance, ignore
 from s3local.runner.settings import RunSettings
-from s3local.student.contrastive import ContrastiveSettings
+from s3local.student.judge import JudgeSettings
 from s3local.task import Task
 from s3local.teacher import Request
 
@@ -52,7 +52,7 @@ def settings(body: Path, **changes: object) -> RunSettings:
         "rationales": 2,
         "student": str(body),
         "training": SETTINGS,
-        "judge": ContrastiveSettings(passes=64, batch_size=16, max_length=32),
+        "judge": JudgeSettings(passes=64, batch_size=16, max_length=32),
         "folds": 2,
         "guard": False,
         **changes,

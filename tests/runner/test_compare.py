@@ -25,7 +25,7 @@ from s3local.runner.compare import CompareResult, CompareSettings, compare, draw
 from s3local.runner.models import find_models
 from s3local.runner.settings import RunSettings
 from s3local.runner.sharing import JudgeShelf, SharedTeacher
-from s3local.student.contrastive import ContrastiveSettings, train_judge
+from s3local.student.judge import JudgeSettings, train_judge
 from s3local.synthesis.prompts import Prompts
 from s3local.task import Task, load_dev, load_rows
 from s3local.teacher import Completion, Request, Teacher
@@ -283,7 +283,7 @@ def test_a_shared_teacher_repeats_a_call_from_disk_and_no_other(tmp_path: Path) 
 
 def test_a_judge_is_trained_once_for_the_same_rows_and_settings(tiny_bert: Path) -> None:
     taken: list[str] = []
-    rows, short = reviews(), ContrastiveSettings(passes=32, batch_size=16, max_length=32)
+    rows, short = reviews(), JudgeSettings(passes=32, batch_size=16, max_length=32)
     judge = JudgeShelf().maker(lambda key, seconds: taken.append(key))
     first = judge(tiny_bert, rows, LABELS, short, 3)
     assert judge(tiny_bert, rows, LABELS, short, 3) is first and len(taken) == 1

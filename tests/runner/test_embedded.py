@@ -11,7 +11,7 @@ import pytest
 from s3local import RunSettings, Task, run
 from s3local.exceptions import ModelError
 from s3local.prediction import predict_file
-from s3local.student.contrastive import ContrastiveSettings
+from s3local.student.judge import JudgeSettings
 from s3local.student.training import TrainingSettings
 from s3local.weights import find_student_body, find_teacher
 
@@ -32,7 +32,7 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
         rationales=2,
         shard_size=32,
         folds=2,
-        judge=ContrastiveSettings(passes=64),
+        judge=JudgeSettings(passes=64),
         training=TrainingSettings(epochs=1, max_length=64),
     )
     result = run(task, settings, folder=tmp_path / "run")

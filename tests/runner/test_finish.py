@@ -19,7 +19,7 @@ from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
 from s3local.runner.state import handed_over
 from s3local.runner.workbench import JUDGES
-from s3local.student.contrastive import train_judge
+from s3local.student.judge import train_judge
 from s3local.synthesis.prompts import entry
 from s3local.task import Task, load_dev
 from s3local.teacher.fake import FakeTeacher

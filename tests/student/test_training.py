@@ -14,14 +14,9 @@ from toys import LABELS, SETTINGS, UNSEEN, reviews
 
 from s3local.exceptions import ModelError
 from s3local.records import Example
-from s3local.student.training import (
-    TrainedStudent,
-    TrainingSettings,
-    _row_weights,
-    _shuffled_batches,
-    learning_rate_factor,
-    train,
-)
+from s3local.student.distilbert import build_classifier
+from s3local.student.optimisation import learning_rate_factor
+from s3local.student.training import TrainedStudent, TrainingSettings, _row_weights, _shuffled_batches, train
 
 SHORT = dataclasses.replace(SETTINGS, epochs=2)
 
@@ -211,3 +206,34 @@ def test_training_ends_when_the_rows_held_out_get_no_better(tiny_bert: Path) -> 
 def test_what_can_be_learned_is_learned_without_the_rows_held_out(tiny_bert: Path) -> None:
     student = train(tiny_bert, reviews() * 8, LABELS, dataclasses.replace(SETTINGS, held_out=0.25), seed=1)
     assert accuracy(student) == 1.0
+
+
+WARM = dataclasses.replace(SHORT, contrast_passes=100)
+
+
+def test_the_warm_up_moves_the_body_and_counts_as_progress(tiny_bert: Path) -> None:
+    seen: list[int] = []
+    warm = train(tiny_bert, reviews(), LABELS, WARM, seed=1, advance=seen.append)
+    assert sum(seen) == WARM.passes(len(reviews())) == 100 + 2 * len(reviews())
+    plain, again = (train(tiny_bert, reviews(), LABELS, settings, seed=1) for settings in (SHORT, WARM))
+    assert not torch.equal(_layer(warm), _layer(plain))
+    assert torch.equal(_layer(warm), _layer(again))
+
+
+def test_rows_of_uncertain_labels_take_no_part_in_the_warm_up(tiny_bert: Path) -> None:
+    """Nor do rows of no weight, nor anything where one label alone is certain."""
+    rows = reviews()
+    unsure = np.tile(np.array([0.6, 0.4], np.float32), (len(rows), 1))
+    frozen = dataclasses.replace(WARM, learning_rate=1e-12, epochs=1)
+    untouched = train(tiny_bert, rows, LABELS, frozen, seed=1, soft_targets=unsure)
+    body = build_classifier(tiny_bert, LABELS, seed=1)[0].distilbert.transformer.layer[0].attention.q_lin.weight
+    assert torch.allclose(_layer(untouched), body, atol=1e-6)
+    some = np.array([float(row.label == LABELS[0]) for row in rows])
+    assert torch.allclose(_layer(train(tiny_bert, rows, LABELS, frozen, seed=1, weights=some)), body, atol=1e-6)
+    unsure[::2] = np.eye(2, dtype=np.float32)[[LABELS.index(row.label) for row in rows[::2]]]
+    moved = train(tiny_bert, rows, LABELS, frozen, seed=1, soft_targets=unsure)
+    assert not torch.allclose(_layer(moved), body, atol=1e-6)
+
+
+def _layer(student: TrainedStudent) -> Any:
+    return weights_of(student)["distilbert.transformer.layer.0.attention.q_lin.weight"]

@@ -10,14 +10,11 @@ import pytest
 import torch
 from toys import LABELS, UNSEEN, reviews
 
-from s3local.student.contrastive import (
-    ContrastiveSettings,
-    contrastive_loss,
-    train_judge,
-)
+from s3local.student.contrast import contrastive_loss
+from s3local.student.judge import JudgeSettings, train_judge
 
-SETTINGS = ContrastiveSettings(passes=600, batch_size=16, learning_rate=2e-3, max_length=32)
-SHORT = ContrastiveSettings(passes=32, batch_size=16, max_length=32)
+SETTINGS = JudgeSettings(passes=600, batch_size=16, learning_rate=2e-3, max_length=32)
+SHORT = JudgeSettings(passes=32, batch_size=16, max_length=32)
 
 
 def test_a_judge_learns_what_the_rows_say(tiny_bert: Path) -> None:
