@@ -5,10 +5,10 @@
 
 For each dataset and seed: gold rows drawn from its pool, balanced over the labels, and a run for each variant. Every
 student is judged on other rows of the same pool; the test rows of the dataset are not read. "plain" is S3 without the
-three, "all" the default; "teacher reads" is that with the teacher as one more judge. "shuffled" gives the teacher's
-texts to other labels by chance, "random words" writes sentences of words that have nothing to do with them: there the
-guard must hold. What one variant had the teacher write, the next one takes over; its time counts as its own. Needs
-../shared/datasets.
+three, "all" the default; "without reading" is that with judges alone, not the teacher as one more. "shuffled" gives the
+teacher's texts to other labels by chance, "random words" writes sentences of words that have nothing to do with them:
+there the guard must hold. What one variant had the teacher write, the next one takes over; its time counts as its own.
+Needs ../shared/datasets.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ COLD = TrainingSettings(contrast_passes=0)
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {"contrast": 0.0, "label_check": False, "training": COLD},
     "contrast": {"label_check": False, "training": COLD},
-    "label check": {"contrast": 0.0, "training": COLD},
+    "label check": {"contrast": 0.0, "teacher_reads": False, "training": COLD},
     "warm-up": {"contrast": 0.0, "label_check": False},
+    "without reading": {"teacher_reads": False},
     "all": {},
-    "teacher reads": {"teacher_reads": True},
     "shuffled": {},
     "random words": {},
 }

@@ -253,9 +253,9 @@ def check(task: Task, as_json: bool) -> None:
 )
 @click.option(
     "--teacher-reads/--no-teacher-reads",
-    default=False,
+    default=True,
     show_default=True,
-    help="Make the teacher a judge as well, where that explains dev better. Slow with many labels.",
+    help="Make the teacher a judge as well, where that explains dev better.",
 )
 @click.option(
     "--guard/--no-guard",

@@ -25,6 +25,8 @@ TRUST_PENALTY = 0.02
 """Pulls the trusts towards equal shares, so that a few dozen gold rows do not decide alone."""
 TEMPER = 0.2
 """Trust in a log-probability of a whole text."""
+LIKELY_LABELS = 3
+"""Labels of a row that a slow judge chooses from."""
 NOISE_PRIOR = 1.0
 """Texts of each label that the teacher is taken to have spread evenly over all labels, before any are counted."""
 
@@ -120,6 +122,14 @@ def tempered(logprobs: NDArray[Any]) -> Array:
     ``TEMPER`` comes close to what ``fit_trust`` finds, which does the rest.
     """
     return _softmax(TEMPER * np.asarray(logprobs, dtype=np.float64))
+
+
+def likeliest(probabilities: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which labels are among the ``LIKELY_LABELS`` most probable ones of each row: (n, n_labels)."""
+    order = np.argsort(-np.asarray(probabilities), axis=1, kind="stable")
+    chosen = np.zeros(order.shape, dtype=np.bool_)
+    np.put_along_axis(chosen, order[:, :LIKELY_LABELS], True, axis=1)
+    return chosen
 
 
 def joint(trust: Sequence[float], judges: Sequence[NDArray[Any]]) -> Array:

@@ -22,16 +22,23 @@ def label_logprobs(
     prompts: Prompts,
     texts: Sequence[str],
     shots: Mapping[str, Sequence[str]] | None = None,
+    likely: NDArray[np.bool_] | None = None,
     advance: Advance = ignore,
 ) -> NDArray[np.float64]:
     """The log-probability (nats) of each text under each of the task's labels: (n_texts, n_labels).
 
-    ``shots`` are texts of each label that its prompt shows. ``advance`` is told the texts done, under every label.
+    ``shots`` are texts of each label that its prompt shows. Where ``likely`` (n_texts, n_labels) is False, a text is
+    not read, and gets the lowest value of those labels under which it is, of which each text needs one. ``advance`` is
+    told the texts done, under every label.
     """
     entries = [entry(text) for text in texts]
-    columns = []
-    for label in prompts.task.labels:
-        scores = teacher.score(prompts.scoring(label, (shots or {}).get(label.name, ())), entries)
-        columns.append([score.logprob for score in scores])
-        advance(len(entries))
-    return np.array(columns, dtype=np.float64).reshape(len(columns), len(entries)).T
+    read = np.ones((len(entries), len(prompts.task.labels)), dtype=bool) if likely is None else likely
+    logprobs = np.full(read.shape, np.inf)
+    for column, label in enumerate(prompts.task.labels):
+        places = np.flatnonzero(read[:, column])
+        if len(places):
+            prompt = prompts.scoring(label, (shots or {}).get(label.name, ()))
+            scores = teacher.score(prompt, [entries[place] for place in places])
+            logprobs[places, column] = [score.logprob for score in scores]
+            advance(len(places))
+    return np.where(read, logprobs, logprobs.min(axis=1, keepdims=True, initial=np.inf))

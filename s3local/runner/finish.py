@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.curation.label_check import LabelCheck, Opinion, check_labels, evidence, tempered
+from s3local.curation.label_check import LabelCheck, Opinion, check_labels, evidence, likeliest, tempered
 from s3local.evaluation.folds import NO_FOLD, divide_into_folds
 from s3local.evaluation.guard import Verdict, weigh
 from s3local.records import Candidate, Example
@@ -28,8 +28,9 @@ from s3local.storage import translated_errors
 FINAL, GOLDLESS, GOLD = "final", "final-without-gold", "gold"
 """Stages: the student of all rows, the same without dev, the student of dev alone."""
 
-Reading = Callable[[Sequence[Example]], NDArray[np.float64]]
-"""The log-probability (nats) of each row's text under each label: (n_rows, n_labels)."""
+Reading = Callable[[Sequence[Example], NDArray[np.bool_]], NDArray[np.float64]]
+"""The log-probability (nats) of each row's text under each label, (n_rows, n_labels), read where the second argument,
+of that shape, is True; elsewhere the lowest one of the row."""
 
 GUARD_PASSES = 1000
 """Rows that each of the guard's students is fine-tuned on, at most: half of what the final one gets, and about what a
@@ -85,8 +86,9 @@ class Finish:
             for fold in range(self.n_folds):
                 bench.state.once(f"{FINAL}/judge-{fold}.json", lambda fold=fold: self._judge(fold))  # type: ignore[misc]
             of_dev, of_rows = self._opinions()
-            heard = bench.state.once(f"{FINAL}/teacher.json", lambda: self._ask_teacher(of_dev))
-            check = self._checked(of_dev, of_rows.mean(axis=0))
+            judged = of_rows.mean(axis=0)
+            heard = bench.state.once(f"{FINAL}/teacher.json", lambda: self._ask_teacher(of_dev, judged))
+            check = self._checked(of_dev, judged)
             rows = [self._with_label(*pair) for pair in zip(self.kept, check.targets, strict=True)]
             right = check.gold.argmax(axis=1) == self._numbers(self._judged)
             facts = {
@@ -127,18 +129,21 @@ class Finish:
         n_dev = len(self.bench.dev)
         return values[self.fold_of[places], places], values[:, n_dev:]
 
-    def _ask_teacher(self, of_dev: Targets) -> dict[str, Any]:
-        """Let the teacher read dev, and all rows as well if what it says of dev helps the judges, ``of_dev``.
+    def _ask_teacher(self, of_dev: Targets, of_rows: Targets) -> dict[str, Any]:
+        """Let the teacher read dev, and all rows as well if what it says of dev helps the judges.
 
         Under which label a text is likeliest is a judgement that no gold row was used for. Where the teacher knows
-        better than the few gold rows show, it decides; where it does not, it costs the reading of dev.
+        better than the few gold rows show, it decides; where it does not, it costs the reading of dev. It decides
+        between the labels that the judges, who say ``of_dev`` and ``of_rows``, find likeliest.
         """
         bench, rows = self.bench, self._judged
         if not bench.settings.teacher_reads or bench.task.given:
             return {"heard": False}
-        of_gold = self.reading(rows)
+        of_gold = self.reading(rows, likeliest(of_dev))
         gain = evidence([of_dev], tempered(of_gold), self._numbers(rows))
-        said = np.concatenate([of_gold, self.reading(self.rows)]) if gain > 0 else of_gold
+        said = of_gold
+        if gain > 0:
+            said = np.concatenate([of_gold, self.reading(self.rows, likeliest(of_rows))])
         bench.state.write_rows(
             f"{FINAL}/teacher.jsonl",
             (

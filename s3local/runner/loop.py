@@ -266,12 +266,11 @@ class _Loop:
             "test": scores,
         }
 
-    def _reading(self, rows: Sequence[Example]) -> NDArray[np.float64]:
-        """How likely the teacher finds each text under each label; it is given back before the next student trains."""
-        total = len(rows) * len(self.task.labels)
-        with self.progress.step("label check: the teacher reads", total, "texts") as advance:
+    def _reading(self, rows: Sequence[Example], likely: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """See ``Reading``; the teacher is given back before the next student trains."""
+        with self.progress.step("label check: the teacher reads", int(likely.sum()), "texts") as advance:
             texts = [row.text for row in rows]
-            said = label_logprobs(self.source.open(), self._prompts(), texts, advance=advance)
+            said = label_logprobs(self.source.open(), self._prompts(), texts, likely=likely, advance=advance)
         self.source.close()
         return said
 

@@ -87,7 +87,7 @@ def classify_by_teacher(
         mine = [row.text for row in gold if row.label == label]
         shots[label] = [mine[place] for place in chance.permutation(len(mine))[:TEACHER_SHOTS].tolist()]
     with progress.step("the teacher judges", len(labels) * len(test), "texts") as advance:
-        logprobs = label_logprobs(teacher, prompts, [row.text for row in test], shots, advance)
+        logprobs = label_logprobs(teacher, prompts, [row.text for row in test], shots, advance=advance)
     return [labels[int(best)] for best in logprobs.argmax(axis=1)]
 
 

@@ -53,8 +53,8 @@ class RunSettings:
     GoldGen). ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``: requests
     in a shard. ``attempts``: texts asked for, at most, for each row. ``label_check``: judges trained on dev, one for
     each of ``folds``, say how probable each label of a synthetic row is, and the final student learns that.
-    ``teacher_reads``: the teacher is a judge as well, by the likelihood of a text under each label, where that
-    explains dev better; it takes as long as writing, or longer with many labels.
+    ``teacher_reads``: the teacher is a judge as well, by the likelihood of a text under each likely label, where that
+    explains dev better; if so, it reads for about as long as it has written.
     ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a folder of its own.
     ``guard``: the final student with gold is compared with one of gold alone, by cross-validation over ``folds``, and
     the better one is handed over.
@@ -77,7 +77,7 @@ class RunSettings:
     shard_size: int = 256
     attempts: int = 8
     label_check: bool = True
-    teacher_reads: bool = False
+    teacher_reads: bool = True
     with_gold: bool = True
     both_finals: bool = False
     guard: bool = True

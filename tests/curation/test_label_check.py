@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 
 from s3local.curation.label_check import (
+    LIKELY_LABELS,
     Opinion,
     check_labels,
     evidence,
     fit_trust,
     joint,
+    likeliest,
     teacher_noise,
     tempered,
 )
@@ -109,3 +111,13 @@ def test_tempered_likelihoods_keep_their_order_and_add_up_to_one() -> None:
     probabilities = tempered(logprobs)
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
     assert (probabilities.argsort(axis=1, kind="stable") == logprobs.argsort(axis=1, kind="stable")).all()
+
+
+def test_a_slow_judge_is_asked_about_the_likeliest_labels_only() -> None:
+    chance = np.random.default_rng(0)
+    probabilities = chance.dirichlet(np.ones(6), 50)
+    chosen = likeliest(probabilities)
+    assert (chosen.sum(axis=1) == LIKELY_LABELS).all()
+    for row, mask in zip(probabilities, chosen, strict=True):
+        assert row[mask].min() >= row[~mask].max()
+    assert likeliest(chance.dirichlet(np.ones(2), 5)).all()

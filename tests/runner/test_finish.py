@@ -128,6 +128,6 @@ def test_a_teacher_that_shall_not_judge_is_not_asked(task: Task, tiny_bert: Path
         teachers.append(FakeTeacher(write))
         return teachers[-1]
 
-    chosen = settings(tiny_bert, guard=False, rounds=0)
+    chosen = settings(tiny_bert, guard=False, rounds=0, teacher_reads=False)
     run(task, chosen, folder=tmp_path / "run", models=find_models(chosen, teacher=opened, embedder=BagOfWords()))
     assert teachers and not any(teacher.scored for teacher in teachers)
