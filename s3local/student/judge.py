@@ -19,8 +19,8 @@ from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.contrast import ContrastiveSettings, mean_of_tokens, pull_together
 from s3local.student.distilbert import load_body
-from s3local.student.encoding import Text, batches_by_length, encode, pad
-from s3local.student.optimisation import uses_bf16
+from s3local.student.encoding import Text, batches_by_length, encode
+from s3local.student.optimisation import forward, uses_bf16
 from s3local.student.training import PREDICTION_BATCH
 
 Floats = NDArray[np.float32]
@@ -103,10 +103,9 @@ def _embed(body: Any, tokenizer: Any, texts: Sequence[Text], max_length: int, ad
     rows = encode(tokenizer, texts, max_length)
     vectors = np.zeros((len(rows), body.config.dim), dtype=np.float32)
     half = uses_bf16("auto", torch.device("cpu"))
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+    with torch.inference_mode():
         for batch in batches_by_length(rows, PREDICTION_BATCH):
-            ids, mask = (torch.from_numpy(array) for array in pad([rows[place] for place in batch]))
-            hidden = body(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            vectors[batch] = mean_of_tokens(hidden, mask).numpy()
+            output, mask = forward(body, [rows[place] for place in batch], half)
+            vectors[batch] = mean_of_tokens(output.last_hidden_state.float(), mask).numpy()
             advance(len(batch))
     return vectors

@@ -30,7 +30,7 @@ from s3local.records import Example
 from s3local.student.contrast import ContrastiveSettings, mean_and_first, pull_together
 from s3local.student.distilbert import build_classifier
 from s3local.student.encoding import Text, batches_by_length, encode, pad
-from s3local.student.optimisation import MAX_GRADIENT_NORM, learning_rate_factor, parameter_groups, uses_bf16
+from s3local.student.optimisation import MAX_GRADIENT_NORM, forward, learning_rate_factor, parameter_groups, uses_bf16
 
 Floats = NDArray[np.float32]
 
@@ -273,10 +273,7 @@ def fit(
         total = settings.epochs * math.ceil(len(learned) / settings.batch_size)
 
         def loss_on(batch: NDArray[np.int64]) -> Any:
-            ids, mask = (torch.from_numpy(array).to(device) for array in pad([token_ids[number] for number in batch]))
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-                output = model(input_ids=ids, attention_mask=mask)
-            return loss_of(output, batch)
+            return loss_of(forward(model, [token_ids[number] for number in batch], half)[0], batch)
 
         def loss_held_out() -> float:
             model.eval()

@@ -106,11 +106,21 @@ def test_another_judge_is_evidence_if_it_knows_what_the_first_does_not(gold: np.
     assert evidence([first], judge_of(gold, 0.8, 0.0, 3), gold) < 0
 
 
-def test_tempered_likelihoods_keep_their_order_and_add_up_to_one() -> None:
-    logprobs = np.array([[-40.0, -30.0, -35.0], [-5.0, -5.0, -900.0]])
+def test_a_text_is_no_likelier_of_a_label_that_makes_all_texts_likelier() -> None:
+    logprobs = np.random.default_rng(0).normal(-30, 5, (20, 3))
     probabilities = tempered(logprobs)
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
-    assert (probabilities.argsort(axis=1, kind="stable") == logprobs.argsort(axis=1, kind="stable")).all()
+    assert probabilities == pytest.approx(tempered(logprobs + np.array([7.0, 0.0, -3.0])))
+    assert probabilities == pytest.approx(tempered(logprobs - 50.0 * np.arange(20)[:, None]))
+    assert probabilities[:, 0].argmax() == (logprobs[:, 0] - logprobs.mean(axis=1)).argmax()
+
+
+def test_what_is_unknown_counts_as_the_least_likely_label_of_its_row() -> None:
+    logprobs = np.random.default_rng(0).normal(-30, 5, (20, 3))
+    logprobs[:5, 1] = np.nan
+    probabilities = tempered(logprobs)
+    assert np.isfinite(probabilities).all()
+    assert probabilities[:5, 1] == pytest.approx(probabilities[:5].min(axis=1))
 
 
 def test_a_slow_judge_is_asked_about_the_likeliest_labels_only() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from s3local.evaluation.guard import weigh
+from s3local.evaluation.guard import log_likelihood, weigh
 
 
 def of(right: int, wrong: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -35,3 +35,16 @@ def test_rows_that_all_agree_do_not_look_like_certainty() -> None:
 def test_there_must_be_rows() -> None:
     with pytest.raises(ValueError, match="no rows"):
         weigh(np.array([]), np.array([]), [])
+
+
+def test_how_probable_the_right_labels_were_found_decides_where_it_is_known() -> None:
+    assert weigh(of(20, 20), of(21, 19), [], evidence=0.1).passed
+    assert not weigh(of(21, 19), of(20, 20), [], evidence=-0.1).passed
+
+
+def test_being_sure_is_no_merit_by_itself() -> None:
+    logits = np.random.default_rng(0).normal(size=(50, 3))
+    labels = np.where(np.arange(50) < 35, logits.argmax(axis=1), logits.argmin(axis=1))
+    as_it_is = log_likelihood(logits, labels)
+    assert log_likelihood(5 * logits, labels) == pytest.approx(as_it_is, abs=1e-6)
+    assert log_likelihood(logits[::-1], labels) < as_it_is < 0

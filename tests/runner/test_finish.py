@@ -11,7 +11,7 @@ import pytest
 from small_world import BagOfWords, make_task, settings, write
 
 from s3local.evaluation.folds import divide_into_folds
-from s3local.evaluation.guard import weigh
+from s3local.evaluation.guard import log_likelihood, weigh
 from s3local.records import Candidate, read_jsonl
 from s3local.runner import finish
 from s3local.runner.finish import ancestors
@@ -70,7 +70,12 @@ def test_the_guard_judges_each_dev_row_once_and_leaves_out_what_descends_from_it
     for fold, used in zip(folds, guard["synthetic_rows"], strict=True):
         assert used == sum(not set(fold["ids"]) & set(ancestors(candidate)) for candidate in dataset)
     verdict = weigh(*(np.concatenate([fold["scores"][side] for fold in folds]) for side in ("final", "gold")), [])
-    assert (guard["passed"], guard["gain"]) == (verdict.passed, verdict.gain)
+    assert guard["gain"] == verdict.gain
+    by_id = {row.id: task.label_names.index(row.label) for row in load_dev(task)}
+    own = np.array([by_id[name] for fold in folds for name in fold["ids"]])
+    final, gold = (log_likelihood(np.concatenate([f["logits"][side] for f in folds]), own) for side in ("final", "gold"))
+    assert guard["evidence"] == pytest.approx(final - gold)
+    assert guard["passed"] == (final >= gold)
 
 
 def test_both_students_are_kept_and_tested(guarded: RunResult) -> None:
