@@ -26,7 +26,8 @@ TRUST_PENALTY = 0.02
 TEMPER = 0.2
 """Trust in a log-probability of a whole text."""
 LIKELY_LABELS = 3
-"""Labels of a row that a slow judge chooses from."""
+LIKELY = 0.05
+"""A slow judge chooses between so many labels of a row at most, each as probable as this share of the likeliest one."""
 NOISE_PRIOR = 1.0
 """Texts of each label that the teacher is taken to have spread evenly over all labels, before any are counted."""
 
@@ -124,18 +125,20 @@ def tempered(logprobs: NDArray[Any]) -> Array:
     no independent pieces of evidence: taken as such they would make a model far too sure. ``TEMPER`` comes close to
     what ``fit_trust`` finds, which does the rest.
     """
-    values = np.asarray(logprobs, dtype=np.float64)
-    known = ~np.isnan(values)
-    above = np.where(known, values - np.nanmean(values, axis=1, keepdims=True), 0.0)
-    values = values - above.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return _softmax(TEMPER * np.where(known, values, np.nanmin(values, axis=1, keepdims=True)))
+    values: Any = np.ma.masked_invalid(np.asarray(logprobs, dtype=np.float64))
+    values = values - (values - values.mean(axis=1, keepdims=True)).mean(axis=0)
+    least = np.ma.filled(values.min(axis=1, keepdims=True), 0.0)
+    return _softmax(TEMPER * np.where(np.isnan(logprobs), least, np.ma.filled(values, 0.0)))
 
 
-def likeliest(probabilities: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which labels are among the ``LIKELY_LABELS`` most probable ones of each row: (n, n_labels)."""
-    order = np.argsort(-np.asarray(probabilities), axis=1, kind="stable")
+def in_question(probabilities: NDArray[Any]) -> NDArray[np.bool_]:
+    """Between which labels of each row there is a choice, (n, n_labels): none where one stands out, see ``LIKELY``."""
+    values = np.asarray(probabilities)
+    order = np.argsort(-values, axis=1, kind="stable")
     chosen = np.zeros(order.shape, dtype=np.bool_)
     np.put_along_axis(chosen, order[:, :LIKELY_LABELS], True, axis=1)
+    chosen &= values >= LIKELY * values.max(axis=1, keepdims=True)
+    chosen &= chosen.sum(axis=1, keepdims=True) > 1
     return chosen
 
 

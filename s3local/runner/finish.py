@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.curation.label_check import LabelCheck, Opinion, check_labels, evidence, likeliest, tempered
+from s3local.curation.label_check import LabelCheck, Opinion, check_labels, evidence, in_question, tempered
 from s3local.evaluation.folds import NO_FOLD, divide_into_folds
 from s3local.evaluation.guard import Verdict, log_likelihood, weigh
 from s3local.records import Candidate, Example
@@ -135,18 +135,18 @@ class Finish:
     def _ask_teacher(self, of_dev: Targets, of_rows: Targets) -> dict[str, Any]:
         """Let the teacher read dev, and all rows as well if what it says of dev helps the judges.
 
-        Under which label a text is likeliest is a judgement that no gold row was used for. Where the teacher knows
+        Under which label a text is in_question is a judgement that no gold row was used for. Where the teacher knows
         better than the few gold rows show, it decides; where it does not, it costs the reading of dev. It decides
-        between the labels that the judges, who say ``of_dev`` and ``of_rows``, find likeliest.
+        between the labels that the judges, who say ``of_dev`` and ``of_rows``, find in_question.
         """
         bench, rows = self.bench, self._judged
         if not bench.settings.teacher_reads or bench.task.given:
             return {"heard": False}
-        of_gold = self.reading(rows, likeliest(of_dev))
+        of_gold = self.reading(rows, in_question(of_dev))
         gain = evidence([of_dev], tempered(of_gold), self._numbers(rows))
         said = of_gold
         if gain > 0:
-            said = np.concatenate([of_gold, self.reading(self.rows, likeliest(of_rows))])
+            said = np.concatenate([of_gold, self.reading(self.rows, in_question(of_rows))])
         bench.state.write_rows(
             f"{FINAL}/teacher.jsonl",
             (
@@ -175,7 +175,7 @@ class Finish:
         return np.array([labels.index(row.label) for row in rows], dtype=np.int64)
 
     def _with_label(self, candidate: Candidate, probabilities: Any) -> Candidate:
-        """The candidate with its likeliest label; what the teacher was asked for goes into its origin."""
+        """The candidate with its in_question label; what the teacher was asked for goes into its origin."""
         labels = self.bench.task.label_names
         rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
         origin = {**candidate.origin, "asked": candidate.example.label, "probabilities": rounded}

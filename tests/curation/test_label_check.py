@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from s3local.curation.label_check import (
+    LIKELY,
     LIKELY_LABELS,
     Opinion,
     check_labels,
     evidence,
     fit_trust,
+    in_question,
     joint,
-    likeliest,
     teacher_noise,
     tempered,
 )
@@ -123,11 +124,19 @@ def test_what_is_unknown_counts_as_the_least_likely_label_of_its_row() -> None:
     assert probabilities[:5, 1] == pytest.approx(probabilities[:5].min(axis=1))
 
 
-def test_a_slow_judge_is_asked_about_the_likeliest_labels_only() -> None:
+def test_a_slow_judge_is_asked_only_where_labels_are_in_question() -> None:
     chance = np.random.default_rng(0)
-    probabilities = chance.dirichlet(np.ones(6), 50)
-    chosen = likeliest(probabilities)
-    assert (chosen.sum(axis=1) == LIKELY_LABELS).all()
+    probabilities = chance.dirichlet(np.full(6, 0.5), 200)
+    chosen = in_question(probabilities)
+    assert set(chosen.sum(axis=1).tolist()) == {0, *range(2, LIKELY_LABELS + 1)}
     for row, mask in zip(probabilities, chosen, strict=True):
-        assert row[mask].min() >= row[~mask].max()
-    assert likeliest(chance.dirichlet(np.ones(2), 5)).all()
+        if mask.any():
+            assert row[mask].min() >= LIKELY * row.max()
+            assert row[mask].max() == row.max()
+        else:
+            assert sorted(row)[-2] < LIKELY * row.max()
+
+
+def test_where_nothing_is_known_no_label_is_likelier() -> None:
+    logprobs = np.array([[np.nan, np.nan, np.nan], [-3.0, -5.0, np.nan]])
+    assert tempered(logprobs)[0] == pytest.approx(np.full(3, 1 / 3))

@@ -73,7 +73,9 @@ def test_the_guard_judges_each_dev_row_once_and_leaves_out_what_descends_from_it
     assert guard["gain"] == verdict.gain
     by_id = {row.id: task.label_names.index(row.label) for row in load_dev(task)}
     own = np.array([by_id[name] for fold in folds for name in fold["ids"]])
-    final, gold = (log_likelihood(np.concatenate([f["logits"][side] for f in folds]), own) for side in ("final", "gold"))
+    final, gold = (
+        log_likelihood(np.concatenate([f["logits"][side] for f in folds]), own) for side in ("final", "gold")
+    )
     assert guard["evidence"] == pytest.approx(final - gold)
     assert guard["passed"] == (final >= gold)
 
