@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s3local import __version__, offline
 from s3local.embedder import CachedEmbedder
@@ -330,6 +331,7 @@ class _Comparison:
             "test_high": metrics.accuracy_high,
             "seconds": round(outcome.seconds, 1),
             "rounds": list(outcome.rounds),
+            "right": self._right(outcome),
         }
         self.state.write(f"{cell.folder}/{CELL_FILE}", content)
         self.state.event("cell done", cell=str(cell))
@@ -411,7 +413,7 @@ class _Comparison:
 
     def _judge(self, rows: Mapping[Cell, Mapping[str, Any]]) -> dict[str, Any]:
         """For each number of gold rows: mean and spread of each method, and the reference against every other."""
-        right = {cell: self._right(cell) for cell in rows}
+        right = {cell: _read_right(row["right"]) for cell, row in rows.items()}
         reference = METHODS[self.settings.reference]
         summary, comparisons = [], []
         for size in self.sizes:
@@ -424,15 +426,15 @@ class _Comparison:
                     (right[self._cell(reference, seed, size)], right[self._cell(method, seed, size)])
                     for seed in self.settings.seeds
                 ]
-                shared = [row.id for row in self.test if all(row.id in side for pair in pairs for side in pair)]
-                first, second = (np.array([[pair[side][key] for key in shared] for pair in pairs]) for side in (0, 1))
+                shared = ~np.isnan(pairs).any(axis=(0, 1))
+                first, second = (np.array([pair[side][shared] == 1 for pair in pairs]) for side in (0, 1))
                 verdict = compare_pair(first, second)
                 comparisons.append(
                     {
                         "gold_rows": size,
                         "reference": reference.name,
                         "method": method.name,
-                        "test_rows": len(shared),
+                        "test_rows": int(shared.sum()),
                         **dataclasses.asdict(verdict),
                         "mcnemar": list(verdict.mcnemar),
                         "in_words": in_words(verdict, reference.name, method.name),
@@ -440,16 +442,22 @@ class _Comparison:
                 )
         return {"summary": summary, "comparisons": comparisons}
 
-    def _right(self, cell: Cell) -> dict[str, bool]:
-        """Whether the cell labelled each of its test rows rightly, by the row's id."""
-        predictions = self.state.read_rows(f"{cell.folder}/{PREDICTIONS_FILE}")
-        return {row["id"]: row["predicted"] == row["label"] for row in predictions}
+    def _right(self, outcome: _Outcome) -> str:
+        """Which test rows the cell labelled rightly: a 1 or a 0 for each in order, a - for those it did not label."""
+        pairs = zip(outcome.test, outcome.predicted, strict=True)
+        said = {row.id: str(int(row.label == guess)) for row, guess in pairs}
+        return "".join(said.get(row.id, "-") for row in self.test)
 
 
-def _summarize(method: Method, cells: Sequence[tuple[Mapping[str, Any], Mapping[str, bool]]]) -> dict[str, Any]:
+def _read_right(right: str) -> NDArray[np.float64]:
+    """A cell's "right" as numbers (n_test,), NaN for rows that it did not label."""
+    return np.array([np.nan if mark == "-" else float(mark) for mark in right])
+
+
+def _summarize(method: Method, cells: Sequence[tuple[Mapping[str, Any], NDArray[np.float64]]]) -> dict[str, Any]:
     """A method over its seeds: means, standard deviations, and the interval of the mean accuracy."""
     figures = [row for row, _ in cells]
-    right: Right = np.array([list(by_id.values()) for _, by_id in cells])
+    right: Right = np.array([marks[~np.isnan(marks)] == 1 for _, marks in cells])
     accuracy, accuracy_std = spread([row["test_accuracy"] for row in figures])
     macro_f1, macro_f1_std = spread([row["test_macro_f1"] for row in figures])
     low, high = mean_interval(right)

@@ -1,0 +1,109 @@
+"""S3 against its rivals on a dataset: `s3local compare` with gold rows from the pool, judged on its test rows.
+
+    python benchmarks/compare.py trec --json benchmarks/results/compare-trec.json
+    python benchmarks/compare.py ag_news --seeds 0 --test 2000 --json benchmarks/results/compare-ag_news.json
+
+The gold rows of each seed are drawn from the pool, balanced over the labels. ``--test`` takes that many of the test
+rows, by chance but always the same ones. What a file has of an earlier call with the same options stands: only cells
+that are missing are computed, so that seeds and methods can be added another day. With ``--work`` an interrupted call
+goes on where it stopped. Needs ../shared/datasets, and the package setfit for that rival.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from shared import CHECKOUT, DATASETS
+
+from s3local.progress import Silent
+from s3local.records import read_jsonl, write_jsonl
+from s3local.report.compare import render
+from s3local.runner.compare import CELL_FILE, METHODS, Cell, CompareSettings, compare
+from s3local.runner.settings import RunSettings
+from s3local.storage import write_text
+from s3local.task import Task, load_task
+
+NAMES = ("trec", "sst2", "ag_news", "imdb", "rte", "qnli")
+SAME = ("rows", "rounds", "test")
+"""Options that all cells of a file have in common."""
+
+
+class Talking(Silent):
+    """Says which cell is computed."""
+
+    def say(self, message: str) -> None:
+        if message.startswith("cell "):
+            print(message, flush=True)
+
+
+def prepared(options: argparse.Namespace, folder: Path) -> Task:
+    """The preset with all of the pool as dev, which gold rows are drawn from, and the chosen test rows."""
+    source = options.datasets / options.dataset
+    preset = CHECKOUT / "data" / options.dataset
+    test = [row for _, row in read_jsonl(source / "test.jsonl")]
+    chosen = np.random.default_rng(0).permutation(len(test))[: options.test or len(test)]
+    write_jsonl(folder / "test.jsonl", [test[place] for place in sorted(chosen.tolist())])
+    task = load_task(preset, source / "pool.jsonl", folder / "test.jsonl")
+    if not task.given:
+        return task
+    (given,) = task.given
+    texts = dict.fromkeys(row[given] for _, row in read_jsonl(source / "pool.jsonl"))
+    write_jsonl(folder / "contexts.jsonl", ({given: text} for text in list(texts)[: options.contexts]))
+    return load_task(preset, source / "pool.jsonl", folder / "test.jsonl", folder / "contexts.jsonl")
+
+
+def take_over(earlier: Mapping[str, Any], options: argparse.Namespace, folder: Path) -> None:
+    """Lay the cells of an earlier call where ``compare`` looks for them. Ends the program if its options differ."""
+    for name in SAME:
+        if earlier["options"][name] != getattr(options, name):
+            sys.exit(f"{options.json} was made with --{name} {earlier['options'][name]}; choose another file")
+    for row in earlier["cells"]:
+        path = folder / Cell(row["method"], row["seed"], row["gold_rows"]).folder / CELL_FILE
+        if not path.is_file():
+            write_text(path, json.dumps(row) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=NAMES)
+    parser.add_argument("--datasets", type=Path, default=DATASETS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--gold", nargs="+", type=int, default=[60], help="numbers of gold rows (60)")
+    parser.add_argument("--rows", type=int, default=1000, help="synthetic rows (1000)")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of error extrapolation, at most (2)")
+    parser.add_argument("--test", type=int, default=0, help="test rows, drawn by chance; 0 takes all (0)")
+    parser.add_argument("--contexts", type=int, default=200, help="unlabelled contexts of the pool, for pairs (200)")
+    parser.add_argument("--json", type=Path, required=True, help="file with the cells, read and written")
+    parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
+    options = parser.parse_args()
+    if not options.datasets.is_dir():
+        parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
+    earlier = json.loads(options.json.read_text(encoding="utf-8")) if options.json.is_file() else None
+    methods, seeds, gold = list(options.methods), list(options.seeds), list(options.gold)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = options.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        task = prepared(options, work)
+        if earlier is not None:
+            take_over(earlier, options, work / "compare")
+        run = RunSettings(rows=options.rows, rounds=options.rounds)
+        settings = CompareSettings(tuple(methods), tuple(seeds), tuple(gold), run=run)
+        result = compare(task, settings, folder=work / "compare", progress=Talking())
+        chosen = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
+        kept = [row for row in (earlier or {"cells": []})["cells"] if row not in result.summary["cells"]]
+        content = {"options": chosen, **result.summary, "cells": [*result.summary["cells"], *kept]}
+        write_text(options.json, json.dumps(content, indent=1) + "\n")
+        Console().print(render(result.summary, result.folder))
+
+
+if __name__ == "__main__":
+    main()
