@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,6 +97,9 @@ def _guard(result: Mapping[str, Any]) -> list[Text]:
         f"Guard: cross-validated on {guard['n_rows']} dev rows, {measure} {_percent(guard['final'])} with synthetic "
         f"rows ({100 * guard['low']:.0f} to {100 * guard['high']:.0f} %), {_percent(guard['gold'])} without;"
     )
+    if guard["evidence"] is not None:
+        factor = math.exp(guard["evidence"]) - 1
+        compared += f" with them, right labels are {abs(factor):.0%} {'less' if factor < 0 else 'more'} probable;"
     return [Text(f"{compared}\n{verdict}.\n")]
 
 
