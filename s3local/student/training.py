@@ -38,8 +38,6 @@ BATCHES_PER_BUCKET = 8
 """Rows of this many batches are sorted by length together: less padding, batches still mixed."""
 CERTAIN = 0.95
 """Rows whose label is less probable take no part in the contrast."""
-WARM_UP_TOKENS = 128
-"""Tokens of a text that take part in the contrast: whole reviews of 300 tokens made it two thirds of all training."""
 USUAL_MAX_LENGTH = 256
 PREDICTION_BATCH = 32
 PATIENCE = 2
@@ -189,7 +187,7 @@ def train(
         places = learned[(targets[learned].max(axis=1) >= CERTAIN) & (row_weights[learned] > 0)]
         numbers = targets[places].argmax(axis=1)
         if settings.contrast_passes and len(np.unique(numbers)) > 1:
-            tokens = encode(tokenizer, [rows[place] for place in places], min(max_length, WARM_UP_TOKENS))
+            tokens = [token_ids[place] for place in places]
             contrast = ContrastiveSettings(passes=settings.contrast_passes)
             pull_together(
                 model.distilbert, tokens, numbers, contrast, seed, mean_and_first, settings.precision, advance
