@@ -15,7 +15,6 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from shared import CHECKOUT, DATASETS
 from s3local.progress import Silent
 from s3local.records import read_jsonl, write_jsonl
 from s3local.report.compare import render
-from s3local.runner.compare import CELL_FILE, METHODS, Cell, CompareSettings, compare
+from s3local.runner.compare import METHODS, CompareSettings, compare
 from s3local.runner.settings import RunSettings
 from s3local.storage import write_text
 from s3local.task import Task, load_task
@@ -60,15 +59,15 @@ def prepared(options: argparse.Namespace, folder: Path) -> Task:
     return load_task(preset, source / "pool.jsonl", folder / "test.jsonl", folder / "contexts.jsonl")
 
 
-def take_over(earlier: Mapping[str, Any], options: argparse.Namespace, folder: Path) -> None:
-    """Lay the cells of an earlier call where ``compare`` looks for them. Ends the program if its options differ."""
+def known_cells(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The cells of an earlier call. Ends the program if its options differ."""
+    if not options.json.is_file():
+        return []
+    earlier = json.loads(options.json.read_text(encoding="utf-8"))
     for name in SAME:
         if earlier["options"][name] != getattr(options, name):
             sys.exit(f"{options.json} was made with --{name} {earlier['options'][name]}; choose another file")
-    for row in earlier["cells"]:
-        path = folder / Cell(row["method"], row["seed"], row["gold_rows"]).folder / CELL_FILE
-        if not path.is_file():
-            write_text(path, json.dumps(row) + "\n")
+    return list(earlier["cells"])
 
 
 def main() -> None:
@@ -87,19 +86,17 @@ def main() -> None:
     options = parser.parse_args()
     if not options.datasets.is_dir():
         parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
-    earlier = json.loads(options.json.read_text(encoding="utf-8")) if options.json.is_file() else None
-    methods, seeds, gold = list(options.methods), list(options.seeds), list(options.gold)
+    known = known_cells(options)
+    methods, seeds, gold = tuple(options.methods), tuple(options.seeds), tuple(options.gold)
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         task = prepared(options, work)
-        if earlier is not None:
-            take_over(earlier, options, work / "compare")
         run = RunSettings(rows=options.rows, rounds=options.rounds)
-        settings = CompareSettings(tuple(methods), tuple(seeds), tuple(gold), run=run)
-        result = compare(task, settings, folder=work / "compare", progress=Talking())
+        settings = CompareSettings(methods, seeds, gold, run=run)
+        result = compare(task, settings, folder=work / "compare", progress=Talking(), known=known)
         chosen = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
-        kept = [row for row in (earlier or {"cells": []})["cells"] if row not in result.summary["cells"]]
+        kept = [row for row in known if row not in result.summary["cells"]]
         content = {"options": chosen, **result.summary, "cells": [*result.summary["cells"], *kept]}
         write_text(options.json, json.dumps(content, indent=1) + "\n")
         Console().print(render(result.summary, result.folder))

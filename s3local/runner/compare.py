@@ -20,7 +20,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,6 +150,11 @@ class Cell(NamedTuple):
         seed = "" if self.seed is None else f"-seed{self.seed}"
         return f"cells/{self.method}-gold{self.gold}{seed}"
 
+    @property
+    def file(self) -> str:
+        """Its marker."""
+        return f"{self.folder}/{CELL_FILE}"
+
     def __str__(self) -> str:
         gold = f", {self.gold} gold rows" if self.gold else ""
         return f"{self.method}{gold}" + ("" if self.seed is None else f", seed {self.seed}")
@@ -171,11 +176,13 @@ def compare(
     name: str = "default",
     progress: Progress | None = None,
     models: Models | None = None,
+    known: Iterable[Mapping[str, Any]] = (),
 ) -> CompareResult:
     """Compare methods on ``task``, or go on where a comparison was interrupted.
 
     The same folder (None: runs/<task>/compare/<name>) takes more methods, seeds and gold sizes later. ``models``
-    replace those that the settings name.
+    replace those that the settings name. ``known`` are cells of a comparison with the same settings in another folder,
+    as they stand in its compare.json: they are taken over.
     Raises ``InputError`` for bad rows, no test rows or too few of dev, ``S3LocalError`` for a task without labels,
     ``ModelError`` for missing models, ``RunError`` if the folder holds a comparison with other settings,
     ``StorageError`` if it cannot be written.
@@ -194,6 +201,10 @@ def compare(
     config = configuration(task, dataclasses.replace(settings.run, seed=0), models)
     with RunFolder.open(folder or RUNS_FOLDER / task.name / "compare" / name, config) as state:
         state.event("begun", version=__version__)
+        for row in known:
+            cell = Cell(row["method"], row["seed"], row["gold_rows"])
+            if state.read(cell.file) is None:
+                state.write(cell.file, row)
         comparison = _Comparison(task, dev, test, sizes, settings, state, progress or Silent(), models)
         summary = comparison.run()
         state.write(COMPARE_FILE, summary)
@@ -274,7 +285,7 @@ class _Comparison:
                 self._cell(method, seed, size) for seed in seeds for size in self.sizes for method in self.methods
             )
         )
-        rows = {cell: done for cell in cells if (done := self.state.read(f"{cell.folder}/{CELL_FILE}")) is not None}
+        rows = {cell: done for cell in cells if (done := self.state.read(cell.file)) is not None}
         waiting = [cell for cell in cells if cell not in rows]
         left = _TimeLeft()
         for number, cell in enumerate(waiting):
@@ -333,7 +344,7 @@ class _Comparison:
             "rounds": list(outcome.rounds),
             "right": self._right(outcome),
         }
-        self.state.write(f"{cell.folder}/{CELL_FILE}", content)
+        self.state.write(cell.file, content)
         self.state.event("cell done", cell=str(cell))
         return content
 

@@ -291,3 +291,13 @@ def test_a_judge_is_trained_once_for_the_same_rows_and_settings(tiny_bert: Path)
     assert all(judge(tiny_bert, some, LABELS, chosen, seed) is not first for some, chosen, seed in others)
     same = train_judge(tiny_bert, rows, LABELS, short, 3)
     assert (first.predict_proba(UNSEEN) == same.predict_proba(UNSEEN)).all() and len(taken) == 1
+
+
+def test_cells_known_from_elsewhere_are_taken_over(
+    task: Task, tiny_bert: Path, whole: CompareResult, tmp_path: Path
+) -> None:
+    chosen = CompareSettings(("gold", "probe"), (0,), SIZES, run=settings(tiny_bert))
+    models = find_models(chosen.run, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())
+    known = [{**cell, "seconds": 1234.5} for cell in whole.summary["cells"]]
+    again = compare(task, chosen, folder=tmp_path / "c", models=models, known=known)
+    assert again.summary["cells"] == [cell for cell in known if cell["method"] in ("gold", "probe")]
