@@ -190,6 +190,7 @@ class Spans(Pairs):
 
     def __init__(self, task: Task, dev: Sequence[Example], settings: RunSettings, contexts: Sequence[Context]) -> None:
         super().__init__(task, dev, settings, _with_answers(task, dev, contexts))
+        self.models = []  # questions are short
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
         """Also drop lost answers, questions that hold their answer, and, if set, what the round trip does not find."""

@@ -315,6 +315,7 @@ class _Loop:
                 samples=self.settings.samples,
                 sampling=self.settings.sampling,
                 seed=[self.settings.seed, SYNTHESIS, number, shard],
+                models=self.kind.models,
                 contrast=self.contrast,
             )
 

@@ -59,6 +59,11 @@ def another_label(labels: Sequence[str], label: str, chance: np.random.Generator
     return others[int(chance.integers(len(others)))]
 
 
+def length_of(model: str | None) -> dict[str, int]:
+    """What goes into the origin of a text that was to be as long as ``model``."""
+    return {} if model is None else {"words": len(model.split())}
+
+
 def drawn(items: Sequence[T], count: int, chance: np.random.Generator) -> list[T]:
     """``count`` different ones of ``items``, or all of them in a drawn order if there are fewer."""
     places = chance.choice(len(items), min(count, len(items)), replace=False).tolist() if items else []

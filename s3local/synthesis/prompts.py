@@ -10,6 +10,7 @@ Knows nothing of sampling, students or rounds.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,13 @@ CHAT_EXTRAPOLATION = Template(
     "makes it hard and carries the same label, but is about something else. "
     "Write in $language. Answer with the text alone, without quotation marks or comments."
 )
+CHAT_LONG_EXTRAPOLATION = Template(
+    'A classifier sorts $texts. One of its labels is "$label": $description\n\n'
+    "Texts that carry this label:\n\n$shots\n\n"
+    "The classifier gets texts like the last one wrong. Write one new text of about $words words that is similar to "
+    "the last one in what makes it hard and carries the same label, but is about something else. Write it in full, as "
+    "real writers do. Write in $language. Answer with the text alone, without quotation marks or comments."
+)
 CHAT_PAIR_SEED = Template(
     'A classifier reads a $given_name together with a $written_name. One of its labels is "$label": $description\n\n'
     "$given\n\n"
@@ -84,6 +92,13 @@ CHAT_PAIR_EXTRAPOLATION = Template(
     "The classifier gets examples like the last one wrong. Write one new $written_name for the last $given_name that "
     "is similar to the one shown in what makes it hard, says something else, and carries the same label. "
     "Write in $language. Answer with the $written_name alone, without quotation marks or comments."
+)
+CHAT_PAIR_LONG_EXTRAPOLATION = Template(
+    'A classifier reads a $given_name together with a $written_name. One of its labels is "$label": $description\n\n'
+    "Examples that carry this label:\n\n$shots\n\n"
+    "The classifier gets examples like the last one wrong. Write one new $written_name of about $words words for the "
+    "last $given_name that is similar to the one shown in what makes it hard, says something else, and carries the "
+    "same label. Write in $language. Answer with the $written_name alone, without quotation marks or comments."
 )
 CHAT_SPAN_SEED = Template(
     "$given\n\n"
@@ -108,11 +123,13 @@ TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
             "seed": LIST_SEED,
             "long_seed": LIST_LONG_SEED,
             "extrapolation": LIST_EXTRAPOLATION,
+            "long_extrapolation": LIST_EXTRAPOLATION,
         },
         "pair": {
             "seed": LIST_PAIR_SEED,
             "long_seed": LIST_PAIR_LONG_SEED,
             "extrapolation": LIST_PAIR_EXTRAPOLATION,
+            "long_extrapolation": LIST_PAIR_EXTRAPOLATION,
         },
         "extractive_qa": {
             "seed": LIST_SPAN_SEED,
@@ -126,11 +143,13 @@ TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
             "seed": CHAT_SEED,
             "long_seed": CHAT_LONG_SEED,
             "extrapolation": CHAT_EXTRAPOLATION,
+            "long_extrapolation": CHAT_LONG_EXTRAPOLATION,
         },
         "pair": {
             "seed": CHAT_PAIR_SEED,
             "long_seed": CHAT_PAIR_LONG_SEED,
             "extrapolation": CHAT_PAIR_EXTRAPOLATION,
+            "long_extrapolation": CHAT_PAIR_LONG_EXTRAPOLATION,
         },
         "extractive_qa": {
             "seed": CHAT_SPAN_SEED,
@@ -144,12 +163,13 @@ TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
 SENTENCE_ENDS = frozenset(".!?…。！？｡؟۔।॥።։༎။៕")
 """Characters that end a sentence, in the scripts that have one."""
 
-PROMPT_TOKENS = 2048
+PROMPT_TOKENS = 1024
 MIN_CUT_CHARACTERS = 200
 """A text that is cut to fit into a prompt keeps at least as much."""
 
 RATIONALE_TOKENS = 24
 ANSWER_TOKENS = 48
+LENGTH_SPARE = 0.1
 SPARE_TOKENS = 8
 """Room for quotation marks and the stop string, beyond the longest text."""
 
@@ -164,11 +184,21 @@ class Prompt:
     stop: tuple[str, ...]
     max_tokens: int
     special: bool
+    min_tokens: int = 0
 
     def request(self, seed: int, sampling: Sampling, rival: Prompt | None = None, gamma: float = 0.0) -> Request:
         """The teacher's request for one sample of this prompt; with ``gamma``, set against a ``rival``'s."""
         contrast = Contrast(rival.text, gamma) if rival is not None and gamma else None
-        return Request(self.text, seed, self.max_tokens, self.stop, sampling, contrast, special=self.special)
+        return Request(
+            self.text,
+            seed,
+            self.max_tokens,
+            self.stop,
+            sampling,
+            contrast,
+            special=self.special,
+            min_tokens=self.min_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,35 +243,38 @@ class Prompts:
             if self._fits(prompt.text) or not _cut_longest(shown):
                 return prompt
 
-    def extrapolation(self, label: str, shots: Sequence[Example], error: Example) -> Prompt:
+    def extrapolation(self, label: str, shots: Sequence[Example], error: Example, model: str | None = None) -> Prompt:
         """Ask for an example like ``error``, after other rows of the same label: ``shots``, then the error, last.
 
-        Where they are too long together, the longest shots are left out, and at last the error's texts are cut.
+        Where they are too long together, the longest shots are left out, and at last the error's texts are cut. With
+        ``model``, ask for a long text, as long as this one.
         """
         examples = list(shots)
+        name, words = self._asked("extrapolation", self._words(label), model)
         last = dict(error.fields)
         while True:
             blocks = [self._block(row.fields, row.answers) for row in examples] + [self._block(last, error.answers)]
             shown = ("\n\n" if self.task.given else "\n").join(blocks)
-            text = self._filled("extrapolation", {**self._words(label), "shots": shown})
+            text = self._filled(name, {**words, "shots": shown})
             if self._fits(text):
                 break
             if examples:
                 examples.remove(max(examples, key=lambda row: len(row.text)))
             elif not _cut_longest(last):
                 break
-        return self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens)
+        return self._as_long_as(model, self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens))
 
-    def rival(self, label: str, shots: Sequence[Example], given: Mapping[str, str]) -> Prompt:
+    def rival(self, label: str, shots: Sequence[Example], given: Mapping[str, str], model: str | None = None) -> Prompt:
         """What ``extrapolation`` is set against: the same list for another ``label``, after ``shots`` of that one, on
         the same ``given`` fields. Where it is too long, the longest shots are left out.
         """
         examples = list(shots)
+        name, words = self._asked("extrapolation", self._words(label), model)
         while True:
             blocks = [self._block(row.fields, row.answers) for row in examples]
             blocks += [self._lines(given)] if given else []
             shown = ("\n\n" if self.task.given else "\n").join(blocks)
-            text = self._filled("extrapolation", {**self._words(label), "shots": shown})
+            text = self._filled(name, {**words, "shots": shown})
             if self._fits(text) or not examples:
                 return self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens)
             examples.remove(max(examples, key=lambda row: len(row.text)))
@@ -269,9 +302,23 @@ class Prompts:
             return self._prompt(
                 self._filled("seed", words), ('"\n', "\n") if self.style == "list" else (), self.max_tokens
             )
-        words = {**words, "words": str(len(model.split()))}
-        max_tokens = min(self.max_tokens, self.count_tokens(model) + SPARE_TOKENS)
-        return self._prompt(self._filled("long_seed", words), (), max_tokens)
+        name, words = self._asked("seed", words, model)
+        return self._as_long_as(model, self._prompt(self._filled(name, words), (), self.max_tokens))
+
+    def _asked(self, name: str, words: Mapping[str, str], model: str | None) -> tuple[str, Mapping[str, str]]:
+        """The name of a prompt and its words, which, with a ``model``, ask for a text as long as this one."""
+        return (name, words) if model is None else (f"long_{name}", {**words, "words": str(len(model.split()))})
+
+    def _as_long_as(self, model: str | None, prompt: Prompt) -> Prompt:
+        """``prompt`` for a text as long as ``model``, give or take ``LENGTH_SPARE``. In a chat, the teacher has been
+        told how long, and may end earlier; as a list, it knows nothing of that, and must not.
+        """
+        if model is None:
+            return prompt
+        tokens = self.count_tokens(model)
+        most = max(1, min(self.max_tokens, math.ceil(tokens * (1 + LENGTH_SPARE))))
+        least = min(most, math.floor(tokens * (1 - LENGTH_SPARE))) if self.style == "list" else 0
+        return dataclasses.replace(prompt, max_tokens=most, min_tokens=least)
 
     def _filled(self, name: str, words: Mapping[str, str]) -> str:
         """The task's own prompt, or else the program's, with ``words`` in their places."""

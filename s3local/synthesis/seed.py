@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from s3local.records import SPAN, Answer
-from s3local.synthesis import Planned, another_label, drawn, labels_in_turn, request_seeds
+from s3local.synthesis import Planned, another_label, drawn, labels_in_turn, length_of, request_seeds
 from s3local.synthesis.prompts import Prompts
 from s3local.teacher import Sampling
 
@@ -54,7 +54,7 @@ def plan_seed(
         chosen = drawn(rationales.get(name, ()), shown, chance)
         model = models[int(chance.integers(len(models)))] if models else None
         prompt = prompts.seed(prompts.task.label(name), chosen, model)
-        origin: dict[str, Any] = {"rationales": chosen, **_words(model)}
+        origin: dict[str, Any] = {"rationales": chosen, **length_of(model)}
         rival = None
         if contrast:
             origin["against"] = other = another_label(prompts.task.label_names, name, chance)
@@ -90,7 +90,7 @@ def plan_seed_on(
             order = chance.permutation(len(contexts)).tolist()
         context = contexts[order.pop()]
         model = models[int(chance.integers(len(models)))] if models else None
-        origin: dict[str, Any] = {"context": context.id, **_words(model)}
+        origin: dict[str, Any] = {"context": context.id, **length_of(model)}
         fields = {given: context.text}
         answers: tuple[Answer, ...] = ()
         if name == SPAN and not prompts.task.labels:
@@ -106,7 +106,3 @@ def plan_seed_on(
         request = prompt.request(request_seed, sampling, rival, contrast)
         planned.append(Planned(request, name, origin, fields, answers))
     return planned
-
-
-def _words(model: str | None) -> dict[str, int]:
-    return {} if model is None else {"words": len(model.split())}

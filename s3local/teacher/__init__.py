@@ -58,7 +58,9 @@ class Contrast:
 class Request:
     """One text to be written.
 
-    ``stop`` strings end the text and are not part of it; ``max_tokens`` caps it. ``grammar`` is GBNF text.
+    ``stop`` strings end the text and are not part of it; ``max_tokens`` caps it. Before ``min_tokens``, the text does
+    not end: nothing is drawn that ends the turn or holds a character that a stop string begins with. ``grammar`` is
+    GBNF text, which says itself where a text may end.
     ``special`` says that ``prompt`` holds a chat template's control tokens as text, to be read as such.
     Requests with equal or partly equal prompts share that part's computation; finding it is the teacher's work.
     """
@@ -71,12 +73,17 @@ class Request:
     contrast: Contrast | None = None
     grammar: str | None = None
     special: bool = False
+    min_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"a seed must not be negative, got {self.seed}")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if not 0 <= self.min_tokens <= self.max_tokens:
+            raise ValueError(f"min_tokens must be from 0 to max_tokens, got {self.min_tokens} and {self.max_tokens}")
+        if self.min_tokens and self.grammar is not None:
+            raise ValueError("min_tokens and a grammar cannot both say where a text may end")
         if any(not stop for stop in self.stop):
             raise ValueError("a stop string must not be empty")
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s3local.progress import Advance
 from s3local.teacher import Completion, Request, sampling
@@ -220,6 +221,12 @@ class Batch:
             self._scratch,
             recent=writing.recent,
             contrast=(others[0], request.contrast.gamma) if request.contrast and others else None,
-            allowed=writing.grammar.allowed() if writing.grammar else None,
+            allowed=self._allowed(writing),
         )
         return Drawn(lane, token, logprob)
+
+    def _allowed(self, writing: Writing) -> NDArray[np.bool_] | None:
+        """The tokens that may be drawn, None for all."""
+        if writing.grammar:
+            return writing.grammar.allowed()
+        return self._model.going_on(writing.request.stop) if writing.is_short else None

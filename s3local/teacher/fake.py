@@ -21,6 +21,8 @@ WORDS = (
     "clever and but with about people train match bank river market storm answer question city"
 )
 
+GOING_ON = " again"
+
 
 class FakeTeacher:
     """Writes what ``write`` says for a request, and scores with ``weigh``: the log-probability of (prompt, text).
@@ -97,16 +99,23 @@ def _tokens(text: str) -> list[str]:
 
 
 def _completed(request: Request, written: str) -> Completion:
-    """What a model with these tokens would have returned, had it meant to write ``written``."""
+    """What a model with these tokens would have returned, had it meant to write ``written``.
+
+    Where it may not end yet, it goes on with another word.
+    """
+    tokens = _tokens(written)
+    tokens += [GOING_ON] * (request.min_tokens - len(tokens))
     text = ""
-    for n_tokens, token in enumerate(_tokens(written), start=1):
+    for n_tokens, token in enumerate(tokens, start=1):
+        if n_tokens <= request.min_tokens and any(stop[0] in token for stop in request.stop):
+            token = GOING_ON
         text += token
         places = [place for stop in request.stop if (place := text.find(stop)) >= 0]
         if places:
             return _completion(text[: min(places)], n_tokens, "stop")
         if n_tokens == request.max_tokens:
             return _completion(text, n_tokens, "length")
-    return _completion(text, len(_tokens(written)) + 1, "end")
+    return _completion(text, len(tokens) + 1, "end")
 
 
 def _completion(text: str, n_tokens: int, finish: FinishReason) -> Completion:

@@ -71,6 +71,7 @@ class LlamaModel:
         self.trained_context: int = llama_cpp.llama_model_n_ctx_train(self._handle)
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
+        self._going_on: dict[tuple[str, ...], NDArray[np.bool_]] = {}
 
     @property
     def handle(self) -> Any:
@@ -118,6 +119,18 @@ class LlamaModel:
         if end is None:
             end = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self.vocabulary, token))
         return end
+
+    def going_on(self, stops: tuple[str, ...]) -> NDArray[np.bool_]:
+        """For each token of the vocabulary, whether a text is sure to go on after it, (vocabulary,): it does not end
+        the turn, and none of the ``stops`` can begin in it."""
+        allowed = self._going_on.get(stops)
+        if allowed is None:
+            first = {stop.encode()[0] for stop in stops}
+            goes_on = (
+                not self.ends(token) and first.isdisjoint(self.piece(token)) for token in range(self.vocabulary_size)
+            )
+            allowed = self._going_on[stops] = np.fromiter(goes_on, np.bool_, self.vocabulary_size)
+        return allowed
 
     def prompt_tokens(self, prompt: str, special: bool) -> list[int]:
         """A prompt as the model expects it, its start token written once even if a chat template spells it out.

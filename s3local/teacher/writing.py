@@ -29,6 +29,11 @@ class Writing:
         self._n_tokens = 0
         self._logprob = 0.0
 
+    @property
+    def is_short(self) -> bool:
+        """Whether the next token may not end the text."""
+        return self._n_tokens < self.request.min_tokens
+
     def take(self, token: int, logprob: float, piece: bytes, ends: bool) -> Completion | None:
         """Add a token and the bytes it stands for; the completion, if the text ends with it."""
         self._n_tokens += 1

@@ -7,6 +7,7 @@ import pytest
 from s3local.records import SPAN, Answer, Example
 from s3local.synthesis.prompts import Prompts, parse_long_text, parse_text
 from s3local.task import Label, Task
+from s3local.teacher import Sampling
 from s3local.teacher.fake import FakeTeacher
 
 LABELS = (
@@ -107,7 +108,13 @@ def test_shots_and_then_texts_make_room() -> None:
 def test_a_long_text_is_asked_for_in_full_and_ends_with_a_sentence() -> None:
     prompt = prompts(TEXTS).seed(LABELS[0], [], "word " * 30)
     assert "about 30 words long" in prompt.text
-    assert (prompt.stop, prompt.max_tokens) == ((), 39)
+    assert prompt.stop == ()
+    (error,) = single("short")
+    for asked in (prompt, prompts(TEXTS).extrapolation("fault", [], error, "word " * 30)):
+        request = asked.request(0, Sampling())
+        assert 25 <= request.min_tokens < 30 < request.max_tokens <= 35
+    told = prompts(TEXTS, "chat").extrapolation("fault", [], error, "word " * 30)
+    assert "about 30 words" in told.text and told.min_tokens == 0  # may end earlier
     assert prompts(TEXTS).seed(LABELS[0], [], "word " * 300).max_tokens == 40
     assert parse_long_text(" One. Two!\n\nThree and", whole=False) == "One. Two!"
     assert parse_long_text("One. Two!\n\nThree and", whole=True) == "One. Two! Three and"

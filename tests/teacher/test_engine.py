@@ -107,6 +107,24 @@ any_requests = st.builds(
 )
 
 
+@pytest.mark.parametrize("stop", [("\n",), ("\n", "."), ()])
+def test_a_text_does_not_end_before_its_least_length(teacher: LlamaTeacher, stop: tuple[str, ...]) -> None:
+    requests = [Request(PROMPTS[0], seed, max_tokens=60, min_tokens=40, stop=stop) for seed in range(6)]
+    free = teacher.generate([replace(request, min_tokens=0) for request in requests])
+    texts = teacher.generate(requests)
+    assert any(text.n_tokens < 40 for text in free) or not stop
+    assert all(40 < text.n_tokens <= 60 for text in texts)
+    assert not any(end in text.text for text in texts for end in stop)
+    assert teacher.generate(requests) == texts
+
+
+def test_what_a_least_length_cannot_be() -> None:
+    with pytest.raises(ValueError, match="min_tokens"):
+        Request("p", 0, max_tokens=3, min_tokens=4)
+    with pytest.raises(ValueError, match="grammar"):
+        Request("p", 0, min_tokens=4, grammar='root ::= "a"')
+
+
 @settings(max_examples=12, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests=st.lists(any_requests, min_size=1, max_size=14))
 def test_any_mix_keeps_its_promises(

@@ -29,6 +29,12 @@ def test_script_stop_and_cap() -> None:
     assert [request.max_tokens for request in teacher.requests] == [128, 128, 2]
 
 
+def test_a_text_that_may_not_end_yet_goes_on() -> None:
+    teacher = FakeTeacher(lambda request: " One.\nTwo.\n")
+    (text,) = teacher.generate([Request("p", 0, stop=("\n",), min_tokens=4)])
+    assert (text.text, text.finish, text.n_tokens) == (" One. again again again", "end", 5)
+
+
 def test_scores() -> None:
     teacher = FakeTeacher()
     first, empty = teacher.score("prompt", [" a good film", ""])
