@@ -124,7 +124,7 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
         "variant": variant,
         "synthetic_rows": result["rows"],
         "accuracy": {**accuracy, "handed over": result["test"][result["handed_over"]]["accuracy"]},
-        "guard": {key: result["guard"][key] for key in ("passed", "final", "gold", "gain", "error", "seconds")},
+        "guard": {key: result["guard"][key] for key in ("share", "final", "gold", "chosen", "evidence", "seconds")},
         "teacher_seconds": sum(entry["synthesis"]["teacher_seconds"] for entry in result["rounds"]) + sum(taken_over),
         "label_check_seconds": result["final"]["label_check"]["seconds"],
         "seconds": round(seconds, 1),

@@ -1,8 +1,13 @@
-"""Whether synthetic rows help, told by cross-validation on gold rows. Knows nothing of students."""
+"""Whether synthetic rows help, and how far, told by cross-validation on gold rows.
+
+Between the student of gold rows alone and that of all rows lie the means of their weights: an average of two models
+that began as one is itself a model, often better than both (Wortsman et al., "Model soups", 2022). How much of each
+goes into what is handed over is decided here. Knows nothing of students.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,60 +16,69 @@ from numpy.typing import NDArray
 from s3local.evaluation.comparison import mean_interval
 from s3local.student.inference import fit_temperature
 
+GOLD_ALONE, ALL_ROWS = 0.0, 1.0
+SHARES = (GOLD_ALONE, 0.25, 0.5, 0.75, ALL_ROWS)
+"""How much of the final student's weights can be in what is handed over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The comparison of students with and without synthetic rows, on gold rows that neither learned from.
 
-    ``final`` and ``gold`` are the means of both, ``low`` and ``high`` the 95 % bootstrap interval of ``final``;
-    ``gain`` is final minus gold, ``error`` its standard error. ``evidence`` is by how many nats a row the final student
-    explains the labels better, None where there are no label probabilities; ``passed`` says that the student of all
-    rows is handed over. ``synthetic_rows`` are those that the students of each fold could learn from: the others
-    descend from the fold, so that ``final`` rather understates the real one.
+    ``share`` is the one of ``SHARES`` that is handed over, ``passed`` says that it is not gold alone. ``final``,
+    ``gold`` and ``chosen`` are the mean scores of the student of all rows, of that of gold alone and of that share;
+    ``low`` and ``high`` the 95 % bootstrap interval of ``chosen``; ``gain`` is chosen minus gold, ``error`` its
+    standard error. ``evidence`` is by how many nats a row that share explains the labels better than gold alone, None
+    where there are no label probabilities. ``synthetic_rows`` are those that the students of each fold could learn
+    from: the others descend from the fold, so that ``final`` rather understates the real one.
     """
 
+    share: float
+    passed: bool
     final: float
     gold: float
+    chosen: float
     low: float
     high: float
     gain: float
     error: float
     evidence: float | None
-    passed: bool
     n_rows: int
     synthetic_rows: tuple[int, ...]
 
 
 def weigh(
-    with_rows: NDArray[np.float64],
-    alone: NDArray[np.float64],
+    scores: Mapping[float, NDArray[np.float64]],
     synthetic_rows: Sequence[int],
-    evidence: float | None = None,
+    likelihoods: Mapping[float, float] | None = None,
 ) -> Verdict:
-    """The verdict on scores from 0 to 1 (n_rows,) with synthetic rows, and by gold rows alone.
+    """The verdict on scores from 0 to 1 (n_rows,) of each share, gold alone and all rows among them.
 
-    Synthetic rows fail if they cost anything: if ``evidence`` is below 0, or, where there is none, the gain. Right and
-    wrong on a few dozen rows have an error of several points; how probable the right labels were found tells more.
-    Raises ``ValueError`` for no rows.
+    The share with the highest of ``likelihoods`` (nats a row) is chosen or, where there are none, that with the highest
+    mean score; of equal ones that with less of the synthetic rows. Right and wrong on a few dozen rows have an error of
+    several points; how probable the right labels were found tells more. Raises ``ValueError`` for no rows.
     """
-    n_rows = len(with_rows)
+    n_rows = len(scores[GOLD_ALONE])
     if not n_rows:
         raise ValueError("there are no rows to compare on")
-    difference = with_rows - alone
+    means = {share: float(values.mean()) for share, values in scores.items()}
+    merits = means if likelihoods is None else likelihoods
+    share = max(sorted(merits), key=lambda its: merits[its])
+    difference = scores[share] - scores[GOLD_ALONE]
     # two rows more, one for each side, so that a few rows that all agree do not look like certainty
     padded = np.concatenate([difference, [1.0, -1.0]])
-    error = float(padded.std(ddof=1) / np.sqrt(len(padded)))
-    mean, gain = float(with_rows.mean()), float(difference.mean())
-    low, high = mean_interval(with_rows[None])
+    low, high = mean_interval(scores[share][None])
     return Verdict(
-        final=mean,
-        gold=float(alone.mean()),
+        share=share,
+        passed=share > GOLD_ALONE,
+        final=means[ALL_ROWS],
+        gold=means[GOLD_ALONE],
+        chosen=means[share],
         low=low,
         high=high,
-        gain=gain,
-        error=error,
-        evidence=evidence,
-        passed=(gain if evidence is None else evidence) >= 0,
+        gain=float(difference.mean()),
+        error=float(padded.std(ddof=1) / np.sqrt(len(padded))),
+        evidence=None if likelihoods is None else likelihoods[share] - likelihoods[GOLD_ALONE],
         n_rows=n_rows,
         synthetic_rows=tuple(synthetic_rows),
     )

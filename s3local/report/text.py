@@ -65,6 +65,9 @@ def _accuracy(result: Mapping[str, Any]) -> Table:
     table.add_row(name, *_scores(result["final"], result["test"].get("final"), headline, second, seen=seen))
     if "gold" in result:
         table.add_row("dev alone", *_scores(result["gold"], result["test"].get("gold"), headline, second, seen=True))
+    if "averaged" in result:
+        mean = result["averaged"]
+        table.add_row("mean of both", *_scores(mean, result["test"].get("averaged"), headline, second, seen=True))
     return table
 
 
@@ -88,18 +91,22 @@ def _guard(result: Mapping[str, Any]) -> list[Text]:
     if guard is None:
         return []
     measure = "F1" if result.get("kind") == "extractive_qa" else "right"
-    verdict = (
-        "the final student is handed over"
-        if guard["passed"]
-        else "the synthetic rows do not help: the student of dev alone is handed over, both are kept"
-    )
+    share = guard["share"]
+    if share == 0:
+        verdict = "the synthetic rows do not help: the student of dev alone is handed over, both are kept"
+    elif share == 1:
+        verdict = "the final student is handed over"
+    else:
+        verdict = (
+            f"the mean of the weights of both is handed over, {share:.0%} from the final student "
+            f"({measure} {_percent(guard['chosen'])})"
+        )
     compared = (
         f"Guard: cross-validated on {guard['n_rows']} dev rows, {measure} {_percent(guard['final'])} with synthetic "
-        f"rows ({100 * guard['low']:.0f} to {100 * guard['high']:.0f} %), {_percent(guard['gold'])} without;"
+        f"rows, {_percent(guard['gold'])} without;"
     )
-    if guard["evidence"] is not None:
-        factor = math.exp(guard["evidence"]) - 1
-        compared += f" with them, right labels are {abs(factor):.0%} {'less' if factor < 0 else 'more'} probable;"
+    if guard["evidence"]:
+        compared += f" in what is handed over, right labels are {math.exp(guard['evidence']) - 1:.0%} more probable;"
     return [Text(f"{compared}\n{verdict}.\n")]
 
 
@@ -166,8 +173,13 @@ def _time(result: Mapping[str, Any]) -> Table:
     table.add_row("label check", "", "", "", "", f"{final['label_check']['seconds']:.0f}")
     table.add_row("final", "", "", "", f"{final['training_seconds']:.0f}", f"{final['seconds']:.0f}")
     if "guard" in result:
-        table.add_row("guard", "", "", "", "", f"{result['guard']['seconds'] + result['gold']['seconds']:.0f}")
+        table.add_row("guard", "", "", "", "", f"{_guard_seconds(result):.0f}")
     return table
+
+
+def _guard_seconds(result: Mapping[str, Any]) -> float:
+    stages = [result[stage]["seconds"] for stage in ("gold", "averaged") if stage in result]
+    return float(result["guard"]["seconds"] + sum(stages))
 
 
 def _where(result: Mapping[str, Any], folder: Path) -> Text:

@@ -36,7 +36,7 @@ from s3local.exceptions import InputError, S3LocalError
 from s3local.progress import Advance, Progress, Silent
 from s3local.records import Example, write_jsonl
 from s3local.runner import rivals
-from s3local.runner.finish import FINAL, GOLD, GOLDLESS
+from s3local.runner.finish import AVERAGED, FINAL, GOLD, GOLDLESS
 from s3local.runner.kinds import kind_of
 from s3local.runner.loop import RUNS_FOLDER, run
 from s3local.runner.models import Models, configuration, find_models
@@ -73,7 +73,7 @@ class Method:
 
     ``run``: the entry of ``RUNS`` that it is read from, None if it generates nothing. ``stage``: which of that run's
     final students it is; the one in ``GOLDLESS`` has not seen gold where the other has, in whose place the guard can
-    put that of gold alone. ``uses_gold``,
+    put one with less of the synthetic rows. ``uses_gold``,
     ``uses_seed``: without, one cell serves all numbers of gold rows, all seeds. ``meaning``: in a few words.
     """
 
@@ -375,7 +375,7 @@ class _Comparison:
             test = [test[place] for place in sorted(chosen.tolist())]
             shown = gold if method.uses_gold else []
             with contextlib.closing(self.models.teacher()) as teacher:
-                prompts = Prompts(self.task, "list", 1, teacher.chat)
+                prompts = Prompts(self.task, "list", (0, 1), teacher.chat)
                 predicted = rivals.classify_by_teacher(teacher, prompts, shown, test, seed, progress)
         return _Outcome(test, predicted, time.perf_counter() - started)
 
@@ -516,7 +516,8 @@ def _seconds(record: RunFolder, summary: Mapping[str, Any], stage: str) -> float
         + (rationales["seconds"] if rationales else 0)
         + summary[FINAL]["label_check"]["seconds"]
         + summary[stage]["seconds"]
-        + (summary[GOLD]["seconds"] + summary["guard"]["seconds"] if stage == FINAL and "guard" in summary else 0)
+        + (summary["guard"]["seconds"] if stage == FINAL and "guard" in summary else 0)
+        + sum(summary[name]["seconds"] for name in (GOLD, AVERAGED) if stage == FINAL and name in summary)
         + sum(taken_over.values())
     )
 

@@ -4,7 +4,7 @@ Dev is divided into folds. A judge learns from the gold rows outside a fold and 
 rows; together the judges, and the teacher where that explains gold better, say how probable each label of a synthetic
 row is, and the final student learns that beside dev. The guard does the same without a fold: what a student learns
 from the other gold rows, and from the synthetic rows that do not descend from the fold, is compared on the fold with
-what one learns from the other gold rows alone. Knows nothing of test.
+what one learns from the other gold rows alone, and with the means of their weights. Knows nothing of test.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 
 from s3local.curation.label_check import LabelCheck, Opinion, check_labels, evidence, in_question, tempered
 from s3local.evaluation.folds import NO_FOLD, divide_into_folds
-from s3local.evaluation.guard import Verdict, log_likelihood, weigh
+from s3local.evaluation.guard import ALL_ROWS, GOLD_ALONE, SHARES, Verdict, log_likelihood, weigh
 from s3local.records import Candidate, Example
-from s3local.runner.kinds import Lesson, Scores, Targets
+from s3local.runner.kinds import Lesson, Targets
 from s3local.runner.workbench import GUARD, JUDGES, STUDENT, Workbench
 from s3local.storage import translated_errors
+from s3local.student.inference import fit_temperature
+from s3local.student.training import averaged
 
-FINAL, GOLDLESS, GOLD = "final", "final-without-gold", "gold"
-"""Stages: the student of all rows, the same without dev, the student of dev alone."""
+FINALS = FINAL, GOLDLESS, GOLD, AVERAGED = "final", "final-without-gold", "gold", "averaged"
+"""Stages: the student of all rows, the same without dev, the student of dev alone, the mean of the first and that."""
 
 Reading = Callable[[Sequence[Example], NDArray[np.bool_]], NDArray[np.float64]]
 """The log-probability (nats) of each row's text under each label, (n_rows, n_labels), read where the second argument,
@@ -53,6 +55,7 @@ class Finish:
         folds = divide_into_folds([row.label for row in dev], settings.folds, bench.seed_for(JUDGES), groups)
         self.fold_of = folds if folds.max() > 0 else np.full_like(folds, NO_FOLD)
         self.n_folds = int(self.fold_of.max()) + 1
+        self._students: dict[str, Any] = {}
 
     def run(self) -> dict[str, Any]:
         """The figures of each final student by its stage, those of the guard, and the stage that is handed over."""
@@ -63,20 +66,22 @@ class Finish:
             finals[GOLDLESS] = self._final(GOLDLESS, False, check)
         if not (settings.guard and settings.with_gold and self.n_folds):
             return {**finals, "handed_over": FINAL}
-        lesson = Lesson(self.bench.dev, self.bench.seed_for(STUDENT, len(self.rounds) + 1))
         finals[GOLD] = state.once(
-            f"{GOLD}/metrics.json", lambda: self.bench.train(GOLD, lesson, finals[FINAL]["temperature"])
+            f"{GOLD}/metrics.json", lambda: self._made(GOLD, self._gold_lesson(), finals[FINAL]["temperature"])
         )
         checked = bool(check["judges"])
         folds = [
             state.once(f"{FINAL}/guard-{fold}.json", lambda fold=fold: self._guard(fold, checked))  # type: ignore[misc]
             for fold in range(self.n_folds)
         ]
-        guard = {
-            **dataclasses.asdict(self._verdict(folds)),
-            "seconds": round(sum(fold["seconds"] for fold in folds), 3),
-        }
-        return {**finals, "guard": guard, "handed_over": FINAL if guard["passed"] else GOLD}
+        verdict, temperature = self._verdict(folds)
+        stage = {GOLD_ALONE: GOLD, ALL_ROWS: FINAL}.get(verdict.share, AVERAGED)
+        if stage == AVERAGED:
+            finals[AVERAGED] = state.once(
+                f"{AVERAGED}/metrics.json", lambda: self._average(check, verdict.share, temperature)
+            )
+        guard = {**dataclasses.asdict(verdict), "seconds": round(sum(fold["seconds"] for fold in folds), 3)}
+        return {**finals, "guard": guard, "handed_over": stage}
 
     # Label check
 
@@ -191,17 +196,48 @@ class Finish:
         bench, last = self.bench, self.rounds[-1]
         if not with_gold and not check["judges"]:
             return bench.state.once(f"{stage}/metrics.json", lambda: self._adopt(last, stage))
+        # a student that has seen dev is too sure of it: the label check's targets are calibrated as they are, and
+        # one that learned plain labels is as sure as the last round's, which had not seen dev
+        temperature = 1.0 if check["judges"] else last["metrics"]["temperature"]
+        lesson = self._final_lesson(with_gold, check)
+        return bench.state.once(f"{stage}/metrics.json", lambda: self._made(stage, lesson, temperature))
+
+    def _final_lesson(self, with_gold: bool, check: Mapping[str, Any]) -> Lesson:
+        """All synthetic rows, as they were checked, and, if asked for, dev."""
+        bench = self.bench
         rows, targets = self.rows, None
         if check["judges"]:
             checked = [Candidate.from_row(row) for row in bench.state.read_rows(f"{FINAL}/dataset.jsonl")]
             rows = [candidate.example for candidate in checked]
             targets = np.array([list(row.origin["probabilities"].values()) for row in checked], dtype=np.float32)
-        gold = bench.dev if with_gold else []
-        lesson = self._lesson(rows, targets, gold, bench.seed_for(STUDENT, len(self.rounds)))
-        # a student that has seen dev is too sure of it: the label check's targets are calibrated as they are, and
-        # one that learned plain labels is as sure as the last round's, which had not seen dev
-        temperature = 1.0 if check["judges"] else last["metrics"]["temperature"]
-        return bench.state.once(f"{stage}/metrics.json", lambda: bench.train(stage, lesson, temperature))
+        return self._lesson(rows, targets, bench.dev if with_gold else [], self._seed)
+
+    def _gold_lesson(self) -> Lesson:
+        """Dev alone, with the seed of the final student: both begin with the same weights."""
+        return Lesson(self.bench.dev, self._seed)
+
+    @property
+    def _seed(self) -> int:
+        return self.bench.seed_for(STUDENT, len(self.rounds))
+
+    def _made(self, stage: str, lesson: Lesson, temperature: float) -> dict[str, Any]:
+        """The figures of a student of ``lesson``; where it may be averaged, it is kept."""
+        student = self.bench.train(stage, lesson)
+        if self.bench.settings.guard and stage != GOLDLESS:
+            self._students[stage] = student
+        return self.bench.judged(stage, student, lesson, temperature)
+
+    def _average(self, check: Mapping[str, Any], share: float, temperature: float) -> dict[str, Any]:
+        """The figures of the mean of the final student, which has ``share``, and that of gold alone.
+
+        Both are at hand, unless the run was interrupted in between: then they are trained again.
+        """
+        lessons = {FINAL: self._final_lesson(True, check), GOLD: self._gold_lesson()}
+        final, gold = (
+            self._students[stage] if stage in self._students else self.bench.train(stage, lesson)
+            for stage, lesson in lessons.items()
+        )
+        return self.bench.judged(AVERAGED, averaged(final, gold, share), lessons[FINAL], temperature)
 
     def _lesson(self, rows: Sequence[Example], targets: Targets | None, gold: Sequence[Example], seed: int) -> Lesson:
         """Synthetic rows, their label probabilities where there are any, and gold rows."""
@@ -222,7 +258,8 @@ class Finish:
     # Guard
 
     def _guard(self, fold: int, checked: bool) -> dict[str, Any]:
-        """What the final student and the one of gold alone score on each row of the fold, neither having seen it."""
+        """What the final student, the one of gold alone and their means score on each row of the fold, which none of
+        them has seen."""
         bench = self.bench
         held_out = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its == fold]
         learned = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its != fold]
@@ -235,37 +272,37 @@ class Finish:
             targets = np.asarray(self._checked(of_dev, of_rows[fold]).targets, np.float32)[free]
         seed = bench.seed_for(GUARD, fold)
         name = f"guard: fold {fold + 1} of {self.n_folds}"
-        lessons = {"final": self._lesson(rows, targets, learned, seed), "gold": Lesson(learned, seed)}
-        scores = {stage: self._scores(lesson, held_out, f"{name}, {stage}") for stage, lesson in lessons.items()}
+        final = self._half_trained(self._lesson(rows, targets, learned, seed), f"{name}, final")
+        gold = self._half_trained(Lesson(learned, seed), f"{name}, gold")
+        scores = {share: bench.kind.scores(averaged(final, gold, share), held_out) for share in SHARES}
         return {
             "synthetic_rows": len(rows),
             "ids": [row.id for row in held_out],
-            "scores": {stage: its.values.tolist() for stage, its in scores.items()},
-            "logits": {stage: its.logits.tolist() for stage, its in scores.items() if its.logits is not None},
+            "scores": [its.values.tolist() for its in scores.values()],
+            "logits": [its.logits.tolist() for its in scores.values() if its.logits is not None],
         }
 
-    def _scores(self, lesson: Lesson, rows: Sequence[Example], name: str) -> Scores:
-        """What a student of ``lesson`` scores on each of ``rows``, in PyTorch, see ``Texts.scores``."""
+    def _half_trained(self, lesson: Lesson, name: str) -> Any:
+        """A student of ``lesson``, see ``GUARD_PASSES``."""
         bench = self.bench
         settings = bench.kind.fitted(bench.models.body).resolved(len(lesson.rows))
         epochs = min(settings.epochs or 1, max(1, round(GUARD_PASSES / len(lesson.rows))))
         settings = dataclasses.replace(settings, epochs=epochs, contrast_passes=settings.contrast_passes // 2)
         with bench.progress.step(name, settings.passes(len(lesson.rows)), "texts") as advance:
-            student = bench.kind.train(bench.models.body, lesson, settings, advance)
-        return bench.kind.scores(student, rows)
+            return bench.kind.train(bench.models.body, lesson, settings, advance)
 
-    def _verdict(self, folds: Sequence[Mapping[str, Any]]) -> Verdict:
-        """The guard's, from what the students of all folds said of the rows held out."""
-        stages = ("final", "gold")
-        with_rows, alone = (np.concatenate([fold["scores"][stage] for fold in folds]) for stage in stages)
-        evidence = None
-        if all(fold["logits"] for fold in folds):
-            by_id = {row.id: row for row in self.bench.dev}
-            own = self._numbers([by_id[name] for fold in folds for name in fold["ids"]])
-            logits = (np.concatenate([fold["logits"][stage] for fold in folds]) for stage in stages)
-            of_final, of_gold = (log_likelihood(values, own) for values in logits)
-            evidence = of_final - of_gold
-        return weigh(with_rows, alone, [fold["synthetic_rows"] for fold in folds], evidence)
+    def _verdict(self, folds: Sequence[Mapping[str, Any]]) -> tuple[Verdict, float]:
+        """The guard's, from what the students of all folds said of the rows held out; and the temperature of the share
+        that it chose."""
+        counts = [fold["synthetic_rows"] for fold in folds]
+        scores = {share: np.concatenate([fold["scores"][n] for fold in folds]) for n, share in enumerate(SHARES)}
+        if not all(fold["logits"] for fold in folds):
+            return weigh(scores, counts), 1.0
+        logits = {share: np.concatenate([fold["logits"][n] for fold in folds]) for n, share in enumerate(SHARES)}
+        by_id = {row.id: row for row in self.bench.dev}
+        own = self._numbers([by_id[name] for fold in folds for name in fold["ids"]])
+        verdict = weigh(scores, counts, {share: log_likelihood(values, own) for share, values in logits.items()})
+        return verdict, fit_temperature(logits[verdict.share], own)
 
 
 def ancestors(candidate: Candidate) -> list[str]:

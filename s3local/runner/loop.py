@@ -28,7 +28,7 @@ from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Dropped, Example, FilterResult
 from s3local.runner.channel import label_logprobs
-from s3local.runner.finish import FINAL, GOLD, GOLDLESS, Finish
+from s3local.runner.finish import FINAL, FINALS, Finish
 from s3local.runner.generation import Plan, synthesize
 from s3local.runner.kinds import Lesson, SeedOrder, kind_of
 from s3local.runner.models import Models, TeacherSource, configuration, find_models
@@ -41,7 +41,7 @@ from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
 from s3local.synthesis import Planned, read_candidates
 from s3local.synthesis.extrapolation import plan_extrapolation
-from s3local.synthesis.prompts import Prompts, token_cap
+from s3local.synthesis.prompts import Prompts, token_limits
 from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.task import Task, load_dev, load_rows
 
@@ -221,7 +221,7 @@ class _Loop:
 
     def _train(self, number: int) -> dict[str, Any]:
         lesson = Lesson([candidate.example for candidate in self.kept], self.bench.seed_for(STUDENT, number))
-        return self.bench.train(_stage(number), lesson)
+        return self.bench.judged(_stage(number), self.bench.train(_stage(number), lesson), lesson)
 
     def _gap(self, n_before: int) -> dict[str, Any]:
         """How far the texts are from dev, and how they differ: all so far, and those that the round has added.
@@ -249,7 +249,7 @@ class _Loop:
     ) -> dict[str, Any]:
         """Every student on the test rows, once, at the end; writes its predictions, gives the figures of the run."""
         scores: dict[str, Any] = {}
-        stages = [*(entry["stage"] for entry in rounds), *(name for name in (FINAL, GOLDLESS, GOLD) if name in finals)]
+        stages = [*(entry["stage"] for entry in rounds), *(name for name in FINALS if name in finals)]
         for stage in stages if test else []:
             with self.progress.step(f"{stage}: predicting test", len(test), "rows") as advance:
                 judged = self.kind.judge(self.state.path / stage / "student", test, advance)
@@ -279,10 +279,9 @@ class _Loop:
     def _prompts(self) -> Prompts:
         """The prompts for the teacher, which is loaded for it."""
         teacher = self.source.open()
-        longest = self.length.max if self._in_characters else max(map(len, self.written))
-        cap = token_cap(self.written, longest, teacher.count_tokens)
+        limits = token_limits(self.written, self.length, teacher.count_tokens)
         tokens = self.settings.prompt_tokens
-        return Prompts(self.task, self.source.style, cap, teacher.chat, teacher.count_tokens, tokens)
+        return Prompts(self.task, self.source.style, limits, teacher.chat, teacher.count_tokens, tokens)
 
     def _seed_quotas(self) -> dict[str, int]:
         settings = self.settings

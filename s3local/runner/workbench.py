@@ -38,17 +38,20 @@ class Workbench:
         """The seed of what ``purpose`` names, from the run's own."""
         return int(np.random.SeedSequence([self.settings.seed, *purpose]).generate_state(1)[0])
 
-    def train(self, stage: str, lesson: Lesson, temperature: float | None = None) -> dict[str, Any]:
-        """Train a student, export it to the stage's folder, and let the exported model predict dev; its figures.
+    def train(self, stage: str, lesson: Lesson) -> Any:
+        """A fresh student that has learned ``lesson``."""
+        settings = self.kind.fitted(self.models.body)
+        with self.progress.step(f"{stage}: the student trains", settings.passes(len(lesson.rows)), "texts") as advance:
+            return self.kind.train(self.models.body, lesson, settings, advance)
+
+    def judged(self, stage: str, student: Any, lesson: Lesson, temperature: float | None = None) -> dict[str, Any]:
+        """Export the student to the stage's folder, and let the exported model predict dev; its figures.
 
         Writes the predictions and errors of dev as well. ``temperature`` None: fitted on dev, which the student has
         not seen then.
         """
         rows = lesson.rows
-        settings = self.kind.fitted(self.models.body)
         folder = self.state.path / stage / "student"
-        with self.progress.step(f"{stage}: the student trains", settings.passes(len(rows)), "texts") as advance:
-            student = self.kind.train(self.models.body, lesson, settings, advance)
         with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
             temperature, report = self.kind.export(student, folder, temperature)
         judged = self.kind.judge(folder, self.dev)

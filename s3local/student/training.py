@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -122,6 +122,9 @@ class Trained(ABC):
         """Logits in PyTorch and 32 bits; ``advance`` is told the rows done."""
 
 
+AnyTrained = TypeVar("AnyTrained", bound=Trained)
+
+
 @dataclass(frozen=True)
 class TrainedStudent(Trained):
     """A ``DistilBertForSequenceClassification`` for ``labels``, in the order of its logits."""
@@ -195,6 +198,21 @@ def train(
 
     fitted = fit(model, token_ids, loss_of, settings, seed, lambda batch: advance(len(batch)), warm_up)
     return TrainedStudent(model, tokenizer, fields, settings, len(rows), *fitted, tuple(labels))
+
+
+def averaged(first: AnyTrained, second: AnyTrained, share: float) -> AnyTrained:
+    """A student whose weights are ``share`` times those of ``first`` and the rest of ``second``'s.
+
+    Good only for two that were trained from the same initial weights, the head's included (Wortsman et al., "Model
+    soups", 2022).
+    """
+    model = copy.deepcopy(first.model)
+    others = second.model.state_dict()
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(others[name], 1 - share)
+    return dataclasses.replace(first, model=model, seconds=first.seconds + second.seconds)
 
 
 def checked_max_length(wanted: int | None, usual: int, model: Any, body_folder: Path) -> int:

@@ -18,7 +18,7 @@ from string import Template
 from typing import Literal
 
 from s3local.records import SPAN, Answer, Example
-from s3local.task import Kind, Label, Task
+from s3local.task import Kind, Label, Length, Task
 from s3local.teacher import Contrast, Request, Sampling
 
 Style = Literal["list", "chat"]
@@ -205,13 +205,13 @@ class Prompt:
 class Prompts:
     """The prompts of one task for one teacher.
 
-    ``max_tokens`` caps a text, ``prompt_tokens`` a prompt, both in the teacher's tokens, as ``count_tokens`` counts
-    them; ``chat`` turns messages into the teacher's chat template.
+    ``token_limits`` are the least and the most tokens of a text, ``prompt_tokens`` cap a prompt, all in the teacher's
+    tokens, as ``count_tokens`` counts them; ``chat`` turns messages into the teacher's chat template.
     """
 
     task: Task
     style: Style
-    max_tokens: int
+    token_limits: tuple[int, int]
     chat: Callable[[Sequence[Mapping[str, str]]], str]
     count_tokens: Callable[[str], int] = len
     prompt_tokens: int = PROMPT_TOKENS
@@ -262,7 +262,7 @@ class Prompts:
                 examples.remove(max(examples, key=lambda row: len(row.text)))
             elif not _cut_longest(last):
                 break
-        return self._as_long_as(model, self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens))
+        return self._written(text, ("\n",), model)
 
     def rival(self, label: str, shots: Sequence[Example], given: Mapping[str, str], model: str | None = None) -> Prompt:
         """What ``extrapolation`` is set against: the same list for another ``label``, after ``shots`` of that one, on
@@ -276,7 +276,7 @@ class Prompts:
             shown = ("\n\n" if self.task.given else "\n").join(blocks)
             text = self._filled(name, {**words, "shots": shown})
             if self._fits(text) or not examples:
-                return self._prompt(text, ("\n",) if self.style == "list" else (), self.max_tokens)
+                return self._written(text, ("\n",), model)
             examples.remove(max(examples, key=lambda row: len(row.text)))
 
     def scoring(self, label: Label, shots: Sequence[str]) -> str:
@@ -298,27 +298,25 @@ class Prompts:
                 return self._prompt(text, ("\n",), ANSWER_TOKENS)
 
     def _seed(self, words: Mapping[str, str], model: str | None) -> Prompt:
-        if model is None:
-            return self._prompt(
-                self._filled("seed", words), ('"\n', "\n") if self.style == "list" else (), self.max_tokens
-            )
         name, words = self._asked("seed", words, model)
-        return self._as_long_as(model, self._prompt(self._filled(name, words), (), self.max_tokens))
+        return self._written(self._filled(name, words), ('"\n', "\n") if model is None else (), model)
 
     def _asked(self, name: str, words: Mapping[str, str], model: str | None) -> tuple[str, Mapping[str, str]]:
         """The name of a prompt and its words, which, with a ``model``, ask for a text as long as this one."""
         return (name, words) if model is None else (f"long_{name}", {**words, "words": str(len(model.split()))})
 
-    def _as_long_as(self, model: str | None, prompt: Prompt) -> Prompt:
-        """``prompt`` for a text as long as ``model``, give or take ``LENGTH_SPARE``. In a chat, the teacher has been
-        told how long, and may end earlier; as a list, it knows nothing of that, and must not.
+    def _written(self, text: str, stop: tuple[str, ...], model: str | None) -> Prompt:
+        """The prompt ``text``, for a text of the allowed length or, with a ``model``, as long as this one, give or take
+        ``LENGTH_SPARE``. A teacher that answers in a chat ends where it likes, one that continues a list at one of the
+        ``stop`` strings, and not too early: it cannot know what is too short.
         """
-        if model is None:
-            return prompt
-        tokens = self.count_tokens(model)
-        most = max(1, min(self.max_tokens, math.ceil(tokens * (1 + LENGTH_SPARE))))
-        least = min(most, math.floor(tokens * (1 - LENGTH_SPARE))) if self.style == "list" else 0
-        return dataclasses.replace(prompt, max_tokens=most, min_tokens=least)
+        least, most = self.token_limits
+        if model is not None:
+            tokens = self.count_tokens(model)
+            least, most = math.floor(tokens * (1 - LENGTH_SPARE)), min(most, math.ceil(tokens * (1 + LENGTH_SPARE)))
+        if self.style == "chat":
+            return self._prompt(text, (), most)
+        return dataclasses.replace(self._prompt(text, stop, most), min_tokens=min(least, most))
 
     def _filled(self, name: str, words: Mapping[str, str]) -> str:
         """The task's own prompt, or else the program's, with ``words`` in their places."""
@@ -378,11 +376,11 @@ def _cut_longest(texts: dict[str, str]) -> bool:
     return True
 
 
-def token_cap(texts: Sequence[str], max_characters: int, count_tokens: Callable[[str], int]) -> int:
-    """The tokens that a text of ``max_characters`` may take, from the tokens a character of the gold ``texts``."""
-    characters = max(1, sum(len(text) for text in texts))
-    tokens = sum(count_tokens(text) for text in texts)
-    return math.ceil(max_characters * max(tokens, 1) / characters) + SPARE_TOKENS
+def token_limits(texts: Sequence[str], length: Length, count_tokens: Callable[[str], int]) -> tuple[int, int]:
+    """The tokens that a text of the allowed ``length`` has, at least and at most: as dense as in the gold ``texts``."""
+    units = max(1, sum(length.measure(text) for text in texts))
+    dense = max(1, sum(count_tokens(text) for text in texts)) / units
+    return math.floor(length.min * dense), math.ceil(length.max * dense) + SPARE_TOKENS
 
 
 def entry(text: str) -> str:

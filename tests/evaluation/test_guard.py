@@ -1,45 +1,60 @@
-"""The guard: it takes synthetic rows unless they cost something."""
+"""The guard: it takes as much of synthetic rows as explains gold best, and nothing that explains nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from s3local.evaluation.guard import log_likelihood, weigh
+from s3local.evaluation.guard import SHARES, log_likelihood, weigh
+
+Scores = NDArray[np.float64]
 
 
-def of(right: int, wrong: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def of(right: int, wrong: int) -> Scores:
     return np.array([1.0] * right + [0.0] * wrong)
 
 
-def test_rows_that_change_nothing_pass() -> None:
-    verdict = weigh(of(30, 10), of(30, 10), [5, 5])
-    assert verdict.passed
-    assert verdict.gain == 0
+def between(final: Scores, gold: Scores) -> dict[float, Scores]:
+    """Scores of all shares, those in between as bad as it gets."""
+    return {share: {0.0: gold, 1.0: final}.get(share, np.zeros(len(gold))) for share in SHARES}
+
+
+def test_rows_that_change_nothing_do_not_pass() -> None:
+    verdict = weigh(between(of(30, 10), of(30, 10)), [5, 5])
+    assert (verdict.share, verdict.passed, verdict.gain) == (0, False, 0)
     assert verdict.error > 0
-    assert (verdict.final, verdict.gold, verdict.n_rows) == (0.75, 0.75, 40)
+    assert (verdict.final, verdict.gold, verdict.chosen, verdict.n_rows) == (0.75, 0.75, 0.75, 40)
     assert verdict.low < 0.75 < verdict.high
 
 
 def test_rows_that_help_pass_and_rows_that_harm_do_not() -> None:
     good, bad = of(36, 4), of(20, 20)
-    assert weigh(good, bad, []).passed
-    assert not weigh(bad, good, []).passed
-    assert weigh(bad, good, []).gain == pytest.approx(-weigh(good, bad, []).gain)
+    helps, harms = weigh(between(good, bad), []), weigh(between(bad, good), [])
+    assert (helps.share, helps.passed, helps.chosen) == (1, True, 0.9)
+    assert helps.gain == pytest.approx(0.4)
+    assert (harms.share, harms.passed, harms.chosen) == (0, False, 0.9)
+    assert (harms.final, harms.gold, harms.gain) == (0.5, 0.9, 0)
 
 
 def test_rows_that_all_agree_do_not_look_like_certainty() -> None:
-    assert weigh(of(3, 0), of(0, 3), []).error > 0.2
+    assert weigh(between(of(3, 0), of(0, 3)), []).error > 0.2
 
 
 def test_there_must_be_rows() -> None:
     with pytest.raises(ValueError, match="no rows"):
-        weigh(np.array([]), np.array([]), [])
+        weigh(between(of(0, 0), of(0, 0)), [])
 
 
-def test_how_probable_the_right_labels_were_found_decides_where_it_is_known() -> None:
-    assert weigh(of(20, 20), of(21, 19), [], evidence=0.1).passed
-    assert not weigh(of(21, 19), of(20, 20), [], evidence=-0.1).passed
+@given(st.lists(st.floats(-3, 0), min_size=len(SHARES), max_size=len(SHARES)))
+def test_how_probable_the_right_labels_were_found_decides_where_it_is_known(values: list[float]) -> None:
+    likelihoods = dict(zip(SHARES, values, strict=True))
+    verdict = weigh(between(of(21, 19), of(20, 20)), [], likelihoods)
+    assert likelihoods[verdict.share] == max(values)
+    assert not any(likelihoods[share] == max(values) for share in SHARES if share < verdict.share)
+    assert verdict.evidence == likelihoods[verdict.share] - likelihoods[0]
 
 
 def test_being_sure_is_no_merit_by_itself() -> None:

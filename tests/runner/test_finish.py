@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from small_world import BagOfWords, make_task, settings, write
 
 from s3local.evaluation.folds import divide_into_folds
-from s3local.evaluation.guard import log_likelihood, weigh
+from s3local.evaluation.guard import SHARES, Verdict, log_likelihood, weigh
 from s3local.records import Candidate, read_jsonl
 from s3local.runner import finish
 from s3local.runner.finish import ancestors
@@ -19,6 +20,7 @@ from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
 from s3local.runner.state import handed_over
 from s3local.runner.workbench import JUDGES
+from s3local.student.inference import Classifier
 from s3local.student.judge import train_judge
 from s3local.synthesis.prompts import entry
 from s3local.task import Task, load_dev
@@ -69,15 +71,14 @@ def test_the_guard_judges_each_dev_row_once_and_leaves_out_what_descends_from_it
     guard = guarded.summary["guard"]
     for fold, used in zip(folds, guard["synthetic_rows"], strict=True):
         assert used == sum(not set(fold["ids"]) & set(ancestors(candidate)) for candidate in dataset)
-    verdict = weigh(*(np.concatenate([fold["scores"][side] for fold in folds]) for side in ("final", "gold")), [])
-    assert guard["gain"] == verdict.gain
     by_id = {row.id: task.label_names.index(row.label) for row in load_dev(task)}
     own = np.array([by_id[name] for fold in folds for name in fold["ids"]])
-    final, gold = (
-        log_likelihood(np.concatenate([f["logits"][side] for f in folds]), own) for side in ("final", "gold")
-    )
-    assert guard["evidence"] == pytest.approx(final - gold)
-    assert guard["passed"] == (final >= gold)
+    logits = {share: np.concatenate([fold["logits"][n] for fold in folds]) for n, share in enumerate(SHARES)}
+    scores = {share: np.concatenate([fold["scores"][n] for fold in folds]) for n, share in enumerate(SHARES)}
+    for share in SHARES:
+        assert (logits[share].argmax(axis=1) == own).tolist() == scores[share].astype(bool).tolist()
+    verdict = weigh(scores, [], {share: log_likelihood(values, own) for share, values in logits.items()})
+    assert (guard["share"], guard["gain"], guard["evidence"]) == (verdict.share, verdict.gain, verdict.evidence)
 
 
 def test_both_students_are_kept_and_tested(guarded: RunResult) -> None:
@@ -87,17 +88,42 @@ def test_both_students_are_kept_and_tested(guarded: RunResult) -> None:
     assert guarded.summary["gold"]["rows"] == 12
 
 
-@pytest.mark.parametrize(("passed", "stage"), [(True, "final"), (False, "gold")])
+def deciding(share: float) -> Callable[..., Verdict]:
+    """A guard that always chooses this share."""
+    return lambda *_: weigh({its: np.full(12, float(its == share)) for its in SHARES}, [])
+
+
+@pytest.mark.parametrize(("share", "stage"), [(1.0, "final"), (0.0, "gold"), (0.5, "averaged")])
 def test_the_guard_decides_which_one_is_handed_over(
-    task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, stage: str
+    task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, stage: str
 ) -> None:
-    better, worse = np.ones(12), np.zeros(12)
-    sides = (better, worse) if passed else (worse, better)
-    monkeypatch.setattr(finish, "weigh", lambda *_: weigh(*sides, []))
+    monkeypatch.setattr(finish, "weigh", deciding(share))
     result = start(task, tiny_bert, tmp_path / "run", label_check=False)
     assert result.summary["handed_over"] == stage
     assert result.model == handed_over(result.folder) == result.folder / stage / "student"
     assert result.classifier().labels == task.label_names
+    assert stage in result.summary["test"]
+
+
+def test_the_mean_of_two_students_does_not_depend_on_an_interruption(
+    task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "weigh", deciding(0.25))
+    whole = start(task, tiny_bert, tmp_path / "whole", label_check=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(finish, "averaged", interrupted)
+        start(task, tiny_bert, tmp_path / "broken", label_check=False)
+    assert not (tmp_path / "broken" / "result.json").exists()
+    ended = start(task, tiny_bert, tmp_path / "broken", label_check=False)
+    texts = [row.text for row in load_dev(task)]
+    first, second = (result.classifier().predict_proba(texts) for result in (whole, ended))
+    assert first.tolist() == second.tolist()
+    alone = Classifier.load(whole.folder / "gold" / "student").predict_proba(texts)
+    assert first.tolist() != alone.tolist()
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_without_gold_there_is_nothing_to_guard(task: Task, tiny_bert: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from s3local.exceptions import ModelError
 from s3local.records import Example
 from s3local.student.distilbert import build_classifier
 from s3local.student.optimisation import learning_rate_factor
-from s3local.student.training import TrainedStudent, TrainingSettings, _row_weights, _shuffled_batches, train
+from s3local.student.training import TrainedStudent, TrainingSettings, _row_weights, _shuffled_batches, averaged, train
 
 SHORT = dataclasses.replace(SETTINGS, epochs=2)
 
@@ -233,6 +233,17 @@ def test_rows_of_uncertain_labels_take_no_part_in_the_warm_up(tiny_bert: Path) -
     unsure[::2] = np.eye(2, dtype=np.float32)[[LABELS.index(row.label) for row in rows[::2]]]
     moved = train(tiny_bert, rows, LABELS, frozen, seed=1, soft_targets=unsure)
     assert not torch.allclose(_layer(moved), body, atol=1e-6)
+
+
+def test_a_mean_of_two_students_lies_between_them(tiny_bert: Path) -> None:
+    first, second = (train(tiny_bert, rows, LABELS, SHORT, seed=5) for rows in (reviews(), reviews()[::2]))
+    before = weights_of(first)
+    for share, same in ((1.0, first), (0.0, second)):
+        mean = weights_of(averaged(first, second, share))
+        assert all(torch.equal(mean[name], value) for name, value in weights_of(same).items())
+    half, others = weights_of(averaged(first, second, 0.5)), weights_of(second)
+    assert all(torch.allclose(half[name], (before[name] + others[name]) / 2, atol=1e-6) for name in half)
+    assert all(torch.equal(before[name], value) for name, value in weights_of(first).items())
 
 
 def _layer(student: TrainedStudent) -> Any:
