@@ -261,7 +261,8 @@ def check(task: Task, as_json: bool) -> None:
     "--guard/--no-guard",
     default=True,
     show_default=True,
-    help="Cross-validate on dev whether the synthetic rows help; if not, hand over the classifier of dev alone.",
+    help="Cross-validate on dev how far the synthetic rows help: hand over the final classifier, that of dev alone, or "
+    "the mean of their weights.",
 )
 @_with(_output_options)
 def run(
