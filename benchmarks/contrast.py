@@ -26,7 +26,7 @@ from s3local.records import Example, read_jsonl
 from s3local.student.judge import Judge, JudgeSettings, train_judge
 from s3local.synthesis import Planned, read_candidates, to_row
 from s3local.synthesis.extrapolation import plan_extrapolation
-from s3local.synthesis.prompts import Prompts, token_limits
+from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.synthesis.seed import plan_seed
 from s3local.task import load_dev, load_task
@@ -63,8 +63,8 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
     weights = find_teacher()
     teacher = LlamaTeacher(weights.path)
-    limits = token_limits([row.text for row in dev], task.length_of_texts(dev), teacher.count_tokens)
-    prompts = Prompts(task, weights.prompt_style, limits, teacher.chat, teacher.count_tokens)
+    cap = token_cap([row.text for row in dev], task.length_of_texts(dev), teacher.count_tokens)
+    prompts = Prompts(task, weights.prompt_style, cap, teacher.chat, teacher.count_tokens)
     sampling = Sampling()
     asked = plan_rationales(prompts, 12, sampling, [SEED, 0])
     replies = teacher.generate([item.request for item in asked])

@@ -60,7 +60,7 @@ def test_prompts_of_real_rows_are_filled_and_fit(name: str, style: str) -> None:
     task = preset(name)
     dev = load_dev(task)[:40]
     teacher = FakeTeacher()
-    prompts = Prompts(task, style, (0, 300), teacher.chat, teacher.count_tokens, prompt_tokens=400)  # type: ignore[arg-type]
+    prompts = Prompts(task, style, 300, teacher.chat, teacher.count_tokens, prompt_tokens=400)  # type: ignore[arg-type]
     kind = kind_of(task, dev, [], RunSettings())
     planned = kind.plan_seed(prompts, SeedOrder(dict.fromkeys(task.groups, 5), [1], {}))
     texts = [item.request.prompt for item in planned]

@@ -375,7 +375,7 @@ class _Comparison:
             test = [test[place] for place in sorted(chosen.tolist())]
             shown = gold if method.uses_gold else []
             with contextlib.closing(self.models.teacher()) as teacher:
-                prompts = Prompts(self.task, "list", (0, 1), teacher.chat)
+                prompts = Prompts(self.task, "list", 1, teacher.chat)
                 predicted = rivals.classify_by_teacher(teacher, prompts, shown, test, seed, progress)
         return _Outcome(test, predicted, time.perf_counter() - started)
 

@@ -41,7 +41,7 @@ from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
 from s3local.synthesis import Planned, read_candidates
 from s3local.synthesis.extrapolation import plan_extrapolation
-from s3local.synthesis.prompts import Prompts, token_limits
+from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.task import Task, load_dev, load_rows
 
@@ -279,9 +279,9 @@ class _Loop:
     def _prompts(self) -> Prompts:
         """The prompts for the teacher, which is loaded for it."""
         teacher = self.source.open()
-        limits = token_limits(self.written, self.length, teacher.count_tokens)
+        cap = token_cap(self.written, self.length, teacher.count_tokens)
         tokens = self.settings.prompt_tokens
-        return Prompts(self.task, self.source.style, limits, teacher.chat, teacher.count_tokens, tokens)
+        return Prompts(self.task, self.source.style, cap, teacher.chat, teacher.count_tokens, tokens)
 
     def _seed_quotas(self) -> dict[str, int]:
         settings = self.settings

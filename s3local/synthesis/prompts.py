@@ -205,13 +205,13 @@ class Prompt:
 class Prompts:
     """The prompts of one task for one teacher.
 
-    ``token_limits`` are the least and the most tokens of a text, ``prompt_tokens`` cap a prompt, all in the teacher's
-    tokens, as ``count_tokens`` counts them; ``chat`` turns messages into the teacher's chat template.
+    ``max_tokens`` caps a text, ``prompt_tokens`` a prompt, both in the teacher's tokens, as ``count_tokens`` counts
+    them; ``chat`` turns messages into the teacher's chat template.
     """
 
     task: Task
     style: Style
-    token_limits: tuple[int, int]
+    max_tokens: int
     chat: Callable[[Sequence[Mapping[str, str]]], str]
     count_tokens: Callable[[str], int] = len
     prompt_tokens: int = PROMPT_TOKENS
@@ -306,17 +306,21 @@ class Prompts:
         return (name, words) if model is None else (f"long_{name}", {**words, "words": str(len(model.split()))})
 
     def _written(self, text: str, stop: tuple[str, ...], model: str | None) -> Prompt:
-        """The prompt ``text``, for a text of the allowed length or, with a ``model``, as long as this one, give or take
-        ``LENGTH_SPARE``. A teacher that answers in a chat ends where it likes, one that continues a list at one of the
-        ``stop`` strings, and not too early: it cannot know what is too short.
+        """The prompt ``text``; with a ``model``, for a text as long as this one, give or take ``LENGTH_SPARE``.
+
+        A teacher that answers in a chat has been told how long, and ends where it likes; one that continues a list ends
+        at one of the ``stop`` strings, and is held to it. (Without a ``model`` it may end early. Held to the least
+        length that the rules allow, it wrote worse news items: a student of 400 seed texts of ag_news was right on 75
+        instead of 80 % of rows. What a small teacher keeps short is poor, and better dropped.)
         """
-        least, most = self.token_limits
-        if model is not None:
-            tokens = self.count_tokens(model)
-            least, most = math.floor(tokens * (1 - LENGTH_SPARE)), min(most, math.ceil(tokens * (1 + LENGTH_SPARE)))
         if self.style == "chat":
-            return self._prompt(text, (), most)
-        return dataclasses.replace(self._prompt(text, stop, most), min_tokens=min(least, most))
+            stop = ()
+        if model is None:
+            return self._prompt(text, stop, self.max_tokens)
+        tokens = self.count_tokens(model)
+        most = max(1, min(self.max_tokens, math.ceil(tokens * (1 + LENGTH_SPARE))))
+        least = min(most, math.floor(tokens * (1 - LENGTH_SPARE))) if self.style == "list" else 0
+        return dataclasses.replace(self._prompt(text, stop, most), min_tokens=least)
 
     def _filled(self, name: str, words: Mapping[str, str]) -> str:
         """The task's own prompt, or else the program's, with ``words`` in their places."""
@@ -376,11 +380,11 @@ def _cut_longest(texts: dict[str, str]) -> bool:
     return True
 
 
-def token_limits(texts: Sequence[str], length: Length, count_tokens: Callable[[str], int]) -> tuple[int, int]:
-    """The tokens that a text of the allowed ``length`` has, at least and at most: as dense as in the gold ``texts``."""
+def token_cap(texts: Sequence[str], length: Length, count_tokens: Callable[[str], int]) -> int:
+    """The tokens that a text of the most ``length`` may take: as many a unit as the gold ``texts`` have."""
     units = max(1, sum(length.measure(text) for text in texts))
-    dense = max(1, sum(count_tokens(text) for text in texts)) / units
-    return math.floor(length.min * dense), math.ceil(length.max * dense) + SPARE_TOKENS
+    tokens = max(1, sum(count_tokens(text) for text in texts))
+    return math.ceil(length.max * tokens / units) + SPARE_TOKENS
 
 
 def entry(text: str) -> str:

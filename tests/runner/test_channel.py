@@ -15,7 +15,7 @@ TEXTS = ["one", "two words", "and three words"]
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> Prompts:
-    return Prompts(make_task(tmp_path_factory.mktemp("toy")), "list", (0, 40), FakeTeacher().chat)
+    return Prompts(make_task(tmp_path_factory.mktemp("toy")), "list", 40, FakeTeacher().chat)
 
 
 def weigh(prompt: str, text: str) -> float:

@@ -253,7 +253,7 @@ def test_the_teacher_decides_for_the_label_under_which_a_text_is_likeliest(task:
         return -1.0 if any(word in text for word in moods[phrase]) else -2.0
 
     teacher = FakeTeacher(weigh=weigh)
-    prompts = Prompts(task, "list", (0, 1), teacher.chat)
+    prompts = Prompts(task, "list", 1, teacher.chat)
     for gold in ([], dev):
         predicted = rivals.classify_by_teacher(teacher, prompts, gold, test, 0, Silent())
         assert predicted == [row.label for row in test]

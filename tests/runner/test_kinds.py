@@ -184,7 +184,7 @@ class World:
         self.task = task
         self.teacher = FakeTeacher(write)
         self.kind = kind_of(task, load_dev(task), [], RunSettings(**changes))  # type: ignore[arg-type]
-        self.prompts = Prompts(task, "list", (0, 60), self.teacher.chat, self.teacher.count_tokens)
+        self.prompts = Prompts(task, "list", 60, self.teacher.chat, self.teacher.count_tokens)
 
     def write(self, count: int) -> list[Candidate]:
         planned = self.kind.plan_seed(
@@ -264,7 +264,7 @@ def test_long_rows_are_written_as_long_as_gold_ones(tmp_path: Path) -> None:
     teacher = FakeTeacher()
     asked = kind_of(task, load_dev(task), [], RunSettings())
     assert asked.models == [row["text"] for row in dev]
-    prompts = Prompts(task, "list", (0, 500), teacher.chat, teacher.count_tokens)
+    prompts = Prompts(task, "list", 500, teacher.chat, teacher.count_tokens)
     (planned, *_) = asked.plan_seed(prompts, SeedOrder(dict.fromkeys(task.label_names, 2), [0], {}))
     words = len(dev[0]["text"].split())
     assert planned.origin["words"] == words

@@ -26,7 +26,7 @@ SPANS = Task(name="s", kind="extractive_qa", texts="questions", fields=("note", 
 
 def prompts(task: Task) -> Prompts:
     teacher = FakeTeacher()
-    return Prompts(task, "list", (0, 40), teacher.chat, teacher.count_tokens)
+    return Prompts(task, "list", 40, teacher.chat, teacher.count_tokens)
 
 
 def rows_of(task: Task) -> list[Example]:
@@ -132,7 +132,7 @@ def test_another_label_is_never_the_same() -> None:
 def test_a_rival_that_is_too_long_loses_its_longest_rows() -> None:
     teacher = FakeTeacher()
     short, long = Example("s", {"text": "mild"}, "sun"), Example("l", {"text": "word " * 200}, "sun")
-    tight = Prompts(TEXTS, "list", (0, 40), teacher.chat, teacher.count_tokens, 60)
+    tight = Prompts(TEXTS, "list", 40, teacher.chat, teacher.count_tokens, 60)
     text = tight.rival("sun", [short, long], {}).text
     assert "mild" in text
     assert "word" not in text

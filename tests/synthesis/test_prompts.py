@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s3local.records import SPAN, Answer, Example
-from s3local.synthesis.prompts import Prompts, parse_long_text, parse_text, token_limits
+from s3local.synthesis.prompts import Prompts, parse_long_text, parse_text, token_cap
 from s3local.task import Label, Length, Task
 from s3local.teacher import Sampling
 from s3local.teacher.fake import FakeTeacher
@@ -23,7 +23,7 @@ SPANS = Task(name="s", kind="extractive_qa", texts="questions about a report", f
 
 def prompts(task: Task, style: str = "list", tokens: int = 2048) -> Prompts:
     teacher = FakeTeacher()
-    return Prompts(task, style, (0, 40), teacher.chat, teacher.count_tokens, tokens)  # type: ignore[arg-type]
+    return Prompts(task, style, 40, teacher.chat, teacher.count_tokens, tokens)  # type: ignore[arg-type]
 
 
 def single(*texts: str) -> list[Example]:
@@ -105,20 +105,10 @@ def test_shots_and_then_texts_make_room() -> None:
     assert prompts(TEXTS, tokens=5).extrapolation("fault", [], single("f " * 50)[0]).text  # nothing left to cut
 
 
-def test_a_list_goes_on_until_a_text_is_long_enough() -> None:
-    task, teacher = TEXTS, FakeTeacher()
-    gold = single("one two three", "four five six seven")
-    limits = token_limits([row.text for row in gold], Length(unit="words", min=2, max=9), teacher.count_tokens)
-    assert limits[0] == 2 and limits[1] >= 9
-    for style, least in (("list", 2), ("chat", 0)):
-        asked = Prompts(task, style, limits, teacher.chat, teacher.count_tokens)  # type: ignore[arg-type]
-        for prompt in (
-            asked.seed(LABELS[0], []),
-            asked.extrapolation("fault", [], gold[0]),
-            asked.rival("fault", [], {}),
-        ):
-            assert (prompt.min_tokens, prompt.max_tokens) == (least, limits[1])
-        assert asked.rationale(LABELS[0]).min_tokens == 0
+def test_the_cap_leaves_room_for_the_longest_text_in_any_unit() -> None:
+    count, gold = FakeTeacher().count_tokens, ["one two three", "four five six seven"]
+    assert token_cap(gold, Length(unit="words", min=2, max=9), count) >= 9
+    assert token_cap(gold, Length(unit="characters", min=2, max=64), count) >= 14
 
 
 def test_a_long_text_is_asked_for_in_full_and_ends_with_a_sentence() -> None:

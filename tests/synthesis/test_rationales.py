@@ -31,7 +31,7 @@ def test_labels_with_reasons_of_their_own_are_not_asked_for() -> None:
         Label(name="b", description="y"),
     )
     teacher = FakeTeacher()
-    prompts = Prompts(Task(name="t", texts="texts", labels=labels), "list", (0, 40), teacher.chat)
+    prompts = Prompts(Task(name="t", texts="texts", labels=labels), "list", 40, teacher.chat)
     planned = plan_rationales(prompts, 2, Sampling(), [0])
     assert {item.label for item in planned} == {"b"}
     assert len(planned) == 2 * SAMPLES_PER_KEPT
