@@ -8,7 +8,7 @@ setup:
 	@sh scripts/setup.sh
 
 run: setup
-	.venv/bin/s3local run data/support_desk --rows 600 --no-guard
+	.venv/bin/s3local run data/support_desk --rows 600
 
 test: setup
 	.venv/bin/ruff check .

@@ -23,10 +23,10 @@ from s3local.progress import Advance, ignore
 
 ROOT = Path(__file__).resolve().parent.parent
 PART_OF = (
-    ("the teacher writes", "teacher"),
+    ("the teacher", "teacher"),
     ("trains", "student"),
-    ("judging dev fold by fold", "student"),
     ("label check", "student"),
+    ("guard", "student"),
     ("exporting", "student"),
     ("predicting", "evaluation"),
     ("duplicates", "embedding"),
