@@ -169,7 +169,8 @@ MIN_CUT_CHARACTERS = 200
 
 RATIONALE_TOKENS = 24
 ANSWER_TOKENS = 48
-LENGTH_SPARE = 0.1
+LENGTH_SPARE = 0.25
+"""By how much a text may be longer than the one that it shall be as long as: its last, broken sentence is cut."""
 SPARE_TOKENS = 8
 """Room for quotation marks and the stop string, beyond the longest text."""
 
@@ -306,7 +307,7 @@ class Prompts:
         return (name, words) if model is None else (f"long_{name}", {**words, "words": str(len(model.split()))})
 
     def _written(self, text: str, stop: tuple[str, ...], model: str | None) -> Prompt:
-        """The prompt ``text``; with a ``model``, for a text as long as this one, give or take ``LENGTH_SPARE``.
+        """The prompt ``text``; with a ``model``, for a text as long as this one, see ``LENGTH_SPARE``.
 
         A teacher that answers in a chat has been told how long, and ends where it likes; one that continues a list ends
         at one of the ``stop`` strings, and is held to it. (Without a ``model`` it may end early. Held to the least
@@ -319,7 +320,7 @@ class Prompts:
             return self._prompt(text, stop, self.max_tokens)
         tokens = self.count_tokens(model)
         most = max(1, min(self.max_tokens, math.ceil(tokens * (1 + LENGTH_SPARE))))
-        least = min(most, math.floor(tokens * (1 - LENGTH_SPARE))) if self.style == "list" else 0
+        least = min(most, tokens) if self.style == "list" else 0
         return dataclasses.replace(self._prompt(text, stop, most), min_tokens=least)
 
     def _filled(self, name: str, words: Mapping[str, str]) -> str:
