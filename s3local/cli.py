@@ -240,6 +240,13 @@ def check(task: Task, as_json: bool) -> None:
     "--with-gold/--without-gold", default=True, show_default=True, help="Train the final classifier on dev as well."
 )
 @click.option(
+    "--rationales",
+    type=click.IntRange(0),
+    default=12,
+    show_default=True,
+    help="Reasons that the teacher names for each label that has none, for the seed to be written from.",
+)
+@click.option(
     "--contrast",
     type=click.FloatRange(0),
     help="Weight of the contrast between labels when texts are written. "
