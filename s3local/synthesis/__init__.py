@@ -12,7 +12,7 @@ students, rounds or files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -57,6 +57,12 @@ def another_label(labels: Sequence[str], label: str, chance: np.random.Generator
     if not others:
         raise ValueError(f"there is no label other than {label!r}")
     return others[int(chance.integers(len(others)))]
+
+
+def in_turn(items: Sequence[T], chance: np.random.Generator) -> Iterator[T]:
+    """The items without end, each once before any comes again, every time in another order drawn by ``chance``."""
+    while items:
+        yield from (items[place] for place in reversed(chance.permutation(len(items)).tolist()))
 
 
 def length_of(model: str | None) -> dict[str, int]:

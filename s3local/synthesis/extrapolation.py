@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from s3local.records import Example
-from s3local.synthesis import Planned, another_label, drawn, length_of, request_seeds
+from s3local.synthesis import Planned, another_label, drawn, in_turn, length_of, request_seeds
 from s3local.synthesis.prompts import Prompts
 from s3local.teacher import Sampling
 
@@ -35,29 +35,29 @@ def plan_extrapolation(
 
     ``gold`` holds the rows of each label to draw ``shots`` others from, anew for each prompt. The order of the turn is
     drawn as well, so that several calls reach all errors. What an error's text was written on, and its answers, stay
-    as they are. ``models`` are texts whose lengths the new ones shall have, one drawn for each prompt. With a
-    ``contrast``, a text is set against what the teacher would write after rows of another label (``Contrast.gamma``);
+    as they are. ``models`` are texts whose lengths the new ones shall have, in turn. With a ``contrast``,
+    a text is set against what the teacher would write after rows of another label (``Contrast.gamma``);
     not where rows have no labels. Raises ``ValueError`` for a label without errors.
     """
     chance = np.random.default_rng(list(seed))
     seeds = iter(request_seeds(seed, sum(wanted.values())))
     planned = []
+    lengths = in_turn(models, chance)
     for error, count in _turns(wanted, errors, samples, chance):
         shown = drawn([row for row in gold[error.label] if row.id != error.id], shots, chance)
-        model = models[int(chance.integers(len(models)))] if models else None
-        prompt = prompts.extrapolation(error.label, shown, error, model)
-        origin: dict[str, Any] = {"error": error.id, "shots": [row.id for row in shown], **length_of(model)}
+        origin: dict[str, Any] = {"error": error.id, "shots": [row.id for row in shown]}
         given = {name: error.fields[name] for name in prompts.task.given}
-        rival = None
+        other, against = None, []
         if contrast and prompts.task.labels:
             other = another_label(prompts.task.label_names, error.label, chance)
             against = drawn(gold.get(other, ()), shots + 1, chance)
             origin["against"] = [row.id for row in against]
-            rival = prompts.rival(other, against, given, model)
-        planned += [
-            Planned(prompt.request(request_seed, sampling, rival, contrast), error.label, origin, given, error.answers)
-            for request_seed in itertools.islice(seeds, count)
-        ]
+        for request_seed in itertools.islice(seeds, count):
+            model = next(lengths, None)
+            rival = None if other is None else prompts.rival(other, against, given, model)
+            prompt = prompts.extrapolation(error.label, shown, error, model)
+            request = prompt.request(request_seed, sampling, rival, contrast)
+            planned.append(Planned(request, error.label, origin | length_of(model), given, error.answers))
     return planned
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from s3local.records import SPAN, Answer
-from s3local.synthesis import Planned, another_label, drawn, labels_in_turn, length_of, request_seeds
+from s3local.synthesis import Planned, another_label, drawn, in_turn, labels_in_turn, length_of, request_seeds
 from s3local.synthesis.prompts import Prompts
 from s3local.teacher import Sampling
 
@@ -44,15 +44,16 @@ def plan_seed(
     With a ``contrast``, a text is set against what the teacher would write for another label, drawn from all of the
     task's, so that it fits its own better (``Contrast.gamma``).
 
-    ``models`` are texts whose lengths the new ones shall have, drawn uniformly, where gold texts are long; without
+    ``models`` are texts whose lengths the new ones shall have, in turn, where gold texts are long; without
     them the teacher writes as long as it likes.
     """
     chance = np.random.default_rng(list(seed))
     planned = []
     labels = labels_in_turn(wanted, chance)
+    lengths = in_turn(models, chance)
     for name, request_seed in zip(labels, request_seeds(seed, len(labels)), strict=True):
         chosen = drawn(rationales.get(name, ()), shown, chance)
-        model = models[int(chance.integers(len(models)))] if models else None
+        model = next(lengths, None)
         prompt = prompts.seed(prompts.task.label(name), chosen, model)
         origin: dict[str, Any] = {"rationales": chosen, **length_of(model)}
         rival = None
@@ -82,14 +83,11 @@ def plan_seed_on(
     """
     chance = np.random.default_rng(list(seed))
     (given,) = prompts.task.given
-    order: list[int] = []
     planned = []
     labels = labels_in_turn(wanted, chance)
+    turn, lengths = in_turn(contexts, chance), in_turn(models, chance)
     for name, request_seed in zip(labels, request_seeds(seed, len(labels)), strict=True):
-        if not order:
-            order = chance.permutation(len(contexts)).tolist()
-        context = contexts[order.pop()]
-        model = models[int(chance.integers(len(models)))] if models else None
+        context, model = next(turn), next(lengths, None)
         origin: dict[str, Any] = {"context": context.id, **length_of(model)}
         fields = {given: context.text}
         answers: tuple[Answer, ...] = ()

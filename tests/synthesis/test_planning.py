@@ -136,3 +136,23 @@ def test_a_rival_that_is_too_long_loses_its_longest_rows() -> None:
     text = tight.rival("sun", [short, long], {}).text
     assert "mild" in text
     assert "word" not in text
+
+
+@pytest.mark.parametrize("stage", ["seed", "extrapolation"])
+def test_the_lengths_of_gold_rows_are_taken_in_turn(stage: str) -> None:
+    models = ["word " * count for count in (3, 5, 8, 13)]
+    if stage == "seed":
+        planned = plan_seed(prompts(TEXTS), WANTED, {}, shown=0, sampling=Sampling(), seed=[1], models=models)
+    else:
+        rows = rows_of(TEXTS)
+        gold = {label: [row for row in rows if row.label == label] for label in TEXTS.groups}
+        planned = plan_extrapolation(
+            prompts(TEXTS), WANTED, rows, gold, shots=2, samples=8, sampling=Sampling(), seed=[1], models=models
+        )
+    assert Counter(item.origin["words"] for item in planned) == {3: 5, 5: 5, 8: 5, 13: 5}
+    for item in planned:
+        assert item.origin["words"] <= item.request.min_tokens <= item.request.max_tokens <= 40
+    for error in {item.origin.get("error") for item in planned}:  # one prompt, whose computation its texts share
+        assert len({item.request.prompt for item in planned if item.origin.get("error") == error}) == (
+            len(models) * len(WANTED) if stage == "seed" else 1
+        )
