@@ -169,8 +169,11 @@ MIN_CUT_CHARACTERS = 200
 
 RATIONALE_TOKENS = 24
 ANSWER_TOKENS = 48
-LENGTH_SPARE = 0.25
-"""By how much a text may be longer than the one that it shall be as long as: its last, broken sentence is cut."""
+LENGTH_SPARE = 0.1
+"""By how much a text may differ from the length of the one that it shall be as long as."""
+LONG_PENALTY = 1.1
+"""The repetition penalty of a text that is held to a length: without, a small teacher ends in a loop. Of 32 reviews
+(imdb, zero-shot), the rules kept 31 in place of 18, and the long ones among them."""
 SPARE_TOKENS = 8
 """Room for quotation marks and the stop string, beyond the longest text."""
 
@@ -190,6 +193,8 @@ class Prompt:
     def request(self, seed: int, sampling: Sampling, rival: Prompt | None = None, gamma: float = 0.0) -> Request:
         """The teacher's request for one sample of this prompt; with ``gamma``, set against a ``rival``'s."""
         contrast = Contrast(rival.text, gamma) if rival is not None and gamma else None
+        if self.min_tokens and sampling.repetition_penalty == 1:
+            sampling = dataclasses.replace(sampling, repetition_penalty=LONG_PENALTY)
         return Request(
             self.text,
             seed,
@@ -307,7 +312,7 @@ class Prompts:
         return (name, words) if model is None else (f"long_{name}", {**words, "words": str(len(model.split()))})
 
     def _written(self, text: str, stop: tuple[str, ...], model: str | None) -> Prompt:
-        """The prompt ``text``; with a ``model``, for a text as long as this one, see ``LENGTH_SPARE``.
+        """The prompt ``text``; with a ``model``, for a text as long as this one, give or take ``LENGTH_SPARE``.
 
         A teacher that answers in a chat has been told how long, and ends where it likes; one that continues a list ends
         at one of the ``stop`` strings, and is held to it. (Without a ``model`` it may end early. Held to the least
@@ -320,7 +325,7 @@ class Prompts:
             return self._prompt(text, stop, self.max_tokens)
         tokens = self.count_tokens(model)
         most = max(1, min(self.max_tokens, math.ceil(tokens * (1 + LENGTH_SPARE))))
-        least = min(most, tokens) if self.style == "list" else 0
+        least = min(most, math.floor(tokens * (1 - LENGTH_SPARE))) if self.style == "list" else 0
         return dataclasses.replace(self._prompt(text, stop, most), min_tokens=least)
 
     def _filled(self, name: str, words: Mapping[str, str]) -> str:

@@ -118,9 +118,13 @@ def test_a_long_text_is_asked_for_in_full_and_ends_with_a_sentence() -> None:
     (error,) = single("short")
     for asked in (prompt, prompts(TEXTS).extrapolation("fault", [], error, "word " * 30)):
         request = asked.request(0, Sampling())
-        assert 30 <= request.min_tokens <= 31 < request.max_tokens < 40
+        assert 25 <= request.min_tokens < 30 < request.max_tokens <= 35
+        assert request.sampling.repetition_penalty > 1
     told = prompts(TEXTS, "chat").extrapolation("fault", [], error, "word " * 30)
     assert "about 30 words" in told.text and told.min_tokens == 0  # may end earlier
+    chosen = Sampling(repetition_penalty=1.3)
+    assert prompt.request(0, chosen).sampling == told.request(0, chosen).sampling == chosen
+    assert told.request(0, Sampling()).sampling == Sampling()
     assert prompts(TEXTS).seed(LABELS[0], [], "word " * 300).max_tokens == 40
     assert parse_long_text(" One. Two!\n\nThree and", whole=False) == "One. Two!"
     assert parse_long_text("One. Two!\n\nThree and", whole=True) == "One. Two! Three and"
