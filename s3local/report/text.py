@@ -97,16 +97,15 @@ def _guard(result: Mapping[str, Any]) -> list[Text]:
     elif share == 1:
         verdict = "the final student is handed over"
     else:
-        verdict = (
-            f"the mean of the weights of both is handed over, {share:.0%} from the final student "
-            f"({measure} {_percent(guard['chosen'])})"
-        )
+        verdict = f"the mean of the weights of both is handed over, {100 * share:.0f} % from the final student"
     compared = (
         f"Guard: cross-validated on {guard['n_rows']} dev rows, {measure} {_percent(guard['final'])} with synthetic "
-        f"rows, {_percent(guard['gold'])} without;"
+        f"rows, {_percent(guard['gold'])} without, {_percent(guard['chosen'])} ({100 * guard['low']:.0f} to "
+        f"{100 * guard['high']:.0f} %) in what is handed over;"
     )
     if guard["evidence"]:
-        compared += f" in what is handed over, right labels are {math.exp(guard['evidence']) - 1:.0%} more probable;"
+        factor = math.exp(guard["evidence"])
+        compared += f" it finds right labels {100 * (factor - 1):.0f} % more probable than without;"
     return [Text(f"{compared}\n{verdict}.\n")]
 
 

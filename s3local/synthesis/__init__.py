@@ -30,7 +30,7 @@ class Planned:
     """A request, the label its text shall carry, and where it comes from.
 
     ``given`` holds the fields that the teacher was given beside the one it writes, ``answers`` the spans of them that
-    answer what it writes. An origin that names ``words`` asked for a long text of about as many.
+    answer what it writes. An origin that names ``characters`` asked for a long text of about as many.
     """
 
     request: Request
@@ -67,7 +67,7 @@ def in_turn(items: Sequence[T], chance: np.random.Generator) -> Iterator[T]:
 
 def length_of(model: str | None) -> dict[str, int]:
     """What goes into the origin of a text that was to be as long as ``model``."""
-    return {} if model is None else {"words": len(model.split())}
+    return {} if model is None else {"characters": len(model)}
 
 
 def drawn(items: Sequence[T], count: int, chance: np.random.Generator) -> list[T]:
@@ -100,7 +100,7 @@ def read_candidates(
     """
     candidates = []
     for place, row in enumerate(rows):
-        if "words" in row["origin"]:
+        if "characters" in row["origin"]:
             text = parse_long_text(row["text"], whole=row["finish"] != "length")
         else:
             text = parse_text(row["text"])

@@ -28,12 +28,10 @@ LIST_RATIONALE = Template(
     "What the texts of this group talk about:\n\n-"
 )
 LIST_SEED = Template('A list of $texts $phrase$reasons, each in the words of its writer:\n\n1. "')
-LIST_LONG_SEED = Template(
-    "One of many $texts $phrase$reasons, about $words words long, in the words of its writer:\n\n"
-)
+LIST_LONG_SEED = Template("One of many $texts $phrase$reasons, about $size long, in the words of its writer:\n\n")
 LIST_EXTRAPOLATION = Template("A list of $texts $phrase:\n\n$shots\n-")
 LIST_PAIR_SEED = Template('$given\n\nA list of $texts $phrase:\n\n1. "')
-LIST_PAIR_LONG_SEED = Template("$given\n\nOne of many $texts $phrase, about $words words long:\n\n")
+LIST_PAIR_LONG_SEED = Template("$given\n\nOne of many $texts $phrase, about $size long:\n\n")
 LIST_PAIR_EXTRAPOLATION = Template("Below each $given_name there is a list of $texts $phrase.\n\n$shots\n-")
 LIST_SPAN_SEED = Template('$given\n\nA list of $texts whose answer is "$answer":\n\n1. "')
 LIST_SPAN_EXTRAPOLATION = Template(
@@ -51,54 +49,28 @@ CHAT_RATIONALE = Template(
 )
 CHAT_SEED = Template(
     'A classifier sorts $texts. One of its labels is "$label": $description\n\n'
-    "Write one realistic text that carries this label$reasons. Vary length, tone and wording as real writers do. "
-    "Write in $language. Answer with the text alone, without quotation marks or comments."
-)
-CHAT_LONG_SEED = Template(
-    'A classifier sorts $texts. One of its labels is "$label": $description\n\n'
-    "Write one realistic text of about $words words that carries this label$reasons. Write it in full, as real writers "
-    "do. Write in $language. Answer with the text alone, without quotation marks or comments."
+    "Write one realistic text that carries this label$reasons. Vary length, tone and wording as real writers do."
+    "$length Write in $language. Answer with the text alone, without quotation marks or comments."
 )
 CHAT_EXTRAPOLATION = Template(
     'A classifier sorts $texts. One of its labels is "$label": $description\n\n'
     "Texts that carry this label:\n\n$shots\n\n"
     "The classifier gets texts like the last one wrong. Write one new text that is similar to the last one in what "
-    "makes it hard and carries the same label, but is about something else. "
+    "makes it hard and carries the same label, but is about something else.$length "
     "Write in $language. Answer with the text alone, without quotation marks or comments."
-)
-CHAT_LONG_EXTRAPOLATION = Template(
-    'A classifier sorts $texts. One of its labels is "$label": $description\n\n'
-    "Texts that carry this label:\n\n$shots\n\n"
-    "The classifier gets texts like the last one wrong. Write one new text of about $words words that is similar to "
-    "the last one in what makes it hard and carries the same label, but is about something else. Write it in full, as "
-    "real writers do. Write in $language. Answer with the text alone, without quotation marks or comments."
 )
 CHAT_PAIR_SEED = Template(
     'A classifier reads a $given_name together with a $written_name. One of its labels is "$label": $description\n\n'
     "$given\n\n"
     "Write one realistic $written_name for this $given_name, so that the two carry this label. It belongs to $texts "
-    "$phrase. Write in $language. Answer with the $written_name alone, without quotation marks or comments."
-)
-CHAT_PAIR_LONG_SEED = Template(
-    'A classifier reads a $given_name together with a $written_name. One of its labels is "$label": $description\n\n'
-    "$given\n\n"
-    "Write one realistic $written_name of about $words words for this $given_name, so that the two carry this label. "
-    "It belongs to $texts $phrase. Write in $language. Answer with the $written_name alone, without quotation marks or "
-    "comments."
+    "$phrase.$length Write in $language. Answer with the $written_name alone, without quotation marks or comments."
 )
 CHAT_PAIR_EXTRAPOLATION = Template(
     'A classifier reads a $given_name together with a $written_name. One of its labels is "$label": $description\n\n'
     "Examples that carry this label:\n\n$shots\n\n"
     "The classifier gets examples like the last one wrong. Write one new $written_name for the last $given_name that "
-    "is similar to the one shown in what makes it hard, says something else, and carries the same label. "
+    "is similar to the one shown in what makes it hard, says something else, and carries the same label.$length "
     "Write in $language. Answer with the $written_name alone, without quotation marks or comments."
-)
-CHAT_PAIR_LONG_EXTRAPOLATION = Template(
-    'A classifier reads a $given_name together with a $written_name. One of its labels is "$label": $description\n\n'
-    "Examples that carry this label:\n\n$shots\n\n"
-    "The classifier gets examples like the last one wrong. Write one new $written_name of about $words words for the "
-    "last $given_name that is similar to the one shown in what makes it hard, says something else, and carries the "
-    "same label. Write in $language. Answer with the $written_name alone, without quotation marks or comments."
 )
 CHAT_SPAN_SEED = Template(
     "$given\n\n"
@@ -116,6 +88,9 @@ CHAT_SPAN_ANSWER = Template(
     "$given\n\n$written\n\nAnswer with the shortest words of the $given_name that answer it, and with nothing else."
 )
 
+CHAT_LENGTH = Template(" Here, write about $size, in full.")
+"""What ``$length`` is in a chat where gold texts are long; a list has a prompt of its own for the seed of these."""
+
 TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
     "list": {
         "classification": {
@@ -123,13 +98,11 @@ TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
             "seed": LIST_SEED,
             "long_seed": LIST_LONG_SEED,
             "extrapolation": LIST_EXTRAPOLATION,
-            "long_extrapolation": LIST_EXTRAPOLATION,
         },
         "pair": {
             "seed": LIST_PAIR_SEED,
             "long_seed": LIST_PAIR_LONG_SEED,
             "extrapolation": LIST_PAIR_EXTRAPOLATION,
-            "long_extrapolation": LIST_PAIR_EXTRAPOLATION,
         },
         "extractive_qa": {
             "seed": LIST_SPAN_SEED,
@@ -141,15 +114,11 @@ TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
         "classification": {
             "rationale": CHAT_RATIONALE,
             "seed": CHAT_SEED,
-            "long_seed": CHAT_LONG_SEED,
             "extrapolation": CHAT_EXTRAPOLATION,
-            "long_extrapolation": CHAT_LONG_EXTRAPOLATION,
         },
         "pair": {
             "seed": CHAT_PAIR_SEED,
-            "long_seed": CHAT_PAIR_LONG_SEED,
             "extrapolation": CHAT_PAIR_EXTRAPOLATION,
-            "long_extrapolation": CHAT_PAIR_LONG_EXTRAPOLATION,
         },
         "extractive_qa": {
             "seed": CHAT_SPAN_SEED,
@@ -169,6 +138,8 @@ MIN_CUT_CHARACTERS = 200
 
 RATIONALE_TOKENS = 24
 ANSWER_TOKENS = 48
+LONGEST_USUAL_WORD = 20
+"""Characters that the words of a text have on average, at most, where they are written apart."""
 LENGTH_SPARE = 0.1
 """By how much a text may differ from the length of the one that it shall be as long as."""
 LONG_PENALTY = 1.1
@@ -191,7 +162,10 @@ class Prompt:
     min_tokens: int = 0
 
     def request(self, seed: int, sampling: Sampling, rival: Prompt | None = None, gamma: float = 0.0) -> Request:
-        """The teacher's request for one sample of this prompt; with ``gamma``, set against a ``rival``'s."""
+        """The teacher's request for one sample of this prompt; with ``gamma``, set against a ``rival``'s.
+
+        A text that is held to a length gets ``LONG_PENALTY``, unless ``sampling`` has a penalty of its own.
+        """
         contrast = Contrast(rival.text, gamma) if rival is not None and gamma else None
         if self.min_tokens and sampling.repetition_penalty == 1:
             sampling = dataclasses.replace(sampling, repetition_penalty=LONG_PENALTY)
@@ -256,12 +230,11 @@ class Prompts:
         ``model``, ask for a long text, as long as this one.
         """
         examples = list(shots)
-        name, words = self._asked("extrapolation", self._words(label), model)
         last = dict(error.fields)
         while True:
             blocks = [self._block(row.fields, row.answers) for row in examples] + [self._block(last, error.answers)]
             shown = ("\n\n" if self.task.given else "\n").join(blocks)
-            text = self._filled(name, {**words, "shots": shown})
+            text = self._filled("extrapolation", {**self._words(label), "shots": shown}, model)
             if self._fits(text):
                 break
             if examples:
@@ -275,12 +248,11 @@ class Prompts:
         the same ``given`` fields. Where it is too long, the longest shots are left out.
         """
         examples = list(shots)
-        name, words = self._asked("extrapolation", self._words(label), model)
         while True:
             blocks = [self._block(row.fields, row.answers) for row in examples]
             blocks += [self._lines(given)] if given else []
             shown = ("\n\n" if self.task.given else "\n").join(blocks)
-            text = self._filled(name, {**words, "shots": shown})
+            text = self._filled("extrapolation", {**self._words(label), "shots": shown}, model)
             if self._fits(text) or not examples:
                 return self._written(text, ("\n",), model)
             examples.remove(max(examples, key=lambda row: len(row.text)))
@@ -304,12 +276,7 @@ class Prompts:
                 return self._prompt(text, ("\n",), ANSWER_TOKENS)
 
     def _seed(self, words: Mapping[str, str], model: str | None) -> Prompt:
-        name, words = self._asked("seed", words, model)
-        return self._written(self._filled(name, words), ('"\n', "\n") if model is None else (), model)
-
-    def _asked(self, name: str, words: Mapping[str, str], model: str | None) -> tuple[str, Mapping[str, str]]:
-        """The name of a prompt and its words, which, with a ``model``, ask for a text as long as this one."""
-        return (name, words) if model is None else (f"long_{name}", {**words, "words": str(len(model.split()))})
+        return self._written(self._filled("seed", words, model), ('"\n', "\n") if model is None else (), model)
 
     def _written(self, text: str, stop: tuple[str, ...], model: str | None) -> Prompt:
         """The prompt ``text``; with a ``model``, for a text as long as this one, give or take ``LENGTH_SPARE``.
@@ -328,10 +295,18 @@ class Prompts:
         least = min(most, math.floor(tokens * (1 - LENGTH_SPARE))) if self.style == "list" else 0
         return dataclasses.replace(self._prompt(text, stop, most), min_tokens=least)
 
-    def _filled(self, name: str, words: Mapping[str, str]) -> str:
-        """The task's own prompt, or else the program's, with ``words`` in their places."""
-        own = getattr(self.task.prompts, name.removeprefix("long_"))
-        template = TEMPLATES[self.style][self.task.kind][name] if own is None else Template(own)
+    def _filled(self, name: str, words: Mapping[str, str], model: str | None = None) -> str:
+        """The task's own prompt, or else the program's, with ``words`` in their places; with a ``model``, one that asks
+        for a text as long as this one."""
+        own = getattr(self.task.prompts, name)
+        templates = TEMPLATES[self.style][self.task.kind]
+        template = templates[name] if own is None else Template(own)
+        words = {**words, "length": ""}
+        if model is not None:
+            size = _size(model)
+            words |= {"size": size, "length": CHAT_LENGTH.substitute(size=size)}
+            if own is None:
+                template = templates.get(f"long_{name}", template)
         return template.substitute(words)
 
     def _words(self, label: str) -> dict[str, str]:
@@ -366,6 +341,12 @@ class Prompts:
         if self.style == "list":
             return Prompt(text, stop, max_tokens, special=False)
         return Prompt(self.chat([{"role": "user", "content": text}]), stop, max_tokens, special=True)
+
+
+def _size(text: str) -> str:
+    """How long ``text`` is, as a prompt says it: in words, or in characters, where words are not written apart."""
+    n_words = len(text.split())
+    return f"{n_words} words" if len(text) <= LONGEST_USUAL_WORD * n_words else f"{len(text)} characters"
 
 
 def _spoken(name: str) -> str:

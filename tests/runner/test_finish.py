@@ -78,7 +78,7 @@ def test_the_guard_judges_each_dev_row_once_and_leaves_out_what_descends_from_it
     for share in SHARES:
         assert (logits[share].argmax(axis=1) == own).tolist() == scores[share].astype(bool).tolist()
     verdict = weigh(scores, [], {share: log_likelihood(values, own) for share, values in logits.items()})
-    assert (guard["share"], guard["gain"], guard["evidence"]) == (verdict.share, verdict.gain, verdict.evidence)
+    assert (guard["share"], guard["chosen"], guard["evidence"]) == (verdict.share, verdict.chosen, verdict.evidence)
 
 
 def test_both_students_are_kept_and_tested(guarded: RunResult) -> None:

@@ -267,7 +267,7 @@ def test_long_rows_are_written_as_long_as_gold_ones(tmp_path: Path) -> None:
     prompts = Prompts(task, "list", 500, teacher.chat, teacher.count_tokens)
     (planned, *_) = asked.plan_seed(prompts, SeedOrder(dict.fromkeys(task.label_names, 2), [0], {}))
     words = len(dev[0]["text"].split())
-    assert planned.origin["words"] == words
+    assert planned.origin["characters"] == len(dev[0]["text"])
     assert f"about {words} words long" in planned.request.prompt
     assert 0.85 * words < planned.request.min_tokens < words < planned.request.max_tokens < 1.15 * words
     assert planned.request.stop == ()

@@ -149,9 +149,9 @@ def test_the_lengths_of_gold_rows_are_taken_in_turn(stage: str) -> None:
         planned = plan_extrapolation(
             prompts(TEXTS), WANTED, rows, gold, shots=2, samples=8, sampling=Sampling(), seed=[1], models=models
         )
-    assert Counter(item.origin["words"] for item in planned) == {3: 5, 5: 5, 8: 5, 13: 5}
+    assert Counter(item.origin["characters"] for item in planned) == {len(model): 5 for model in models}
     for item in planned:
-        words = item.origin["words"]
+        words = item.origin["characters"] // len("word ")
         assert words - 2 <= item.request.min_tokens <= words + 1 <= item.request.max_tokens <= words + 3
     for error in {item.origin.get("error") for item in planned}:  # one prompt, whose computation its texts share
         assert len({item.request.prompt for item in planned if item.origin.get("error") == error}) == (

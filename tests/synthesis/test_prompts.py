@@ -122,6 +122,10 @@ def test_a_long_text_is_asked_for_in_full_and_ends_with_a_sentence() -> None:
         assert request.sampling.repetition_penalty > 1
     told = prompts(TEXTS, "chat").extrapolation("fault", [], error, "word " * 30)
     assert "about 30 words" in told.text and told.min_tokens == 0  # may end earlier
+    assert "about 30 characters long" in prompts(TEXTS).seed(LABELS[0], [], "电" * 30).text  # words not apart
+    assert "about" not in prompts(TEXTS, "chat").seed(LABELS[0], []).text
+    for made in (prompts(PAIR, "chat").seed_on("fault", {"house_note": "x"}, "", "word " * 30), told):
+        assert "write about 30 words, in full." in made.text
     chosen = Sampling(repetition_penalty=1.3)
     assert prompt.request(0, chosen).sampling == told.request(0, chosen).sampling == chosen
     assert told.request(0, Sampling()).sampling == Sampling()
