@@ -12,12 +12,13 @@ what the stages compute.
             shards/          the teacher's raw completions, 0000.jsonl ...
             synthetic.jsonl  dropped.jsonl  synthesis.json
             gap.json         how far the rows are from dev
-            student/         PyTorch and ONNX in one folder
+            student/         the exported student: ONNX, tokenizer, labels
             predictions.jsonl  errors.jsonl  metrics.json
             test_predictions.jsonl
         final/               judge-0.jsonl ..., label_check.json, dataset.jsonl, student/, metrics.json, guard-0.json
         final-without-gold/  student/, metrics.json; only where both finals were asked for
         gold/                student/, metrics.json: of dev alone, for the guard
+        averaged/            student/, metrics.json: the mean of final and gold, where the guard chose one
         result.json          the last marker: the figures of the whole run
 """
 

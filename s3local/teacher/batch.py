@@ -1,7 +1,7 @@
 """One call of the engine: requests go through the lanes of a cache, one batch of tokens after the other.
 
 ``lanes.py`` decides what runs where, ``llama.py`` computes, ``sampling.py`` draws, ``writing.py`` keeps the texts; this
-file moves tokens between them.
+file moves tokens between them. Knows nothing of what the texts are for.
 """
 
 from __future__ import annotations
