@@ -27,7 +27,10 @@ LIST_RATIONALE = Template(
     "Messages, notes and other texts are sorted into groups. One group holds $texts $phrase. $description\n\n"
     "What the texts of this group talk about:\n\n-"
 )
-LIST_SEED = Template('A list of $texts $phrase$reasons, each in the words of its writer:\n\n1. "')
+LIST_SEED = Template('$reasons\n\nA list of $texts $phrase, each in the words of its writer:\n\n1. "')
+"""The rationales stand in front: of the embedded teacher's texts, 61 in place of 45 % are right by that (trec), 84 in
+place of 72 (sst2), 81 in place of 74 (ag_news), and they are harder to tell from gold. Between the label's phrase and
+the list they made it forget what sort of texts the list is of."""
 LIST_LONG_SEED = Template("One of many $texts $phrase$reasons, about $size long, in the words of its writer:\n\n")
 LIST_EXTRAPOLATION = Template("A list of $texts $phrase:\n\n$shots\n-")
 LIST_PAIR_SEED = Template('$given\n\nA list of $texts $phrase:\n\n1. "')
@@ -307,7 +310,7 @@ class Prompts:
             words |= {"size": size, "length": CHAT_LENGTH.substitute(size=size)}
             if own is None:
                 template = templates.get(f"long_{name}", template)
-        return template.substitute(words)
+        return template.substitute(words).lstrip()
 
     def _words(self, label: str) -> dict[str, str]:
         words = {"texts": self.task.texts, "language": self.task.language}

@@ -31,9 +31,9 @@ def single(*texts: str) -> list[Example]:
 
 
 def test_single_texts_are_asked_for_in_a_list() -> None:
-    assert prompts(TEXTS).seed(LABELS[0], ["noise"]).text == (
-        'A list of messages to a shop that report a fault (noise), each in the words of its writer:\n\n1. "'
-    )
+    seed = 'A list of messages to a shop that report a fault, each in the words of its writer:\n\n1. "'
+    assert prompts(TEXTS).seed(LABELS[0], []).text == seed
+    assert prompts(TEXTS).seed(LABELS[0], ["noise", "smoke"]).text == f"(noise; smoke)\n\n{seed}"
     *shots, error = single("it broke", "no\nlight", "too loud")
     prompt = prompts(TEXTS).extrapolation("fault", shots, error)
     assert prompt.text == ("A list of messages to a shop that report a fault:\n\n- it broke\n- no light\n- too loud\n-")
