@@ -300,7 +300,7 @@ class Prompts:
 
     def _filled(self, name: str, words: Mapping[str, str], model: str | None = None) -> str:
         """The task's own prompt, or else the program's, with ``words`` in their places; with a ``model``, one that asks
-        for a text as long as this one."""
+        for a text as long as this one. White space in front, which reasons that are not there leave, is taken off."""
         own = getattr(self.task.prompts, name)
         templates = TEMPLATES[self.style][self.task.kind]
         template = templates[name] if own is None else Template(own)

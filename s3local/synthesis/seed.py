@@ -1,8 +1,8 @@
 """Seed synthesis: the first data, zero-shot, each example led by rationales of its label (S3, section 3.1).
 
 Where a text is written on a given one, a context and a label are drawn instead (for question answering, a context and
-one of the spans that could be an answer), and there are no rationales. Of gold rows it knows the
-lengths alone; nothing of students, or of what is done with the examples.
+one of the spans that could be an answer), and there are no rationales. Of gold rows it knows the lengths alone; nothing
+of students, or of what is done with the examples.
 """
 
 from __future__ import annotations
