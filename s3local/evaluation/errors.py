@@ -1,4 +1,4 @@
-"""Which mistakes to extrapolate: the wrong rows of dev, capped and balanced over the labels.
+"""Which mistakes to extrapolate: the wrong rows of dev, capped and balanced over the labels, and near-mistakes.
 
 Knows nothing of how they were predicted or what is made of them.
 """
@@ -66,6 +66,24 @@ def balance_errors(errors: Sequence[Error], n_labels: int, cap: float, max_error
             per_label[error.example.label] += 1
             kept.add(error.example.id)
     return [error for error in errors if error.example.id in kept]
+
+
+def top_up(errors: Sequence[Error], doubtful: Sequence[Error], wanted: int, n_labels: int, cap: float) -> list[Error]:
+    """``errors``, and of ``doubtful``, rows that were predicted right, the hardest until there are ``wanted``.
+
+    A few errors of a round that all its rows descend from would be written about over and over. A label that has
+    ``cap`` times its fair share of ``wanted`` gets no more of them. Errors come first.
+    """
+    chosen = list(errors)
+    per_label = Counter(error.example.label for error in errors)
+    most = max(1, math.ceil(cap * wanted / n_labels))
+    for row in sorted(doubtful, key=_hardness):
+        if len(chosen) >= wanted:
+            break
+        if per_label[row.example.label] < most:
+            per_label[row.example.label] += 1
+            chosen.append(row)
+    return chosen
 
 
 def _hardness(error: Error) -> tuple[float, str]:

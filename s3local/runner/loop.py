@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from s3local import __version__, offline
 from s3local.curation.dedup import Deduplicator
 from s3local.curation.rules import check_rules
 from s3local.embedder import CachedEmbedder, Embedder
-from s3local.evaluation.errors import Error, balance_errors, divide_rows
+from s3local.evaluation.errors import Error, balance_errors, divide_rows, top_up
 from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
@@ -289,10 +290,13 @@ class _Loop:
         return divide_rows(rows, dict.fromkeys(self.task.groups, 1.0))
 
     def _round_quotas(self, errors: Sequence[Error], number: int) -> dict[str, int]:
-        """The round's part of the rows that are still to come, divided over the labels as the errors are."""
+        """The round's rows, divided over the labels as the errors are."""
+        return divide_rows(self._rows_of_round(number), Counter(error.example.label for error in errors))
+
+    def _rows_of_round(self, number: int) -> int:
+        """The round's part of the rows that are still to come."""
         rounds_left = self.settings.rounds - number + 1
-        rows = max(1, (self.settings.rows - len(self.kept)) // rounds_left)
-        return divide_rows(rows, Counter(error.example.label for error in errors))
+        return max(1, (self.settings.rows - len(self.kept)) // rounds_left)
 
     def _seed_plan(self, rationales: Mapping[str, Sequence[str]]) -> Plan:
         def plan(wanted: Mapping[str, int], shard: int) -> list[Planned]:
@@ -321,13 +325,30 @@ class _Loop:
         return plan
 
     def _errors(self, number: int) -> list[Error]:
-        """The dev rows that the round's student gets wrong, capped and balanced."""
+        """The dev rows that the next round is extrapolated from, capped and balanced.
+
+        They are those that the round's student gets wrong, and where these are too few for the rows that the next
+        round writes, those that it is least sure of. Writes extrapolated.jsonl.
+        """
         examples = {row.id: row for row in self.dev}
-        errors = [
+        wrong = [
             Error(examples[row["id"]], row["predicted"], row["predicted_probability"], row["own_probability"])
             for row in self.state.read_rows(f"{_stage(number)}/errors.jsonl")
         ]
-        return balance_errors(errors, len(self.task.groups), self.settings.error_cap, self.settings.max_errors)
+        missed = {error.example.id for error in wrong}
+        right = [
+            Error(examples[row["id"]], examples[row["id"]].label, row["probability"], row["probability"])
+            for row in self.state.read_rows(f"{_stage(number)}/predictions.jsonl")
+            if row["id"] not in missed
+        ]
+        settings, n_labels = self.settings, len(self.task.groups)
+        errors = balance_errors(wrong, n_labels, settings.error_cap, settings.max_errors)
+        wanted = math.ceil(self._rows_of_round(number + 1) / settings.rows_per_error)
+        if settings.max_errors is not None:
+            wanted = min(wanted, settings.max_errors)
+        chosen = top_up(errors, right, wanted, n_labels, settings.error_cap)
+        self.state.write_rows(f"{_stage(number + 1)}/extrapolated.jsonl", (error.to_row() for error in chosen))
+        return chosen
 
     def _is_over(self, rounds: Sequence[Mapping[str, Any]]) -> bool:
         """No errors are left, or the last round was worse than the best before it by more than chance explains.

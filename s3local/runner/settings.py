@@ -47,6 +47,8 @@ class RunSettings:
     makes, if there are rounds. ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt.
     ``shots``: other rows shown beside an error; ``samples``: texts from one such prompt. ``error_cap``: a label has
     at most this many times its fair share of a round's errors, ``max_errors`` caps them over all labels.
+    ``rows_per_error``: where errors are so few that a round has more rows for each, the dev rows that the student is
+    least sure of are extrapolated as well.
     ``contrast``: with how much weight a text is set against what the teacher would write for another label; 0 is plain
     sampling, and None ``LIST_CONTRAST`` for teachers that continue lists, 0 for those that are asked in a chat.
     ``extrapolate``: "errors" of the student, as S3 does, or all of "dev" at once, without seed and rounds (the paper's
@@ -73,6 +75,7 @@ class RunSettings:
     contrast: float | None = None
     extrapolate: Literal["errors", "dev"] = "errors"
     max_errors: int | None = None
+    rows_per_error: int = 20
     prompt_tokens: int = PROMPT_TOKENS
     shard_size: int = 256
     attempts: int = 8
@@ -94,7 +97,7 @@ class RunSettings:
     answers: AnswerSettings = field(default_factory=AnswerSettings)
 
     def __post_init__(self) -> None:
-        for name in ("rows", "samples", "shard_size", "attempts", "prompt_tokens"):
+        for name in ("rows", "samples", "shard_size", "attempts", "prompt_tokens", "rows_per_error"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("seed", "rounds", "rationales", "rationales_shown", "shots"):

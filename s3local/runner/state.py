@@ -9,6 +9,7 @@ what the stages compute.
         events.jsonl         what happened when, one line each, never rewritten
         rationales.json
         round-0/             the seed; round-1, round-2 ...: from the errors of the student before
+            extrapolated.jsonl  from round-1 on: the dev rows that its rows are extrapolated from
             shards/          the teacher's raw completions, 0000.jsonl ...
             synthetic.jsonl  dropped.jsonl  synthesis.json
             gap.json         how far the rows are from dev

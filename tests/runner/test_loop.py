@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from s3local.progress import Advance, Silent, ignore
 from s3local.records import read_jsonl
 from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
+from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.storage import sha256_of
 from s3local.task import Task
@@ -72,11 +74,25 @@ def test_no_synthetic_row_is_a_gold_row(task: Task, whole: RunResult) -> None:
     assert not gold & {row["text"] for row in rows(whole.dataset)}
 
 
-def test_extrapolated_rows_carry_the_label_of_an_error_of_the_round_before(whole: RunResult) -> None:
-    for number, stage in list(enumerate(stages(whole)))[1:]:
-        errors = {row["id"]: row["label"] for row in rows(whole.folder / f"round-{number - 1}" / "errors.jsonl")}
+def test_extrapolated_rows_carry_the_label_of_what_they_are_extrapolated_from(whole: RunResult) -> None:
+    for stage in stages(whole)[1:]:
+        chosen = {row["id"]: row["label"] for row in rows(stage / "extrapolated.jsonl")}
         for row in rows(stage / "synthetic.jsonl"):
-            assert row["label"] == errors[row["origin"]["error"]]
+            assert row["label"] == chosen[row["origin"]["error"]]
+
+
+def test_errors_of_the_round_before_are_extrapolated_and_near_mistakes_only_where_they_are_few(
+    whole: RunResult, task: Task
+) -> None:
+    for number, stage in list(enumerate(stages(whole)))[1:]:
+        chosen = rows(stage / "extrapolated.jsonl")
+        missed = {row["id"] for row in rows(whole.folder / f"round-{number - 1}" / "errors.jsonl")}
+        doubtful = [row["id"] for row in chosen if row["id"] not in missed]
+        assert all(row["predicted"] == row["label"] for row in chosen if row["id"] in doubtful)
+        wanted = json.loads((stage / "synthesis.json").read_text())
+        asked = wanted["kept"] + wanted["shortfall"]
+        if doubtful:
+            assert len(chosen) <= math.ceil(asked / RunSettings().rows_per_error)
 
 
 def test_the_dataset_says_how_probable_each_label_is(task: Task, whole: RunResult) -> None:
