@@ -58,7 +58,7 @@ def balance_errors(errors: Sequence[Error], n_labels: int, cap: float, max_error
         kept_errors = balance_errors(errors, n_labels, cap * max_errors / len(errors))
         hardest = {error.example.id for error in sorted(kept_errors, key=_hardness)[:max_errors]}
         return [error for error in errors if error.example.id in hardest]
-    most = max(1, math.ceil(cap * len(errors) / n_labels))
+    most = _most(len(errors), n_labels, cap)
     kept: set[str] = set()
     per_label: Counter[str] = Counter()
     for error in sorted(errors, key=_hardness):
@@ -68,22 +68,36 @@ def balance_errors(errors: Sequence[Error], n_labels: int, cap: float, max_error
     return [error for error in errors if error.example.id in kept]
 
 
-def top_up(errors: Sequence[Error], doubtful: Sequence[Error], wanted: int, n_labels: int, cap: float) -> list[Error]:
-    """``errors``, and of ``doubtful``, rows that were predicted right, the hardest until there are ``wanted``.
+def choose_errors(
+    wrong: Sequence[Error],
+    right: Sequence[Error],
+    wanted: int,
+    n_labels: int,
+    cap: float,
+    max_errors: int | None = None,
+) -> list[Error]:
+    """The ``wrong`` rows as ``balance_errors`` keeps them and, where they are fewer than ``wanted``, the hardest of the
+    ``right`` ones after them.
 
-    A few errors of a round that all its rows descend from would be written about over and over. A label that has
-    ``cap`` times its fair share of ``wanted`` gets no more of them. Errors come first.
+    If all rows of a round descended from a few errors, the same would be written over and over. A label that has
+    ``cap`` times its fair share of ``wanted`` gets no right rows. With ``max_errors``, that is the most in all.
     """
-    chosen = list(errors)
-    per_label = Counter(error.example.label for error in errors)
-    most = max(1, math.ceil(cap * wanted / n_labels))
-    for row in sorted(doubtful, key=_hardness):
+    chosen = balance_errors(wrong, n_labels, cap, max_errors)
+    wanted = wanted if max_errors is None else min(wanted, max_errors)
+    per_label = Counter(error.example.label for error in chosen)
+    most = _most(wanted, n_labels, cap)
+    for row in sorted(right, key=_hardness):
         if len(chosen) >= wanted:
             break
         if per_label[row.example.label] < most:
             per_label[row.example.label] += 1
             chosen.append(row)
     return chosen
+
+
+def _most(n_errors: int, n_labels: int, cap: float) -> int:
+    """How many of ``n_errors`` a label may have: ``cap`` times its fair share."""
+    return max(1, math.ceil(cap * n_errors / n_labels))
 
 
 def _hardness(error: Error) -> tuple[float, str]:

@@ -140,9 +140,9 @@ class Finish:
     def _ask_teacher(self, of_dev: Targets, of_rows: Targets) -> dict[str, Any]:
         """Let the teacher read dev, and all rows as well if what it says of dev helps the judges.
 
-        Under which label a text is in_question is a judgement that no gold row was used for. Where the teacher knows
-        better than the few gold rows show, it decides; where it does not, it costs the reading of dev. It decides
-        between the labels that the judges, who say ``of_dev`` and ``of_rows``, find in_question.
+        Under which label it finds a text likeliest is a judgement that no gold row was used for. Where the teacher
+        knows better than the few gold rows show, it decides, between the labels that are in question by what the judges
+        say, ``of_dev`` and ``of_rows``; where it does not, it costs the reading of dev.
         """
         bench, rows = self.bench, self._judged
         if not bench.settings.teacher_reads or bench.task.given:
@@ -180,7 +180,7 @@ class Finish:
         return np.array([labels.index(row.label) for row in rows], dtype=np.int64)
 
     def _with_label(self, candidate: Candidate, probabilities: Any) -> Candidate:
-        """The candidate with its in_question label; what the teacher was asked for goes into its origin."""
+        """The candidate with its likeliest label; what the teacher was asked for goes into its origin."""
         labels = self.bench.task.label_names
         rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
         origin = {**candidate.origin, "asked": candidate.example.label, "probabilities": rounded}

@@ -23,7 +23,7 @@ from s3local import __version__, offline
 from s3local.curation.dedup import Deduplicator
 from s3local.curation.rules import check_rules
 from s3local.embedder import CachedEmbedder, Embedder
-from s3local.evaluation.errors import Error, balance_errors, divide_rows, top_up
+from s3local.evaluation.errors import Error, choose_errors, divide_rows
 from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
@@ -341,12 +341,9 @@ class _Loop:
             for row in self.state.read_rows(f"{_stage(number)}/predictions.jsonl")
             if row["id"] not in missed
         ]
-        settings, n_labels = self.settings, len(self.task.groups)
-        errors = balance_errors(wrong, n_labels, settings.error_cap, settings.max_errors)
+        settings = self.settings
         wanted = math.ceil(self._rows_of_round(number + 1) / settings.rows_per_error)
-        if settings.max_errors is not None:
-            wanted = min(wanted, settings.max_errors)
-        chosen = top_up(errors, right, wanted, n_labels, settings.error_cap)
+        chosen = choose_errors(wrong, right, wanted, len(self.task.groups), settings.error_cap, settings.max_errors)
         self.state.write_rows(f"{_stage(number + 1)}/extrapolated.jsonl", (error.to_row() for error in chosen))
         return chosen
 

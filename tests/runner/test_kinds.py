@@ -13,7 +13,7 @@ import pytest
 from small_world import BagOfWords, settings
 from toys import SETTINGS
 
-from s3local.evaluation.errors import Error, balance_errors, divide_rows, top_up
+from s3local.evaluation.errors import Error, balance_errors, choose_errors, divide_rows
 from s3local.exceptions import InputError, ModelError
 from s3local.records import Answer, Candidate, Example, FilterResult, read_jsonl
 from s3local.report.text import render
@@ -252,11 +252,13 @@ def test_near_mistakes_are_added_where_errors_are_few() -> None:
     def rows(label: str, numbers: range) -> list[Error]:
         return [Error(Example(f"{label}{n}", {"text": "x"}, label), label, 0.5, 0.5 + n / 100) for n in numbers]
 
-    errors, doubtful = rows("a", range(2)), [*rows("a", range(2, 9)), *rows("b", range(2, 9)), *rows("c", range(9))]
-    chosen = top_up(errors, doubtful, 6, 3, 1.0)
-    assert [row.example.id for row in chosen] == ["a0", "a1", "c0", "c1", "b2", "b3"]
-    assert top_up(errors, doubtful, 2, 3, 1.0) == errors
-    assert top_up(errors, [], 6, 3, 1.0) == errors
+    wrong, right = rows("a", range(2)), [*rows("a", range(2, 9)), *rows("b", range(2, 9)), *rows("c", range(9))]
+    chosen = choose_errors(wrong, right, 6, 3, 1.5)
+    assert [row.example.id for row in chosen] == ["a0", "c0", "c1", "a2", "b2", "c2"]
+    assert len(choose_errors(wrong, right, 6, 3, 1.5, max_errors=3)) == 3
+    for too_few in (0, 1):
+        assert choose_errors(wrong, right, too_few, 3, 1.5) == balance_errors(wrong, 3, 1.5)
+    assert choose_errors(wrong, [], 6, 3, 1.5) == balance_errors(wrong, 3, 1.5)
 
 
 def test_contexts_without_any_span_are_told(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from s3local.progress import Advance, Silent, ignore
 from s3local.records import read_jsonl
 from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
-from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.storage import sha256_of
 from s3local.task import Task
@@ -81,18 +80,21 @@ def test_extrapolated_rows_carry_the_label_of_what_they_are_extrapolated_from(wh
             assert row["label"] == chosen[row["origin"]["error"]]
 
 
-def test_errors_of_the_round_before_are_extrapolated_and_near_mistakes_only_where_they_are_few(
-    whole: RunResult, task: Task
+@pytest.mark.parametrize("rows_per_error", [1, 100])
+def test_rows_predicted_right_are_extrapolated_only_where_errors_are_too_few(
+    task: Task, tiny_bert: Path, tmp_path: Path, rows_per_error: int
 ) -> None:
-    for number, stage in list(enumerate(stages(whole)))[1:]:
-        chosen = rows(stage / "extrapolated.jsonl")
-        missed = {row["id"] for row in rows(whole.folder / f"round-{number - 1}" / "errors.jsonl")}
-        doubtful = [row["id"] for row in chosen if row["id"] not in missed]
-        assert all(row["predicted"] == row["label"] for row in chosen if row["id"] in doubtful)
-        wanted = json.loads((stage / "synthesis.json").read_text())
-        asked = wanted["kept"] + wanted["shortfall"]
-        if doubtful:
-            assert len(chosen) <= math.ceil(asked / RunSettings().rows_per_error)
+    result = start(task, tiny_bert, tmp_path / "run", rounds=1, rows_per_error=rows_per_error)
+    before, stage = stages(result)
+    chosen = rows(stage / "extrapolated.jsonl")
+    assert len({row["id"] for row in chosen}) == len(chosen)
+    missed = {row["id"] for row in rows(before / "errors.jsonl")}
+    synthesis = json.loads((stage / "synthesis.json").read_text())
+    wanted = math.ceil((synthesis["kept"] + synthesis["shortfall"]) / rows_per_error)
+    right = [row for row in chosen if row["id"] not in missed]
+    assert all(row["predicted"] == row["label"] for row in right)
+    assert bool(right) == (rows_per_error == 1)
+    assert not right or len(chosen) <= wanted
 
 
 def test_the_dataset_says_how_probable_each_label_is(task: Task, whole: RunResult) -> None:
