@@ -94,8 +94,6 @@ def _guard(result: Mapping[str, Any]) -> list[Text]:
     share = guard["share"]
     if share == 0:
         verdict = "the synthetic rows do not help: the student of dev alone is handed over, both are kept"
-    elif share == 1:
-        verdict = "the final student is handed over"
     else:
         verdict = f"the mean of the weights of both is handed over, {100 * share:.0f} % from the final student"
     compared = (

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from s3local.curation.label_check import LabelCheck, Opinion, check_labels, evidence, in_question, tempered
 from s3local.evaluation.folds import NO_FOLD, divide_into_folds
-from s3local.evaluation.guard import ALL_ROWS, GOLD_ALONE, SHARES, Verdict, log_likelihood, weigh
+from s3local.evaluation.guard import GOLD_ALONE, SHARES, Verdict, log_likelihood, weigh
 from s3local.records import Candidate, Example
 from s3local.runner.kinds import Lesson, Targets
 from s3local.runner.workbench import GUARD, JUDGES, STUDENT, Workbench
@@ -75,7 +75,7 @@ class Finish:
             for fold in range(self.n_folds)
         ]
         verdict, temperature = self._verdict(folds)
-        stage = {GOLD_ALONE: GOLD, ALL_ROWS: FINAL}.get(verdict.share, AVERAGED)
+        stage = GOLD if verdict.share == GOLD_ALONE else AVERAGED
         if stage == AVERAGED:
             finals[AVERAGED] = state.once(
                 f"{AVERAGED}/metrics.json", lambda: self._average(check, verdict.share, temperature)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from s3local.evaluation.guard import SHARES, log_likelihood, weigh
+from s3local.evaluation.guard import MOST_SHARE, SHARES, log_likelihood, weigh
 
 Scores = NDArray[np.float64]
 
@@ -18,8 +18,8 @@ def of(right: int, wrong: int) -> Scores:
 
 
 def between(final: Scores, gold: Scores) -> dict[float, Scores]:
-    """Scores of all shares, those in between as bad as it gets."""
-    return {share: {0.0: gold, 1.0: final}.get(share, np.zeros(len(gold))) for share in SHARES}
+    """Scores of all shares, the greatest mean as good as ``final``, the others as bad as it gets."""
+    return {share: {0.0: gold, MOST_SHARE: final, 1.0: final}.get(share, np.zeros(len(gold))) for share in SHARES}
 
 
 def test_rows_that_change_nothing_do_not_pass() -> None:
@@ -32,7 +32,7 @@ def test_rows_that_change_nothing_do_not_pass() -> None:
 def test_rows_that_help_pass_and_rows_that_harm_do_not() -> None:
     good, bad = of(36, 4), of(20, 20)
     helps, harms = weigh(between(good, bad), []), weigh(between(bad, good), [])
-    assert (helps.share, helps.final, helps.gold, helps.chosen) == (1, 0.9, 0.5, 0.9)
+    assert (helps.share, helps.final, helps.gold, helps.chosen) == (MOST_SHARE, 0.9, 0.5, 0.9)
     assert (harms.share, harms.final, harms.gold, harms.chosen) == (0, 0.5, 0.9, 0.9)
 
 
@@ -45,8 +45,9 @@ def test_there_must_be_rows() -> None:
 def test_how_probable_the_right_labels_were_found_decides_where_it_is_known(values: list[float]) -> None:
     likelihoods = dict(zip(SHARES, values, strict=True))
     verdict = weigh(between(of(21, 19), of(20, 20)), [], likelihoods)
-    assert likelihoods[verdict.share] == max(values)
-    assert not any(likelihoods[share] == max(values) for share in SHARES if share < verdict.share)
+    allowed = [share for share in SHARES if share <= MOST_SHARE]
+    highest = max(likelihoods[share] for share in allowed)
+    assert verdict.share == min(share for share in allowed if likelihoods[share] == highest)
     assert verdict.evidence == likelihoods[verdict.share] - likelihoods[0]
 
 
