@@ -23,13 +23,14 @@ from s3local.drawing import draw_rows, write_drawn
 from s3local.evaluation.errors import divide_rows
 from s3local.evaluation.gap import distinct
 from s3local.records import Example, read_jsonl
+from s3local.rows import load_dev
 from s3local.student.judge import Judge, JudgeSettings, train_judge
 from s3local.synthesis import Planned, read_candidates, to_row
 from s3local.synthesis.extrapolation import plan_extrapolation
 from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.synthesis.seed import plan_seed
-from s3local.task import load_dev, load_task
+from s3local.task import load_task
 from s3local.teacher import Sampling
 from s3local.teacher.engine import LlamaTeacher
 from s3local.weights import find_student_body, find_teacher

@@ -27,11 +27,12 @@ from shared import CHECKOUT, parsed, parser_for, save
 from s3local.drawing import draw_rows, write_drawn
 from s3local.progress import Silent
 from s3local.records import Example, read_jsonl, write_jsonl
+from s3local.rows import load_dev, load_rows
 from s3local.runner.kinds import Lesson, Texts, kind_of
 from s3local.runner.loop import run
 from s3local.runner.settings import RunSettings
 from s3local.student.training import TrainingSettings
-from s3local.task import Task, load_dev, load_rows, load_task
+from s3local.task import Task, load_task
 from s3local.weights import find_student_body
 
 NAMES = ("trec", "sst2", "ag_news", "rte", "qnli", "imdb", "adversarial_qa")

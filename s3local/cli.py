@@ -172,7 +172,8 @@ def _with_task(command: Any) -> Any:
 
     @functools.wraps(command)
     def loading(task: Path, dev: Path | None, test: Path | None, contexts: Path | None, **others: Any) -> Any:
-        from s3local.task import load_dev, load_task
+        from s3local.rows import load_dev
+        from s3local.task import load_task
 
         loaded = load_task(task, dev, test, contexts)
         load_dev(loaded)
@@ -202,7 +203,7 @@ def _with_models(command: Any) -> Any:
 def check(task: Task, as_json: bool) -> None:
     """Validate TASK (a folder or a task.yaml) and print counts, balance, lengths and what looks wrong."""
     from s3local.report.check import render
-    from s3local.task import load_contexts, load_dev, load_rows
+    from s3local.rows import load_contexts, load_dev, load_rows
     from s3local.task_check import summarize
 
     if task.contexts is not None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from s3local.exceptions import InputError
 from s3local.records import write_jsonl
-from s3local.task import read_rows
+from s3local.rows import read_rows
 
 
 def draw_rows(pool: Path, count: int, seed: int, *, label_column: str | None = None) -> list[dict[str, Any]]:

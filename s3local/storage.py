@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all.
+"""Files on disk: written whole or not at all, and read as UTF-8.
 
 A file gets its name only when its bytes are complete and on the disk, so that a killed program leaves
 either the old file or the new one. Errors of the operating system become ``StorageError`` here, at the edge.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from s3local.exceptions import StorageError
+from s3local.exceptions import InputError, StorageError
 
 HASH_BLOCK_BYTES = 1 << 20
 
@@ -59,6 +59,18 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def read_utf8(path: Path) -> str:
+    """The text of a file, without a byte order mark. Raises ``InputError`` for a byte that is not UTF-8."""
+    with translated_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        problem = f"byte {content[exc.start]:#04x} is not UTF-8; save the file as UTF-8"
+        raise InputError(path, problem, line=line) from exc
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,20 +1,14 @@
-"""What the student shall learn: ``Task``, read from task.yaml, its gold rows and its unlabelled contexts.
+"""What the student shall learn: ``Task``, read from task.yaml by ``load_task``: its kind, its labels, its texts.
 
-``load_task`` reads the kind, the labels and what the texts are, ``load_rows`` reads gold rows from JSON Lines, CSV or
-TSV, ``load_contexts`` reads texts that the teacher may be given to write something on.
 Whatever a user got wrong ends as an ``InputError`` with file and line. The YAML is read as text throughout, so that a
-label written as ``yes``, ``no`` or ``0`` stays exactly that. Knows nothing of models, prompts or runs.
+label written as ``yes``, ``no`` or ``0`` stays exactly that. Knows nothing of what rows hold (see rows.py), of models,
+prompts or runs.
 """
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
-import json
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Annotated, Any, Literal
@@ -24,8 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from s3local.exceptions import InputError
-from s3local.records import SPAN, Answer, Example, read_jsonl
-from s3local.storage import translated_errors
+from s3local.records import SPAN, Example
+from s3local.storage import read_utf8, translated_errors
+from s3local.wording import shown, unknown
 
 TASK_FILE = "task.yaml"
 ROW_SUFFIXES = (".jsonl", ".csv", ".tsv")
@@ -34,8 +29,6 @@ ROW_SUFFIXES = (".jsonl", ".csv", ".tsv")
 MAX_TASK_BYTES = 1_000_000
 MAX_LINE_CHARACTERS = 1_000
 """The longest name, description, phrase or rationale: each must fit into a prompt many times over."""
-MAX_TEXT_CHARACTERS = 100_000
-"""The longest text of a row; what is longer is a broken file more often than a text."""
 
 RESERVED_FIELDS = ("id", "label", "origin", "reason", "score", "detail", "answer_start")
 """Keys that a written row uses for other things (see ``records``)."""
@@ -78,9 +71,6 @@ PROMPT_NEEDS: Mapping[Kind, Mapping[str, tuple[tuple[str, ...], ...]]] = {
 
 MAX_PROMPT_CHARACTERS = 20_000
 """The longest prompt that a task may bring along, before its variables are filled in."""
-
-MAX_SHOWN_CHARACTERS = 60
-MAX_SHOWN_NAMES = 20
 
 
 def _one_line(text: str) -> str:
@@ -208,7 +198,7 @@ class Task(BaseModel):
         names = [label.name for label in labels]
         for index, name in enumerate(names):
             if name in names[:index]:
-                raise _misplaced(f"the label {_shown(name)} is there twice", index)
+                raise _misplaced(f"the label {shown(name)} is there twice", index)
         return labels
 
     @field_validator("fields")
@@ -216,9 +206,9 @@ class Task(BaseModel):
     def _free_distinct_fields(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
         for index, name in enumerate(fields):
             if name in RESERVED_FIELDS:
-                raise ValueError(f"{_shown(name)} has another meaning in a row; choose another name for the text")
+                raise ValueError(f"{shown(name)} has another meaning in a row; choose another name for the text")
             if name in fields[:index]:
-                raise ValueError(f"{_shown(name)} is there twice; each text of a row needs its own name")
+                raise ValueError(f"{shown(name)} is there twice; each text of a row needs its own name")
         return fields
 
     @model_validator(mode="after")
@@ -238,7 +228,7 @@ class Task(BaseModel):
             if self.labels:
                 raise _misplaced("found labels, question answering has none; its rows hold an answer", "labels")
             if SPAN in self.fields:
-                raise _misplaced(f"{_shown(SPAN)} holds the answer; choose another name for the text", "fields")
+                raise _misplaced(f"{shown(SPAN)} holds the answer; choose another name for the text", "fields")
         elif "labels" not in self.model_fields_set:
             raise _misplaced("labels is missing")
         elif len(self.labels) < 2:
@@ -254,7 +244,7 @@ class Task(BaseModel):
         if self.generated is not None and self.kind == "extractive_qa":
             raise _misplaced("question answering always writes its last field; leave this out", "generated")
         if self.generated is not None and self.generated not in self.fields:
-            raise _misplaced(_unknown("field", self.generated, self.fields), "generated")
+            raise _misplaced(unknown("field", self.generated, self.fields), "generated")
         return self
 
     @model_validator(mode="after")
@@ -263,7 +253,7 @@ class Task(BaseModel):
         for name in self.prompts.model_fields_set:
             text, known = getattr(self.prompts, name), PROMPT_VARIABLES[self.kind]
             if name not in known:
-                raise _misplaced(_unknown(f"prompt of a task of kind {self.kind}", name, tuple(known)), "prompts", name)
+                raise _misplaced(unknown(f"prompt of a task of kind {self.kind}", name, tuple(known)), "prompts", name)
             problem = _prompt_problem(text, known[name], PROMPT_NEEDS[self.kind][name])
             if problem:
                 raise _misplaced(problem, "prompts", name)
@@ -274,12 +264,12 @@ class Task(BaseModel):
         known = (*self.fields, *self.targets, "id")
         for key in self.columns:
             if key not in known:
-                raise _misplaced(_unknown("key", key, known), "columns", key)
+                raise _misplaced(unknown("key", key, known), "columns", key)
         holders: dict[str, str] = {}
         for key in known:
             other = holders.setdefault(self.column(key), key)
             if other != key:
-                problem = f"{_shown(self.column(key))} would hold both {other} and {key}; each needs its own column"
+                problem = f"{shown(self.column(key))} would hold both {other} and {key}; each needs its own column"
                 raise _misplaced(problem, "columns")
         return self
 
@@ -351,7 +341,7 @@ def _prompt_problem(text: str, known: Sequence[str], needed: Sequence[Sequence[s
         if match["invalid"] is not None:
             return f"a $ without a name after it, at character {match.start() + 1}; write $$ for a dollar sign"
         if name is not None and name not in known:
-            return _unknown("variable", f"${name}", tuple(f"${name}" for name in known))
+            return unknown("variable", f"${name}", tuple(f"${name}" for name in known))
         found.add(name)
     for names in needed:
         if not found & set(names):
@@ -434,7 +424,7 @@ def _read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, Any]]:
     if size > MAX_TASK_BYTES:
         problem = f"{size:,} bytes, at most {MAX_TASK_BYTES:,} are allowed; rows belong in files of their own"
         raise InputError(file, problem)
-    text = _read_utf8(file)
+    text = read_utf8(file)
     try:
         node = yaml.compose(text, Loader=yaml.BaseLoader)
         if not isinstance(node, yaml.MappingNode):
@@ -467,7 +457,7 @@ def _refuse_repeated_keys(file: Path, root: yaml.Node) -> None:
             for key, value in node.value:
                 line = key.start_mark.line + 1
                 if isinstance(key, yaml.ScalarNode) and lines.setdefault(key.value, line) != line:
-                    problem = f"{_shown(key.value)} is there twice, first on line {lines[key.value]}"
+                    problem = f"{shown(key.value)} is there twice, first on line {lines[key.value]}"
                     raise InputError(file, problem, line=line)
                 waiting.append(value)
 
@@ -504,10 +494,10 @@ def _input_error(file: Path, node: yaml.Node, invalid: ValidationError) -> Input
     context = error.get("ctx", {})
     place = (*error["loc"], *context.get("place", ()))
     where = _dotted(node, place)
-    kind, found = error["type"], _shown(error["input"])
+    kind, found = error["type"], shown(error["input"])
     if kind == "extra_forbidden":
         owner = _KEYS[str(place[0]) if len(place) > 1 else ""]
-        problem = _unknown("key", str(place[-1]), owner)
+        problem = unknown("key", str(place[-1]), owner)
     elif kind == "missing":
         problem = f"{where} is missing"
     elif kind == "literal_error":
@@ -555,250 +545,3 @@ def _dotted(node: yaml.Node, place: Sequence[str | int]) -> str:
         if isinstance(key, yaml.ScalarNode):
             words[index] = key.value
     return ".".join(str(word) for word in words) or TASK_FILE
-
-
-# Reading gold rows
-
-
-def load_dev(task: Task) -> list[Example]:
-    """The dev rows. Raises ``InputError`` as ``load_rows`` does, and if a label has no row."""
-    rows = load_rows(task.dev, task)
-    found = {row.label for row in rows}
-    for name in task.groups:
-        if name not in found:
-            raise InputError(task.dev, f"no row has the label {_shown(name)}; each label needs at least one dev row")
-    return rows
-
-
-def load_rows(path: str | Path, task: Task) -> list[Example]:
-    """The rows of a .jsonl, .csv or .tsv file, in order; columns that the task does not name are ignored.
-
-    A row without an id is called after its file and line, such as "dev-1". Labels are compared as text: a JSON 1 or
-    true is the label "1" or "true". Where the task asks for spans, a row has an answer, in JSON also a list of
-    equally right ones, and answer_start, the character of the context where it begins, from 0; without
-    answer_start, the answer's first place in the context is taken.
-    Raises ``InputError`` with the line of the first row that is not as the task wants it.
-    """
-    path = Path(path)
-    numbered = _numbered(path, task, (*task.fields, task.targets[0]))
-    rows: list[Example] = []
-    lines: dict[str, int] = {}
-    for line, row in numbered:
-        try:
-            example = _to_example(row, task, default_id=f"{path.stem}-{line}")
-        except ValueError as exc:
-            raise InputError(path, str(exc), line=line) from exc
-        if lines.setdefault(example.id, line) != line:
-            raise InputError(path, f"the id {_shown(example.id)} is on line {lines[example.id]} already", line=line)
-        rows.append(example)
-    if not rows:
-        raise InputError(path, "no rows; one labelled text a line belongs here")
-    return rows
-
-
-def load_contexts(path: str | Path, task: Task) -> list[str]:
-    """The given texts of a .jsonl, .csv or .tsv file, each once, in order; other columns are ignored.
-
-    Raises ``InputError`` with the line of the first row that has none.
-    """
-    (given,) = task.given
-    path = Path(path)
-    texts: dict[str, None] = {}
-    for line, row in _numbered(path, task, (given,)):
-        try:
-            if row.get(task.column(given)) is None:
-                raise ValueError(_missing_column(given, [name for name in row if row[name] is not None], task))
-            text = _text(row[task.column(given)], task.column(given))
-        except ValueError as exc:
-            raise InputError(path, str(exc), line=line) from exc
-        texts[text] = None
-    if not texts:
-        raise InputError(path, f"no rows; one {given} a line belongs here")
-    return list(texts)
-
-
-def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, row) for each row of a file of any kind; ``needed`` are the keys that a table's header must have."""
-
-    def check(line: int, header: list[str]) -> None:
-        for key in needed:
-            if task.column(key) not in header:
-                raise InputError(path, _missing_column(key, header, task), line=line)
-
-    return read_rows(path, check)
-
-
-def read_rows(
-    path: Path, check_header: Callable[[int, list[str]], None] = lambda line, header: None
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line, row) for each row of a .jsonl, .csv or .tsv file, with all its columns.
-
-    ``check_header`` is given the line and the columns of a table's header.
-    Raises ``InputError`` with the line for what is not such a file.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in ROW_SUFFIXES:
-        raise InputError(path, f"rows belong in a file that ends in {', '.join(ROW_SUFFIXES)}")
-    if suffix == ".jsonl":
-        return read_jsonl(path)
-    return _read_table(path, "," if suffix == ".csv" else "\t", check_header)
-
-
-def _to_example(row: Mapping[str, Any], task: Task, default_id: str) -> Example:
-    """Raises ``ValueError`` saying what is wrong with the row."""
-    for key in (*task.fields, task.targets[0]):
-        if row.get(task.column(key)) is None:
-            raise ValueError(_missing_column(key, [name for name in row if row[name] is not None], task))
-    fields = {name: _text(row[task.column(name)], task.column(name)) for name in task.fields}
-    given_id = row.get(task.column("id"))
-    row_id = default_id if given_id is None or given_id == "" else _name(given_id, task.column("id"))
-    if task.kind == "extractive_qa":
-        (given,) = task.given
-        return Example(row_id, fields, SPAN, _answers(row, task, fields[given]))
-    label = _name(row[task.column("label")], task.column("label")).strip()
-    if label not in task.label_names:
-        raise ValueError(_unknown("label", label, task.label_names))
-    return Example(row_id, fields, label)
-
-
-def _answers(row: Mapping[str, Any], task: Task, context: str) -> tuple[Answer, ...]:
-    """The answers of a row, each of which stands in ``context`` where the row says. Raises ``ValueError``."""
-    column, start_column = task.column(SPAN), task.column("answer_start")
-    texts = row[column] if isinstance(row[column], list) else [row[column]]
-    starts = row.get(start_column)
-    if starts is None or starts == "":
-        starts = [None] * len(texts)
-    elif not isinstance(starts, list):
-        starts = [starts]
-    if not texts or len(starts) != len(texts):
-        raise ValueError(
-            f"{column} holds {len(texts)} answers, {start_column} {len(starts)}; one for each belongs here"
-        )
-    answers: dict[Answer, None] = {}
-    for value, place in zip(texts, starts, strict=True):
-        text = _text(value, column)
-        start = context.find(text) if place is None else _whole_number(place, start_column)
-        answer = Answer(text, start)
-        if not answer.stands_in(context):
-            there = context.find(text)
-            if there < 0:
-                raise ValueError(f"{column}: {_shown(text)} does not stand in the {task.given[0]}")
-            found = _shown(context[max(0, start) :][: len(text)])
-            raise ValueError(f"{start_column}: at character {start} stands {found}, {_shown(text)} begins at {there}")
-        answers[answer] = None
-    return tuple(answers)
-
-
-def _whole_number(value: Any, column: str) -> int:
-    """A number as JSON or a table holds it. Raises ``ValueError``."""
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError(f"{column}: found {_shown(value)}, a whole number belongs here")
-
-
-def _text(value: Any, column: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{column}: found {_shown(value)}, a text in quotes belongs here")
-    if not value.strip():
-        raise ValueError(f"{column}: the text is empty")
-    if len(value) > MAX_TEXT_CHARACTERS:
-        raise ValueError(f"{column}: {len(value):,} characters, at most {MAX_TEXT_CHARACTERS:,} are allowed")
-    _refuse_broken_characters(value, column)
-    return value
-
-
-def _name(value: Any, column: str) -> str:
-    """An id or a label as text: 1 is "1", true is "true", as they are written in JSON."""
-    if not isinstance(value, str | int | float):
-        raise ValueError(f"{column}: found {_shown(value)}, a name belongs here")
-    name = value if isinstance(value, str) else json.dumps(value)
-    _refuse_broken_characters(name, column)
-    return name
-
-
-def _refuse_broken_characters(text: str, column: str) -> None:
-    found = re.search("[\0\ud800-\udfff]", text)
-    if found:
-        what = "a NUL character" if found[0] == "\0" else f"half a character ({_shown(found[0])})"
-        raise ValueError(f"{column}: found {what} at position {found.start() + 1}; remove it")
-
-
-def _missing_column(key: str, found: Sequence[str], task: Task) -> str:
-    return (
-        f"no {_shown(task.column(key))} here, found {_listed(found) or 'nothing'}; "
-        f"if another column holds the {key}, name it in {TASK_FILE} under columns"
-    )
-
-
-def _read_table(
-    path: Path, delimiter: str, check_header: Callable[[int, list[str]], None]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line on which the row begins, row) of a table with a header. Raises ``InputError``."""
-    if not path.exists():
-        raise InputError(path, "no such file; a table with a header and one labelled text a row belongs here")
-    text = _read_utf8(path)
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(path, "found a NUL byte; save the table as UTF-8 text", line=line)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as exc:
-            hint = f"a quote that opens must close, and a text has at most {MAX_TEXT_CHARACTERS:,} characters"
-            raise InputError(path, f"no valid row begins here: {exc}; {hint}", line=line) from exc
-        if cells is None:
-            return
-        if not cells:  # an empty line
-            continue
-        if header is None:
-            header = cells
-            for index, name in enumerate(header):
-                if name in header[:index]:
-                    raise InputError(path, f"the column {_shown(name)} is there twice", line=line)
-            check_header(line, header)
-        elif len(cells) != len(header):
-            hint = "put a text that holds the separator or a line break in quotes"
-            raise InputError(path, f"{len(cells)} columns, the header has {len(header)}; {hint}", line=line)
-        else:
-            yield line, dict(zip(header, cells, strict=True))
-
-
-def _read_utf8(path: Path) -> str:
-    """The text of a file, without a byte order mark. Raises ``InputError`` for a byte that is not UTF-8."""
-    with translated_errors(path, "read"):
-        content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = content.count(b"\n", 0, exc.start) + 1
-        problem = f"byte {content[exc.start]:#04x} is not UTF-8; save the file as UTF-8"
-        raise InputError(path, problem, line=line) from exc
-
-
-# Words for messages
-
-
-def _shown(value: Any) -> str:
-    """A value as JSON would write it, cut to a readable length."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "keys with values"
-    text = json.dumps(value, ensure_ascii=isinstance(value, str) and not value.isprintable(), default=str)
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = [] if len(names) <= MAX_SHOWN_NAMES else [f"and {len(names) - MAX_SHOWN_NAMES:,} more"]
-    return ", ".join([*(_shown(name) for name in names[:MAX_SHOWN_NAMES]), *more])
-
-
-def _unknown(what: str, found: str, known: Sequence[str]) -> str:
-    """Says that ``found`` is not among ``known``, which of them comes nearest, and what they are."""
-    folded = {name.casefold(): name for name in known}
-    nearest = difflib.get_close_matches(found.casefold(), folded, n=1)
-    meant = f", did you mean {_shown(folded[nearest[0]])}?" if nearest else ";"
-    return f"unknown {what} {_shown(found)}{meant} known are {_listed(known)}"

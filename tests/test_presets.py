@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from s3local.exceptions import InputError
+from s3local.rows import load_dev, load_rows
 from s3local.runner.kinds import SeedOrder, kind_of
 from s3local.runner.settings import RunSettings
 from s3local.synthesis.prompts import Prompts
-from s3local.task import Task, load_dev, load_rows, load_task
+from s3local.task import Task, load_task
 from s3local.task_check import summarize
 from s3local.teacher.fake import FakeTeacher
 

@@ -15,16 +15,8 @@ from hypothesis import strategies as st
 from s3local import starter
 from s3local.exceptions import InputError, S3LocalError
 from s3local.records import Example
-from s3local.task import (
-    MAX_LINE_CHARACTERS,
-    MAX_TEXT_CHARACTERS,
-    Length,
-    Task,
-    load_dev,
-    load_rows,
-    load_task,
-    quantile,
-)
+from s3local.rows import MAX_TEXT_CHARACTERS, load_dev, load_rows
+from s3local.task import MAX_LINE_CHARACTERS, Length, Task, load_task, quantile
 from s3local.task_check import normalized, summarize
 
 DATA = Path(__file__).parents[1] / "data"

@@ -9,7 +9,8 @@ import pytest
 
 from s3local.exceptions import InputError
 from s3local.records import SPAN, Answer, Example
-from s3local.task import Task, load_contexts, load_dev, load_rows, load_task
+from s3local.rows import load_contexts, load_dev, load_rows
+from s3local.task import Task, load_task
 from s3local.task_check import summarize
 
 PAIR = """\

@@ -35,6 +35,7 @@ from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import InputError, S3LocalError
 from s3local.progress import Advance, Progress, Silent
 from s3local.records import Example, write_jsonl
+from s3local.rows import load_dev, load_rows
 from s3local.runner import rivals
 from s3local.runner.finish import AVERAGED, FINAL, GOLD, GOLDLESS
 from s3local.runner.kinds import kind_of
@@ -46,7 +47,7 @@ from s3local.runner.state import RunFolder
 from s3local.runner.workbench import STUDENT
 from s3local.storage import translated_errors
 from s3local.synthesis.prompts import Prompts
-from s3local.task import Task, load_dev, load_rows
+from s3local.task import Task
 from s3local.weights import find_encoder
 
 COMPARE_FILE = "compare.json"

@@ -23,6 +23,7 @@ from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import InputError
 from s3local.progress import Advance, ignore
 from s3local.records import SPAN, Candidate, Dropped, Example, FilterResult
+from s3local.rows import load_contexts
 from s3local.runner.settings import RunSettings
 from s3local.student.encoding import fitting_length
 from s3local.student.export import export
@@ -35,7 +36,7 @@ from s3local.synthesis import Planned
 from s3local.synthesis.answers import propose_answers
 from s3local.synthesis.prompts import Prompts, parse_text
 from s3local.synthesis.seed import Context, plan_seed, plan_seed_on
-from s3local.task import Task, load_contexts, quantile
+from s3local.task import Task, quantile
 from s3local.teacher import Sampling, Teacher
 
 Targets = NDArray[np.float32]

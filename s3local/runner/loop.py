@@ -28,6 +28,7 @@ from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Dropped, Example, FilterResult
+from s3local.rows import load_dev, load_rows
 from s3local.runner.channel import label_logprobs
 from s3local.runner.finish import FINAL, FINALS, Finish
 from s3local.runner.generation import Plan, synthesize
@@ -44,7 +45,7 @@ from s3local.synthesis import Planned, read_candidates
 from s3local.synthesis.extrapolation import plan_extrapolation
 from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.synthesis.rationales import plan_rationales, select_rationales
-from s3local.task import Task, load_dev, load_rows
+from s3local.task import Task
 
 RUNS_FOLDER = Path("runs")
 

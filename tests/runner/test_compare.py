@@ -19,6 +19,7 @@ from s3local.exceptions import InputError, RunError, S3LocalError
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import Example
 from s3local.report.compare import CSV_FILE, GAP_PLOT, GOLD_PLOT, ROWS_PLOT, render, save
+from s3local.rows import load_dev, load_rows
 from s3local.runner import compare as module
 from s3local.runner import rivals
 from s3local.runner.compare import CompareResult, CompareSettings, compare, draw_gold
@@ -27,7 +28,7 @@ from s3local.runner.settings import RunSettings
 from s3local.runner.sharing import JudgeShelf, SharedTeacher
 from s3local.student.judge import JudgeSettings, train_judge
 from s3local.synthesis.prompts import Prompts
-from s3local.task import Task, load_dev, load_rows
+from s3local.task import Task
 from s3local.teacher import Completion, Request, Teacher
 from s3local.teacher.fake import FakeTeacher
 

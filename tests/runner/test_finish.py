@@ -14,6 +14,7 @@ from small_world import BagOfWords, make_task, settings, write
 from s3local.evaluation.folds import divide_into_folds
 from s3local.evaluation.guard import SHARES, Verdict, log_likelihood, weigh
 from s3local.records import Candidate, read_jsonl
+from s3local.rows import load_dev
 from s3local.runner import finish
 from s3local.runner.finish import ancestors
 from s3local.runner.loop import RunResult, run
@@ -23,7 +24,7 @@ from s3local.runner.workbench import JUDGES
 from s3local.student.inference import Classifier
 from s3local.student.judge import train_judge
 from s3local.synthesis.prompts import entry
-from s3local.task import Task, load_dev
+from s3local.task import Task
 from s3local.teacher.fake import FakeTeacher
 
 

@@ -17,6 +17,7 @@ from s3local.evaluation.errors import Error, balance_errors, choose_errors, divi
 from s3local.exceptions import InputError, ModelError
 from s3local.records import Answer, Candidate, Example, FilterResult, read_jsonl
 from s3local.report.text import render
+from s3local.rows import load_dev, load_rows
 from s3local.runner.kinds import SeedOrder, kind_of
 from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
@@ -24,7 +25,7 @@ from s3local.runner.settings import AnswerSettings, RunSettings
 from s3local.storage import sha256_of
 from s3local.synthesis import read_candidates, to_row
 from s3local.synthesis.prompts import Prompts
-from s3local.task import Task, load_dev, load_rows
+from s3local.task import Task
 from s3local.teacher.fake import FakeTeacher
 
 QUICK = dataclasses.replace(SETTINGS, epochs=3, max_length=48)
