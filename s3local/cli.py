@@ -269,8 +269,8 @@ def check(task: Task, as_json: bool) -> None:
     "--guard/--no-guard",
     default=True,
     show_default=True,
-    help="Cross-validate on dev how far the synthetic rows help: hand over the final classifier, that of dev alone, or "
-    "the mean of their weights.",
+    help="Cross-validate on dev how far the synthetic rows help, and hand over that mean of the weights of the final "
+    "classifier and of one of dev alone which does best; or the latter, if they do not help.",
 )
 @_with(_output_options)
 def run(

@@ -73,9 +73,9 @@ class Method:
     """One row of the table.
 
     ``run``: the entry of ``RUNS`` that it is read from, None if it generates nothing. ``stage``: which of that run's
-    final students it is; the one in ``GOLDLESS`` has not seen gold where the other has, in whose place the guard can
-    put one with less of the synthetic rows. ``uses_gold``,
-    ``uses_seed``: without, one cell serves all numbers of gold rows, all seeds. ``meaning``: in a few words.
+    final students it is; the one in ``GOLDLESS`` has not seen gold where the other has, in whose place the guard puts
+    one with less of the synthetic rows. ``uses_gold``, ``uses_seed``: without, one cell serves all numbers of gold
+    rows, all seeds. ``meaning``: in a few words.
     """
 
     name: str

@@ -58,8 +58,8 @@ class RunSettings:
     ``teacher_reads``: the teacher is a judge as well, by the likelihood of a text under each likely label, where that
     explains dev better; if so, it reads for about as long as it has written.
     ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a folder of its own.
-    ``guard``: the final student with gold is compared with one of gold alone, by cross-validation over ``folds``, and
-    the better one is handed over.
+    ``guard``: the final student with gold is compared with one of gold alone, by cross-validation over ``folds``;
+    handed over is the mean of their weights that does best, or the one of gold alone (``evaluation.guard``).
     ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
     """
 

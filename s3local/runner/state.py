@@ -19,7 +19,7 @@ what the stages compute.
         final/               judge-0.jsonl ..., label_check.json, dataset.jsonl, student/, metrics.json, guard-0.json
         final-without-gold/  student/, metrics.json; only where both finals were asked for
         gold/                student/, metrics.json: of dev alone, for the guard
-        averaged/            student/, metrics.json: the mean of final and gold, where the guard chose one
+        averaged/            student/, metrics.json: the mean of final and gold, unless the guard chose gold
         result.json          the last marker: the figures of the whole run
 """
 
