@@ -20,7 +20,7 @@ GOLD_ALONE, ALL_ROWS = 0.0, 1.0
 SHARES = (GOLD_ALONE, 0.25, 0.5, 0.75, ALL_ROWS)
 """The means that are compared, by how much of the final student's weights is in them."""
 MOST_SHARE = 0.75
-"""How much of them is in what is handed over, at most. Cross-validation cannot tell this: its students of gold alone
+"""The share that is handed over, at most. Cross-validation cannot tell this: its students of gold alone
 lack a fold, which costs them more than the others. On other rows of the pool (60 gold rows, 1,000 synthetic ones), this
 mean was right on 1.0 point more than the final student on trec (five trainings on three draws: 0.6 to 1.7), 0.6 more on
 ag_news (two: -0.5 and 1.7) and 0.2 less on sst2 (three: -0.7 to 0.6)."""
