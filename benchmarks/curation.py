@@ -1,20 +1,24 @@
-"""What contrast, label check and warm-up add, each by itself and together, and what a bad teacher does.
+"""What contrast, label check, warm-up and near-mistakes add, and what a bad teacher does.
 
     python benchmarks/curation.py --json benchmarks/results/curation.json
     python benchmarks/curation.py --only trec --seeds 0 --rows 400 --work FOLDER
 
 For each dataset and seed: gold rows drawn from its pool, balanced over the labels, and a run for each variant. Every
-student is judged on other rows of the same pool; the test rows of the dataset are not read. "plain" is S3 without the
-three, "all" the default; "without reading" is that with judges alone, not the teacher as one more. "shuffled" gives the
-teacher's texts to other labels by chance, "random words" writes sentences of words that have nothing to do with them:
-there the guard must hold. What one variant had the teacher write, the next one takes over; its time counts as its own.
-Needs ../shared/datasets.
+student is judged on other rows of the same pool; the test rows of the dataset are not read. "plain" is S3 without
+contrast, label check and warm-up, the next three have one of them each, "all" is the default. "without reading" is that
+with judges alone, not the teacher as one more, "without near-mistakes" extrapolates nothing but errors. These have no
+guard, which changes none of their students. "shuffled" gives the teacher's texts to other labels by chance, "random
+words" writes sentences of words that have nothing to do with them: there the guard must hold. What one variant had the
+teacher write, the next one takes over; its time counts as its own. What a file has of an earlier call stands, if rows
+were as many: only what is missing is run. Needs ../shared/datasets.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,18 +42,23 @@ from s3local.teacher.fake import FakeTeacher
 
 NAMES = ("ag_news", "trec", "sst2")
 COLD = TrainingSettings(contrast_passes=0)
+NONE = {"contrast": 0.0, "label_check": False, "training": COLD, "guard": False}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "plain": {"contrast": 0.0, "label_check": False, "training": COLD},
-    "contrast": {"label_check": False, "training": COLD},
-    "label check": {"contrast": 0.0, "teacher_reads": False, "training": COLD},
-    "warm-up": {"contrast": 0.0, "label_check": False},
-    "without reading": {"teacher_reads": False},
+    "plain": NONE,
+    "contrast": {**NONE, "contrast": None},
+    "label check": {**NONE, "label_check": True, "teacher_reads": False},
+    "warm-up": {**NONE, "training": TrainingSettings()},
+    "without reading": {"teacher_reads": False, "guard": False},
+    "without near-mistakes": {"rows_per_error": 1_000_000, "guard": False},
     "all": {},
     "shuffled": {},
     "random words": {},
 }
 """What a variant changes in the settings of a run."""
-STAGES = {"seed": "round-0", "synthetic alone": "final-without-gold", "with gold": "final", "gold alone": "gold"}
+SAME = ("gold", "rows", "judged")
+"""Options that all figures of a file have in common."""
+STAGES = {"seed": "round-0", "synthetic alone": "final-without-gold", "with gold": "final"}
+GUARDED = {"gold alone": "gold"}
 
 
 class Shuffled:
@@ -117,33 +126,49 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
     started = time.perf_counter()
     result = run(task, settings, folder=place, progress=Silent(), models=models_of(variant, settings, shared)).summary
     seconds = time.perf_counter() - started + sum(taken_over)
-    accuracy = {column: result["test"][stage]["accuracy"] for column, stage in STAGES.items()}
+    stages = STAGES if "guard" not in result else {**STAGES, **GUARDED, "handed over": result["handed_over"]}
+    facts = ("share", "final", "gold", "chosen", "evidence", "seconds")
     return {
         "dataset": name,
         "seed": seed,
         "variant": variant,
         "synthetic_rows": result["rows"],
-        "accuracy": {**accuracy, "handed over": result["test"][result["handed_over"]]["accuracy"]},
-        "guard": {key: result["guard"][key] for key in ("share", "final", "gold", "chosen", "evidence", "seconds")},
+        "accuracy": {column: result["test"][stage]["accuracy"] for column, stage in stages.items()},
+        "guard": {key: result["guard"][key] for key in facts} if "guard" in result else None,
         "teacher_seconds": sum(entry["synthesis"]["teacher_seconds"] for entry in result["rounds"]) + sum(taken_over),
         "label_check_seconds": result["final"]["label_check"]["seconds"],
         "seconds": round(seconds, 1),
     }
 
 
+def mean_of(accuracies: Sequence[float | None]) -> str:
+    """The mean in percent, or nothing where one is missing."""
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    return f"{100 * float(np.mean(known)):.1f}" if len(known) == len(accuracies) else ""
+
+
 def table(measured: Sequence[Mapping[str, Any]]) -> str:
     """The mean accuracy of each variant on each dataset, as a Markdown table."""
-    columns = [*STAGES, "handed over"]
+    columns = [*STAGES, *GUARDED, "handed over"]
     lines = [f"| dataset | variant | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 3) + "|"]
     for name in dict.fromkeys(entry["dataset"] for entry in measured):
         for variant in VARIANTS:
             mine = [entry for entry in measured if (entry["dataset"], entry["variant"]) == (name, variant)]
             if mine:
-                means = [100 * float(np.mean([entry["accuracy"][column] for entry in mine])) for column in columns]
-                lines.append(
-                    f"| {name} | {variant} | {len(mine)} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |"
-                )
+                cells = [mean_of([entry["accuracy"].get(column) for entry in mine]) for column in columns]
+                lines.append(f"| {name} | {variant} | {len(mine)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def known_figures(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Those of an earlier call. Ends the program if its options differ."""
+    if options.json is None or not options.json.is_file():
+        return []
+    earlier = json.loads(options.json.read_text(encoding="utf-8"))
+    for name in SAME:
+        if earlier["options"][name] != getattr(options, name):
+            sys.exit(f"{options.json} was made with --{name} {earlier['options'][name]}; choose another file")
+    return list(earlier["measured"])
 
 
 def main() -> None:
@@ -154,11 +179,14 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=1000, help="other rows of the pool to judge students on (1000)")
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
     options = parsed(parser)
-    measured = []
+    measured = known_figures(options)
+    known = {(entry["dataset"], entry["seed"], entry["variant"]) for entry in measured}
     with tempfile.TemporaryDirectory() as temporary:
         for seed in options.seeds:
             for name in options.only:
                 for variant in options.variants:
+                    if (name, seed, variant) in known:
+                        continue
                     entry = measure(variant, name, seed, options.work or Path(temporary), options)
                     measured.append(entry)
                     figures = ", ".join(f"{column} {value:.1%}" for column, value in entry["accuracy"].items())
