@@ -1,4 +1,4 @@
-"""The whole loop once, with the real embedded models: small, and in no more than a minute or two."""
+"""The whole loop once, with the real embedded models, and small: a few minutes on one core."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
         shard_size=32,
         folds=2,
         judge=JudgeSettings(passes=64),
-        training=TrainingSettings(epochs=1, max_length=64),
+        training=TrainingSettings(epochs=1, max_length=64, contrast_passes=64),
     )
     result = run(task, settings, folder=tmp_path / "run")
     dataset = [json.loads(line) for line in result.dataset.read_text(encoding="utf-8").splitlines()]
