@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
-from shared import CHECKOUT, DATASETS
+from shared import CHECKOUT, DATASETS, known_figures
 
 from s3local.progress import Silent
 from s3local.records import read_jsonl, write_jsonl
@@ -59,17 +57,6 @@ def prepared(options: argparse.Namespace, folder: Path) -> Task:
     return load_task(preset, source / "pool.jsonl", folder / "test.jsonl", folder / "contexts.jsonl")
 
 
-def known_cells(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The cells of an earlier call. Ends the program if its options differ."""
-    if not options.json.is_file():
-        return []
-    earlier = json.loads(options.json.read_text(encoding="utf-8"))
-    for name in SAME:
-        if earlier["options"][name] != getattr(options, name):
-            sys.exit(f"{options.json} was made with --{name} {earlier['options'][name]}; choose another file")
-    return list(earlier["cells"])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=NAMES)
@@ -86,7 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.datasets.is_dir():
         parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
-    known = known_cells(options)
+    known = known_figures(options, SAME, "cells")
     methods, seeds, gold = tuple(options.methods), tuple(options.seeds), tuple(options.gold)
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shared import CHECKOUT, parsed, parser_for, save
+from shared import CHECKOUT, known_figures, parsed, parser_for, save
 
 from s3local.drawing import draw_rows, write_drawn
 from s3local.progress import Advance, Silent, ignore
@@ -57,8 +55,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 """What a variant changes in the settings of a run."""
 SAME = ("gold", "rows", "judged")
 """Options that all figures of a file have in common."""
-STAGES = {"seed": "round-0", "synthetic alone": "final-without-gold", "with gold": "final"}
-GUARDED = {"gold alone": "gold"}
+STAGES = {"seed": "round-0", "synthetic alone": "final-without-gold", "with gold": "final", "gold alone": "gold"}
 
 
 class Shuffled:
@@ -126,7 +123,8 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
     started = time.perf_counter()
     result = run(task, settings, folder=place, progress=Silent(), models=models_of(variant, settings, shared)).summary
     seconds = time.perf_counter() - started + sum(taken_over)
-    stages = STAGES if "guard" not in result else {**STAGES, **GUARDED, "handed over": result["handed_over"]}
+    guarded = {"handed over": result["handed_over"]} if "guard" in result else {}
+    stages = {column: stage for column, stage in {**STAGES, **guarded}.items() if stage in result["test"]}
     facts = ("share", "final", "gold", "chosen", "evidence", "seconds")
     return {
         "dataset": name,
@@ -149,7 +147,7 @@ def mean_of(accuracies: Sequence[float | None]) -> str:
 
 def table(measured: Sequence[Mapping[str, Any]]) -> str:
     """The mean accuracy of each variant on each dataset, as a Markdown table."""
-    columns = [*STAGES, *GUARDED, "handed over"]
+    columns = [*STAGES, "handed over"]
     lines = [f"| dataset | variant | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 3) + "|"]
     for name in dict.fromkeys(entry["dataset"] for entry in measured):
         for variant in VARIANTS:
@@ -160,17 +158,6 @@ def table(measured: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def known_figures(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Those of an earlier call. Ends the program if its options differ."""
-    if options.json is None or not options.json.is_file():
-        return []
-    earlier = json.loads(options.json.read_text(encoding="utf-8"))
-    for name in SAME:
-        if earlier["options"][name] != getattr(options, name):
-            sys.exit(f"{options.json} was made with --{name} {earlier['options'][name]}; choose another file")
-    return list(earlier["measured"])
-
-
 def main() -> None:
     parser = parser_for(__doc__, NAMES)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
@@ -179,7 +166,7 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=1000, help="other rows of the pool to judge students on (1000)")
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
     options = parsed(parser)
-    measured = known_figures(options)
+    measured = known_figures(options, SAME, "measured")
     known = {(entry["dataset"], entry["seed"], entry["variant"]) for entry in measured}
     with tempfile.TemporaryDirectory() as temporary:
         for seed in options.seeds:

@@ -1,9 +1,10 @@
-"""What the benchmarks on datasets share: where those are, and how figures are saved after each step."""
+"""What the benchmarks on datasets share: where those are, how figures are saved after each step, and read again."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,20 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if not options.datasets.is_dir():
         parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
     return options
+
+
+def known_figures(options: argparse.Namespace, same: Sequence[str], name: str) -> list[dict[str, Any]]:
+    """What ``options.json`` has under ``name`` of an earlier call, whose options ``same`` must have been these.
+
+    Ends the program with a word if they were not.
+    """
+    if options.json is None or not options.json.is_file():
+        return []
+    earlier = json.loads(options.json.read_text(encoding="utf-8"))
+    for option in same:
+        if earlier["options"][option] != getattr(options, option):
+            sys.exit(f"{options.json} was made with --{option} {earlier['options'][option]}; choose another file")
+    return list(earlier[name])
 
 
 def save(options: argparse.Namespace, measured: Sequence[Any]) -> None:
