@@ -50,7 +50,7 @@ def main() -> None:
     \b
       s3local init my_task          a commented task to fill in
       s3local check my_task         is it well-formed, what is in it?
-      s3local run my_task           write data, train, repeat; the classifier is in runs/my_task/default/final
+      s3local run my_task           write data, train, repeat; all that comes of it is in runs/my_task/default
       s3local predict runs/my_task/default messages.csv
       s3local compare my_task       is it worth it? the method against its rivals, on your rows
     """

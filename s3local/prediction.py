@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import tee
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import IO, Any, Literal, get_args
 
 from s3local.exceptions import InputError
 from s3local.progress import Advance, ignore
+from s3local.records import parse_row
 from s3local.storage import atomic_write, translated_errors
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
+from s3local.wording import shown
 
 Format = Literal["jsonl", "csv", "tsv", "txt"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -120,6 +123,9 @@ def _rows(stream: IO[str], name: Path, form: Format, fields: tuple[str, ...]) ->
     try:
         if form in _DELIMITERS:
             reader = csv.DictReader(stream, delimiter=_DELIMITERS[form], strict=True)
+            twice = [column for column, times in Counter(reader.fieldnames or ()).items() if times > 1]
+            if twice:
+                raise InputError(name, f"the column {shown(twice[0])} is there twice", line=reader.line_num)
             for row in reader:
                 if None in row or None in row.values():
                     expected = len(reader.fieldnames or ())
@@ -132,14 +138,9 @@ def _rows(stream: IO[str], name: Path, form: Format, fields: tuple[str, ...]) ->
             if form == "txt":
                 yield number, {fields[0]: line.strip()}
                 continue
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise InputError(name, f"a JSON object belongs here, found {type(row).__name__}", line=number)
-            yield number, row
+            yield number, parse_row(line, name, number)
     except UnicodeDecodeError as exc:
         raise InputError(name, f"byte {exc.object[exc.start]:#04x} is not UTF-8; save the file as UTF-8") from exc
-    except json.JSONDecodeError as exc:
-        raise InputError(name, f"not valid JSON: {exc.msg} at column {exc.colno}", line=number) from exc
     except csv.Error as exc:
         raise InputError(name, f"not a valid table: {exc}", line=reader.line_num) from exc
 

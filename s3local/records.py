@@ -142,8 +142,8 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each line that is not blank.
 
-    Raises ``InputError`` if there is no such file, and with the line for bytes that are not UTF-8, text that is
-    not JSON, or a line that is not an object; ``StorageError`` if the file cannot be read.
+    Raises ``InputError`` if there is no such file, and with the line for bytes that are not UTF-8 and for what
+    ``parse_row`` refuses; ``StorageError`` if the file cannot be read.
     """
     with translated_errors(path, "read"):
         if not path.exists():
@@ -156,16 +156,27 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             except UnicodeDecodeError as exc:
                 problem = f"byte {raw[exc.start]:#04x} at position {exc.start + 1} is not UTF-8; save the file as UTF-8"
                 raise InputError(path, problem, line=number) from exc
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except json.JSONDecodeError as exc:
-                problem = f"not valid JSON: {exc.msg.removesuffix(' at')} at column {exc.colno}"
-                raise InputError(path, problem, line=number) from exc
-            except (ValueError, RecursionError) as exc:  # a number of thousands of digits, brackets nested as deep
-                problem = "JSON with a number too long, or brackets nested too deeply"
-                raise InputError(path, problem, line=number) from exc
-            if not isinstance(row, dict):
-                raise InputError(path, f"a JSON object belongs here, found {type(row).__name__}", line=number)
-            yield number, row
+            if text.strip():
+                yield number, parse_row(text, path, number)
+
+
+def parse_row(text: str, path: Path, line: int) -> dict[str, Any]:
+    """The JSON object of one line of ``path``. Raises ``InputError`` for text that is not JSON, for what is not an
+    object, and for half of a surrogate pair, which cannot be written again."""
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as exc:
+        problem = f"not valid JSON: {exc.msg.removesuffix(' at')} at column {exc.colno}"
+        raise InputError(path, problem, line=line) from exc
+    except (ValueError, RecursionError) as exc:  # a number of thousands of digits, brackets nested as deep
+        problem = "JSON with a number too long, or brackets nested too deeply"
+        raise InputError(path, problem, line=line) from exc
+    if not isinstance(row, dict):
+        raise InputError(path, f"a JSON object belongs here, found {type(row).__name__}", line=line)
+    if "\\u" in text:
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as exc:
+            half = ascii(exc.object[exc.start]).strip("'")
+            raise InputError(path, f"found half a character ({half}); remove it", line=line) from exc
+    return row

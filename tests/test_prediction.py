@@ -74,6 +74,8 @@ def test_a_table_comes_out_as_a_table(classifier: Classifier, tmp_path: Path) ->
         ("in.jsonl", '{"text": "fine"}\n{oops\n', "line 2"),
         ("in.csv", "text,note\nfine,1\nfine\n", "line 3"),
         ("in.csv", "body\nfine\n", "'text'"),
+        ("in.csv", "text,note,note\nfine,1,2\n", "there twice"),
+        ("in.jsonl", '{"text": "fine"}\n{"text": "fine", "note": "\\ud83d"}\n', "line 2: found half a character"),
         ("in.docx", "", "ending"),
     ],
 )

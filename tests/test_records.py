@@ -75,6 +75,8 @@ def test_filters_in_a_row_lose_no_candidate(texts, first_limit, second_limit):
         (b'{"a": "\0"}\n', 1, "not valid JSON: Invalid control character at column 8"),
         (b'{"a": ' + b"1" * 5000 + b"}\n", 1, "a number too long"),
         (b"[" * 100_000, 1, "nested too deeply"),
+        (b'{"a": 1}\n{"a": ["x \\ud83d"]}\n', 2, r"half a character \(\\ud83d\)"),
+        (b'{"\\ude00": 1}\n', 1, "half a character"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, content, line, words):

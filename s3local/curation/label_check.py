@@ -45,9 +45,9 @@ class Opinion:
 class LabelCheck:
     """Label probabilities ``targets`` (n_candidates, n_labels), and what they come from.
 
-    ``trust`` is the exponent of each judge. ``noise`` (n_labels, n_labels) is the estimated probability that the
-    teacher, asked for the label of a column, writes a text of the label of the row. ``gold`` (n_gold, n_labels) are
-    the judges' joint probabilities of the gold rows.
+    ``trust`` is the exponent of each judge. ``noise`` (n_labels, n_labels) says how probable it is that a text of a
+    row's label was asked for as one of the column's (``teacher_noise``). ``gold`` (n_gold, n_labels) are the judges'
+    joint probabilities of the gold rows.
     """
 
     targets: Array

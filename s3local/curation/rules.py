@@ -24,6 +24,7 @@ from s3local.curation.overlap import (
 )
 from s3local.records import Candidate, Dropped, FilterResult
 from s3local.synthesis.prompts import SENTENCE_ENDS
+from s3local.task import Length
 
 JAPANESE_KANA = frozenset({"HIRAGANA", "KATAKANA"})
 """Where one of these is at home, the other one and Chinese characters are too."""
@@ -42,7 +43,6 @@ Finding = tuple[str, float, str]
 class RuleSettings:
     """Where each rule draws its line. Phrases are compared in normal form: lower case, no punctuation.
 
-    ``min_characters``, ``max_characters``: length of the text, both included.
     ``min_letter_share``: letters, their marks and digits among all characters but white space.
     ``min_script_share``: letters of the gold texts' script among all letters.
     ``min_distinct_share``: distinct runs of three words among all of them (of three characters, in scripts without
@@ -55,8 +55,6 @@ class RuleSettings:
     to it, and a rule about lists, headers, refusals or echoes that so many gold texts break does not apply.
     """
 
-    min_characters: int = 3
-    max_characters: int = 10_000
     min_letter_share: float = 0.6
     min_script_share: float = 0.8
     min_distinct_share: float = 0.7
@@ -90,35 +88,30 @@ class RuleSettings:
     )
     habit_share: float = 0.02
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.min_characters <= self.max_characters:
-            raise ValueError(
-                f"min_characters must be from 1 to max_characters, got {self.min_characters} and {self.max_characters}"
-            )
-
 
 def check_rules(
     candidates: Sequence[Candidate],
     settings: RuleSettings | None = None,
     *,
     gold: Sequence[str],
+    length: Length | None = None,
     names: Sequence[str] = (),
     prompts: Sequence[str] = (),
     written: str | None = None,
 ) -> FilterResult:
     """Keep the candidates that break no rule, in order; each dropped one has the first rule that it breaks.
 
-    ``gold`` are the texts of dev and of all shown examples, ``names`` the names of labels and fields, ``prompts``
-    the instruction and the label descriptions. ``written`` names the field that the teacher wrote, and ``gold``
-    holds that field then; None checks all text. A candidate whose origin says ``finish`` is "length" met the token
-    cap.
+    ``gold`` are the texts of dev and of all shown examples, ``length`` is what a text may have (None: any), ``names``
+    are the names of labels and fields, ``prompts`` the instruction and the label descriptions. ``written`` names the
+    field that the teacher wrote, and ``gold`` holds that field then; None checks all text. A candidate whose origin
+    says ``finish`` is "length" met the token cap.
 
     Reasons and what their score counts: ``broken_text`` (characters that are none), ``empty`` (0),
-    ``too_short``, ``too_long``, ``unfinished`` (characters), ``list_marker``, ``header``, ``refusal`` (1),
-    ``echoes_prompt`` (units in a row), ``few_letters``, ``wrong_script``, ``repeats_itself`` (shares),
-    ``copies_gold`` (1).
+    ``too_short``, ``too_long`` (what ``length`` counts), ``unfinished`` (characters), ``list_marker``, ``header``,
+    ``refusal`` (1), ``echoes_prompt`` (units in a row), ``few_letters``, ``wrong_script``, ``repeats_itself``
+    (shares), ``copies_gold`` (1).
     """
-    checker = _Checker(settings or RuleSettings(), gold, names, prompts)
+    checker = _Checker(settings or RuleSettings(), gold, length, names, prompts)
     kept, dropped = [], []
     for candidate in candidates:
         text = candidate.text if written is None else candidate.example.fields[written]
@@ -134,9 +127,15 @@ class _Checker:
     """The rules, with all that they need to know of the gold texts and the prompt."""
 
     def __init__(
-        self, settings: RuleSettings, gold: Sequence[str], names: Sequence[str], prompts: Sequence[str]
+        self,
+        settings: RuleSettings,
+        gold: Sequence[str],
+        length: Length | None,
+        names: Sequence[str],
+        prompts: Sequence[str],
     ) -> None:
         self._settings = settings
+        self._length = length
         self._gold = {normal_form(text): text for text in gold}
         self._headers = {normal_form(name) for name in (*settings.headers, *names)}
         self._lead_ins = tuple(f"{normal_form(lead_in)} " for lead_in in settings.lead_ins)
@@ -165,13 +164,15 @@ class _Checker:
         stripped = text.strip()
         if not any(map(str.isalnum, stripped)):
             return "empty", 0.0, "no letter and no digit"
-        length, settings = len(stripped), self._settings
-        if length < settings.min_characters:
-            return "too_short", float(length), f"{length} characters, at least {settings.min_characters} belong here"
-        if length > settings.max_characters:
-            return "too_long", float(length), f"{length} characters, at most {settings.max_characters} belong here"
+        if self._length is not None and not self._length.allows(stripped):
+            size, allowed = self._length.measure(stripped), self._length
+            short = size < allowed.min
+            limit = f"at least {allowed.min}" if short else f"at most {allowed.max}"
+            reason = "too_short" if short else "too_long"
+            return reason, float(size), f"{size} {allowed.unit}, {limit} belong here"
         if capped and not _ends_a_sentence(stripped):
-            return "unfinished", float(length), f"cut at the token cap, in the middle of {excerpt(stripped[-40:])}"
+            detail = f"cut at the token cap, in the middle of {excerpt(stripped[-40:])}"
+            return "unfinished", float(len(stripped)), detail
         return None
 
     def _form(self, text: str) -> Finding | None:

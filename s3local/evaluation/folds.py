@@ -17,7 +17,8 @@ def divide_into_folds(
 
     So the rows outside a fold hold every label. ``groups`` (n_rows,): rows of the same one, such as questions on one
     context, stay together, and are spread as their first row's label. There are at most as many folds as there is to
-    spread, and no row has one if no label has two rows. Raises ``ValueError`` for fewer than one fold.
+    spread, none of them is empty, and no row has one if no label has two rows. Raises ``ValueError`` for fewer than
+    one fold.
     """
     if n_folds < 1:
         raise ValueError(f"there is one fold at least, got {n_folds}")
@@ -40,10 +41,12 @@ def divide_into_folds(
     for fold, places in zip(fold_of_unit, units, strict=True):
         fold_of[places] = fold
     if groups is not None:  # a label that the groups leave in one fold alone would be missing outside of it
-        for label in set(labels):
+        for label in sorted(set(labels)):
             mine = [place for place, own in enumerate(labels) if own == label]
             if len(set(fold_of[mine].tolist())) == 1:
                 for places in units:
                     if set(places) & set(mine):
                         fold_of[places] = NO_FOLD
+    inside = fold_of != NO_FOLD
+    fold_of[inside] = np.unique(fold_of[inside], return_inverse=True)[1]  # groups can have emptied a fold
     return fold_of

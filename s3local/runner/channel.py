@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.progress import Advance, ignore
-from s3local.synthesis.prompts import Prompts, entry
+from s3local.synthesis.prompts import Prompts
 from s3local.teacher import Teacher
 
 
@@ -27,10 +27,11 @@ def label_logprobs(
 ) -> NDArray[np.float64]:
     """The log-probability (nats) of each text under each of the task's labels: (n_texts, n_labels).
 
+    A text that is longer than a prompt may be is read as far as that.
     ``shots`` are texts of each label that its prompt shows. Where ``likely`` (n_texts, n_labels) is False, a text is
     not read, and the value is NaN. ``advance`` is told the texts done, under every label.
     """
-    entries = [entry(text) for text in texts]
+    entries = [prompts.entry(text) for text in texts]
     read = np.ones((len(entries), len(prompts.task.labels)), dtype=bool) if likely is None else likely
     logprobs = np.full(read.shape, np.nan)
     for column, label in enumerate(prompts.task.labels):

@@ -75,7 +75,8 @@ class Method:
     ``run``: the entry of ``RUNS`` that it is read from, None if it generates nothing. ``stage``: which of that run's
     final students it is; the one in ``GOLDLESS`` has not seen gold where the other has, in whose place the guard puts
     one with less of the synthetic rows. ``uses_gold``, ``uses_seed``: without, one cell serves all numbers of gold
-    rows, all seeds. ``meaning``: in a few words.
+    rows, all seeds; the lengths of its rows are then those of the most gold rows at hand when it is computed.
+    ``meaning``: in a few words.
     """
 
     name: str
@@ -376,7 +377,8 @@ class _Comparison:
             test = [test[place] for place in sorted(chosen.tolist())]
             shown = gold if method.uses_gold else []
             with contextlib.closing(self.models.teacher()) as teacher:
-                prompts = Prompts(self.task, "list", 1, teacher.chat)
+                tokens = self.settings.run.prompt_tokens
+                prompts = Prompts(self.task, "list", 1, teacher.chat, teacher.count_tokens, tokens)
                 predicted = rivals.classify_by_teacher(teacher, prompts, shown, test, seed, progress)
         return _Outcome(test, predicted, time.perf_counter() - started)
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.curation.label_check import LabelCheck, Opinion, check_labels, evidence, in_question, tempered
+from s3local.curation.overlap import normal_form
 from s3local.evaluation.folds import NO_FOLD, divide_into_folds
 from s3local.evaluation.guard import GOLD_ALONE, SHARES, Verdict, log_likelihood, weigh
 from s3local.records import Candidate, Example
@@ -51,7 +52,9 @@ class Finish:
         self.rounds = rounds
         self.rows = [candidate.example for candidate in kept]
         dev, settings = bench.dev, bench.settings
-        groups = [tuple(row.fields[name] for name in bench.task.given) or row.id for row in dev]
+        groups = [  # a row that stands in dev twice must not be judged by what learned its twin
+            tuple(row.fields[name] for name in bench.task.given) or normal_form(row.text) or row.text for row in dev
+        ]
         folds = divide_into_folds([row.label for row in dev], settings.folds, bench.seed_for(JUDGES), groups)
         self.fold_of = folds if folds.max() > 0 else np.full_like(folds, NO_FOLD)
         self.n_folds = int(self.fold_of.max()) + 1
@@ -66,19 +69,19 @@ class Finish:
             finals[GOLDLESS] = self._final(GOLDLESS, False, check)
         if not (settings.guard and settings.with_gold and self.n_folds):
             return {**finals, "handed_over": FINAL}
-        finals[GOLD] = state.once(
-            f"{GOLD}/metrics.json", lambda: self._made(GOLD, self._gold_lesson(), finals[FINAL]["temperature"])
-        )
         checked = bool(check["judges"])
         folds = [
             state.once(f"{FINAL}/guard-{fold}.json", lambda fold=fold: self._guard(fold, checked))  # type: ignore[misc]
             for fold in range(self.n_folds)
         ]
-        verdict, temperature = self._verdict(folds)
+        verdict, temperatures = self._verdict(folds)
+        finals[GOLD] = state.once(
+            f"{GOLD}/metrics.json", lambda: self._made(GOLD, self._gold_lesson(), temperatures[GOLD_ALONE])
+        )
         stage = GOLD if verdict.share == GOLD_ALONE else AVERAGED
         if stage == AVERAGED:
             finals[AVERAGED] = state.once(
-                f"{AVERAGED}/metrics.json", lambda: self._average(check, verdict.share, temperature)
+                f"{AVERAGED}/metrics.json", lambda: self._average(check, verdict.share, temperatures[verdict.share])
             )
         guard = {**dataclasses.asdict(verdict), "seconds": round(sum(fold["seconds"] for fold in folds), 3)}
         return {**finals, "guard": guard, "handed_over": stage}
@@ -291,18 +294,18 @@ class Finish:
         with bench.progress.step(name, settings.passes(len(lesson.rows)), "texts") as advance:
             return bench.kind.train(bench.models.body, lesson, settings, advance)
 
-    def _verdict(self, folds: Sequence[Mapping[str, Any]]) -> tuple[Verdict, float]:
-        """The guard's, from what the students of all folds said of the rows held out; and the temperature of the share
-        that it chose."""
+    def _verdict(self, folds: Sequence[Mapping[str, Any]]) -> tuple[Verdict, dict[float, float]]:
+        """The guard's, from what the students of all folds said of the rows held out; and the temperature of each
+        share."""
         counts = [fold["synthetic_rows"] for fold in folds]
         scores = {share: np.concatenate([fold["scores"][n] for fold in folds]) for n, share in enumerate(SHARES)}
         if not all(fold["logits"] for fold in folds):
-            return weigh(scores, counts), 1.0
+            return weigh(scores, counts), dict.fromkeys(SHARES, 1.0)
         logits = {share: np.concatenate([fold["logits"][n] for fold in folds]) for n, share in enumerate(SHARES)}
         by_id = {row.id: row for row in self.bench.dev}
         own = self._numbers([by_id[name] for fold in folds for name in fold["ids"]])
         verdict = weigh(scores, counts, {share: log_likelihood(values, own) for share, values in logits.items()})
-        return verdict, fit_temperature(logits[verdict.share], own)
+        return verdict, {share: fit_temperature(values, own) for share, values in logits.items()}
 
 
 def ancestors(candidate: Candidate) -> list[str]:

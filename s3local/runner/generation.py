@@ -67,7 +67,7 @@ def synthesize(
         missing = {label: rows - per_label[label] for label, rows in quotas.items() if per_label[label] < rows}
         if not missing or n_requests >= max_requests:
             break
-        wanted = _wanted(missing, passed, asked, shard_size)
+        wanted = _wanted(missing, passed, asked, min(shard_size, max_requests - n_requests))
         rows = _shard(folder, stage, shard, partial(plan, wanted, shard), teacher, progress)
         n_requests += len(rows)
         asked.update(row["label"] for row in rows)
@@ -102,9 +102,10 @@ def synthesize(
 
 
 def _wanted(
-    missing: Mapping[str, int], passed: Mapping[str, int], asked: Mapping[str, int], shard_size: int
+    missing: Mapping[str, int], passed: Mapping[str, int], asked: Mapping[str, int], most: int
 ) -> dict[str, int]:
-    """How many texts of each label the next shard asks for, by the share of each that has passed so far.
+    """How many texts of each label the next shard asks for, by the share of each that has passed so far; ``most`` in
+    all.
 
     Few texts tell little, so the share over all labels counts for ``MIN_SHARD`` texts of each.
     """
@@ -112,7 +113,7 @@ def _wanted(
     likely = {
         label: rows * (asked[label] + MIN_SHARD) / (passed[label] + rate * MIN_SHARD) for label, rows in missing.items()
     }
-    count = min(max(math.ceil(sum(likely.values())), MIN_SHARD), shard_size)
+    count = min(max(math.ceil(sum(likely.values())), MIN_SHARD), most)
     return divide_rows(count, likely)
 
 

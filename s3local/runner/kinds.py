@@ -266,7 +266,8 @@ class Spans(Pairs):
 
 
 def kind_of(task: Task, dev: Sequence[Example], test: Sequence[Example], settings: RunSettings) -> Texts:
-    """The kind of ``task``. Of ``test``, only the given texts are looked at: none of them is written on.
+    """The kind of ``task``. Of ``test``, only the given texts are looked at: none of them is taken from the
+    contexts file to be written on.
 
     Raises ``InputError`` for bad contexts, or if question answering finds no span to ask for.
     """

@@ -27,7 +27,7 @@ from s3local.evaluation.errors import Error, choose_errors, divide_rows
 from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
-from s3local.records import Candidate, Dropped, Example, FilterResult
+from s3local.records import Candidate, Example, FilterResult
 from s3local.rows import load_dev, load_rows
 from s3local.runner.channel import label_logprobs
 from s3local.runner.finish import FINAL, FINALS, Finish
@@ -63,7 +63,8 @@ class RunResult:
     @property
     def model(self) -> Path:
         """The exported student that is handed over: a folder for ``Classifier.load`` or ``Reader.load``, or bare
-        onnxruntime. It is the final one, or, if the guard found that synthetic rows do not help, that of gold alone.
+        onnxruntime. With a guard it is the mean of the final one and that of gold alone, or, if synthetic rows do not
+        help, that of gold alone; without, the final one.
         """
         return self.folder / str(self.summary["handed_over"]) / "student"
 
@@ -73,11 +74,13 @@ class RunResult:
         return self.folder / FINAL / "dataset.jsonl"
 
     def classifier(self) -> Classifier:
-        """The final classifier, ready to predict. Raises ``ModelError`` if the task was question answering."""
+        """The classifier that is handed over, ready to predict. Raises ``ModelError`` if the task was question
+        answering."""
         return Classifier.load(self.model)
 
     def reader(self) -> Reader:
-        """The final student of question answering, ready to answer. Raises ``ModelError`` if it classifies."""
+        """The student of question answering that is handed over, ready to answer. Raises ``ModelError`` if it
+        classifies."""
         return Reader.load(self.model)
 
 
@@ -349,13 +352,14 @@ class _Loop:
         return chosen
 
     def _is_over(self, rounds: Sequence[Mapping[str, Any]]) -> bool:
-        """No errors are left, or the last round was worse than the best before it by more than chance explains.
+        """No rows are left to write, or no errors; or the last round was worse than the best before it by more than
+        chance explains.
 
         A dev set of 60 rows cannot tell apart accuracies that are within one standard error, so a round that merely
         gains nothing on it is no reason to stop. For spans, F1 stands in for accuracy; its error is smaller still.
         """
         accuracies = [entry["metrics"]["dev"][self.kind.headline] for entry in rounds]
-        if rounds[-1]["metrics"]["errors"] == 0:
+        if len(self.kept) >= self.settings.rows or rounds[-1]["metrics"]["errors"] == 0:
             return True
         best = max(accuracies[:-1], default=0.0)
         return bool(accuracies[-1] < best - np.sqrt(best * (1 - best) / len(self.dev)))
@@ -372,36 +376,21 @@ class _Loop:
         return read_candidates(rows, prefix=prefix, fields=self.task.fields, written=self.task.written)
 
     def _curate(self, candidates: list[Candidate]) -> FilterResult:
-        """Rules, length, what the kind demands, duplicates: each filter gets what the one before it kept."""
-        rules = self.settings.rules
-        if self._in_characters:
-            rules = dataclasses.replace(rules, min_characters=self.length.min, max_characters=self.length.max)
+        """Rules, what the kind demands, duplicates: each filter gets what the one before it kept."""
         prompts = [self.task.texts, *(label.description for label in self.task.labels)]
         names = self.task.label_names if self.written_alone is None else (*self.task.label_names, *self.task.fields)
         result = check_rules(
-            candidates, rules, gold=self.written, names=names, prompts=prompts, written=self.written_alone
+            candidates,
+            self.settings.rules,
+            gold=self.written,
+            length=self.length,
+            names=names,
+            prompts=prompts,
+            written=self.written_alone,
         )
-        if not self._in_characters:
-            result = result.then(self._check_words)
         result = result.then(lambda kept: self.kind.check(kept, lambda: (self.source.open(), self._prompts())))
         with self.progress.step("looking for duplicates", len(result.kept), "rows") as advance:
             return result.then(lambda kept: self.dedup.filter(kept, advance))
-
-    @property
-    def _in_characters(self) -> bool:
-        return self.length.unit == "characters"
-
-    def _check_words(self, candidates: list[Candidate]) -> FilterResult:
-        kept, dropped = [], []
-        for candidate in candidates:
-            text = candidate.example.fields[self.task.written]
-            words = self.length.measure(text)
-            if self.length.allows(text):
-                kept.append(candidate)
-            else:
-                reason = "too_short" if words < self.length.min else "too_long"
-                dropped.append(Dropped(candidate, reason, float(words), f"{words} words"))
-        return FilterResult(kept, dropped)
 
 
 def _stage(number: int) -> str:

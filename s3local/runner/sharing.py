@@ -3,7 +3,7 @@ next one takes over.
 
 The texts of a call depend on its requests and the teacher's settings alone, so a call is kept on disk under the
 checksum of its requests. Rationales and shards that several methods plan alike are thereby written once, and the
-model itself is loaded only when something new is asked. Judges depend on gold rows alone, and stay in memory.
+model itself generates only what is asked anew. Judges depend on gold rows alone, and stay in memory.
 Knows nothing of methods.
 """
 

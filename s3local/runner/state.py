@@ -62,7 +62,8 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; a run needs a folder")
         config_file = path / CONFIG_FILE
-        if path.is_dir() and not config_file.exists() and any(entry.name != LOCK_FILE for entry in path.iterdir()):
+        others = [entry for entry in path.iterdir() if not _is_begun(entry.name)] if path.is_dir() else []
+        if others and not config_file.exists():
             raise RunError(f"{path} holds other files and no {CONFIG_FILE}; choose an empty folder or another --name")
         with translated_errors(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -134,6 +135,12 @@ def handed_over(folder: Path) -> Path:
     """The folder of the student that the run in ``folder`` handed over; of the final one, if the run has not ended."""
     result = RunFolder(folder).read(RESULT_FILE) or {}
     return folder / str(result.get("handed_over", "final")) / "student"
+
+
+def _is_begun(name: str) -> bool:
+    """Whether a file of this name may lie in a folder without a configuration: what a run leaves that was killed
+    before it had written its own."""
+    return name == LOCK_FILE or name.startswith(f".{CONFIG_FILE}.")
 
 
 @contextlib.contextmanager

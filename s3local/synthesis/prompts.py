@@ -248,25 +248,44 @@ class Prompts:
 
     def rival(self, label: str, shots: Sequence[Example], given: Mapping[str, str], model: str | None = None) -> Prompt:
         """What ``extrapolation`` is set against: the same list for another ``label``, after ``shots`` of that one, on
-        the same ``given`` fields. Where it is too long, the longest shots are left out.
+        the same ``given`` fields. Where it is too long, the longest shots are left out, and at last these are cut.
         """
         examples = list(shots)
+        last = dict(given)
         while True:
             blocks = [self._block(row.fields, row.answers) for row in examples]
-            blocks += [self._lines(given)] if given else []
+            blocks += [self._lines(last)] if last else []
             shown = ("\n\n" if self.task.given else "\n").join(blocks)
             text = self._filled("extrapolation", {**self._words(label), "shots": shown}, model)
-            if self._fits(text) or not examples:
-                return self._written(text, ("\n",), model)
-            examples.remove(max(examples, key=lambda row: len(row.text)))
+            if self._fits(text):
+                break
+            if examples:
+                examples.remove(max(examples, key=lambda row: len(row.text)))
+            elif not last or not _cut_longest(last):
+                break
+        return self._written(text, ("\n",), model)
 
     def scoring(self, label: Label, shots: Sequence[str]) -> str:
         """What a text of ``label`` would continue, after ``shots`` of that label; ``entry`` gives the continuation.
 
-        In list style for every teacher: a bare text is what is scored, not the answer of an assistant.
+        In list style for every teacher: a bare text is what is scored, not the answer of an assistant. Where they are
+        too long together, the longest shots are left out.
         """
-        rows = "".join(f"- {one_line(text)}\n" for text in shots)
-        return LIST_SCORING.substitute(self._words(label.name), shots=rows)
+        examples = list(shots)
+        while True:
+            rows = "".join(f"- {one_line(text)}\n" for text in examples)
+            prompt = LIST_SCORING.substitute(self._words(label.name), shots=rows)
+            if self._fits(prompt) or not examples:
+                return prompt
+            examples.remove(max(examples, key=len))
+
+    def entry(self, text: str) -> str:
+        """``text`` as the continuation of ``scoring``: the rest of its line, cut where it is too long for a prompt."""
+        shown = {self.task.written: text}
+        while True:
+            rest = f" {one_line(shown[self.task.written])}\n"
+            if self._fits(rest) or not _cut_longest(shown):
+                return rest
 
     def answer(self, given: str, question: str) -> Prompt:
         """Ask for the answer to ``question`` in the words of the ``given`` text, which is cut if it is too long."""
@@ -362,11 +381,12 @@ def _capitalised(name: str) -> str:
 
 def _cut_longest(texts: dict[str, str]) -> bool:
     """Take the last quarter off the longest of ``texts``; False if it is too short for that."""
-    name = max(texts, key=lambda key: len(texts[key]))
-    length = len(texts[name]) * 3 // 4
+    name = max(texts, key=lambda key: len(texts[key].strip()))
+    text = texts[name].strip()
+    length = len(text) * 3 // 4
     if length < MIN_CUT_CHARACTERS:
         return False
-    texts[name] = texts[name][:length].rsplit(maxsplit=1)[0]
+    texts[name] = text[:length].rsplit(maxsplit=1)[0]
     return True
 
 
@@ -375,11 +395,6 @@ def token_cap(texts: Sequence[str], length: Length, count_tokens: Callable[[str]
     units = max(1, sum(length.measure(text) for text in texts))
     tokens = max(1, sum(count_tokens(text) for text in texts))
     return math.ceil(length.max * tokens / units) + SPARE_TOKENS
-
-
-def entry(text: str) -> str:
-    """``text`` as the continuation of ``Prompts.scoring``: the rest of its line."""
-    return f" {one_line(text)}\n"
 
 
 def one_line(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -12,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3local.curation.rules import RuleSettings, check_rules
+from s3local.curation.rules import check_rules
 from s3local.records import Candidate, Example
+from s3local.task import Length
 
 DATASETS = Path(__file__).parents[3] / "shared" / "datasets"
 GOLD = [
@@ -23,6 +23,7 @@ GOLD = [
     "Prices of bread and milk went up again in March.",
 ]
 NAMES = ["local news", "sports", "text"]
+LENGTH = Length(unit="characters", min=3, max=10_000)
 PROMPTS = ["Write one sentence that could stand in a small local newspaper.", "News about matches and clubs."]
 
 
@@ -30,10 +31,9 @@ def candidate(text: str, **origin: object) -> Candidate:
     return Candidate(Example("c1", {"text": text}, "sports"), origin)
 
 
-def reason_of(text: str, gold: list[str] | None = None, settings: RuleSettings | None = None, **origin: object) -> str:
-    result = check_rules(
-        [candidate(text, **origin)], settings, gold=GOLD if gold is None else gold, names=NAMES, prompts=PROMPTS
-    )
+def reason_of(text: str, gold: list[str] | None = None, length: Length = LENGTH, **origin: object) -> str:
+    gold = GOLD if gold is None else gold
+    result = check_rules([candidate(text, **origin)], gold=gold, length=length, names=NAMES, prompts=PROMPTS)
     return result.dropped[0].reason if result.dropped else "kept"
 
 
@@ -87,16 +87,14 @@ def test_a_text_cut_at_the_token_cap_has_to_end_a_sentence() -> None:
     assert reason_of("图书馆明天九", chinese, finish="length") == "unfinished"
 
 
-def test_length_limits_are_in_characters_and_both_included() -> None:
-    settings = RuleSettings(min_characters=5, max_characters=8)
-    assert [reason_of(text, settings=settings) for text in ("pool", " pools ", "poolpool", "poolpools")] == [
-        "too_short",
-        "kept",
-        "kept",
-        "too_long",
-    ]
-    with pytest.raises(ValueError, match="got 9 and 8"):
-        replace(settings, min_characters=9)
+def test_length_limits_are_in_the_tasks_unit_and_both_included() -> None:
+    texts = ("pool", " pools ", "poolpool", "poolpools")
+    length = Length(unit="characters", min=5, max=8)
+    assert [reason_of(text, length=length) for text in texts] == ["too_short", "kept", "kept", "too_long"]
+    texts = ("pool", "no pool", "no pool for us", "there is no pool for us")
+    length = Length(unit="words", min=2, max=4)
+    assert [reason_of(text, length=length) for text in texts] == ["too_short", "kept", "kept", "too_long"]
+    assert reason_of("No", length=Length(unit="words", min=1, max=4)) == "kept"
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,16 @@ def test_a_group_stays_together_and_every_label_is_outside_every_fold(
     assert all(
         len({fold for fold, its in zip(folds.tolist(), groups, strict=True) if its == group}) == 1 for group in groups
     )
+    assert set(folds.tolist()) - {NO_FOLD} == set(range(int(folds.max()) + 1))
     for fold in set(folds.tolist()) - {NO_FOLD} if folds.max() > 0 else ():
         assert {label for label, its in zip(labels, folds.tolist(), strict=True) if its != fold} == set(labels)
+
+
+def test_groups_that_hold_all_of_a_label_leave_no_fold_empty() -> None:
+    labels, groups = list("aaccbbbba"), [0, 0, 1, 1, 2, 2, 3, 3, 1]
+    folds = divide_into_folds(labels, 4, 0, groups)
+    assert folds[groups.index(1)] == NO_FOLD
+    assert set(folds.tolist()) - {NO_FOLD} == set(range(int(folds.max()) + 1))
 
 
 def test_there_is_one_fold_at_least() -> None:

@@ -7,7 +7,7 @@ import pytest
 from small_world import make_task
 
 from s3local.runner.channel import label_logprobs
-from s3local.synthesis.prompts import Prompts, entry
+from s3local.synthesis.prompts import Prompts
 from s3local.teacher.fake import FakeTeacher
 
 TEXTS = ["one", "two words", "and three words"]
@@ -25,7 +25,7 @@ def weigh(prompt: str, text: str) -> float:
 def test_each_text_is_read_under_each_label(prompts: Prompts) -> None:
     done: list[int] = []
     said = label_logprobs(FakeTeacher(weigh=weigh), prompts, TEXTS, advance=done.append)
-    lengths = [len(entry(text)) for text in TEXTS]
+    lengths = [len(prompts.entry(text)) for text in TEXTS]
     assert said.tolist() == [[-length, -length - 10] for length in lengths]
     assert sum(done) == 6
     assert label_logprobs(FakeTeacher(weigh=weigh), prompts, []).shape == (0, 2)
@@ -36,6 +36,6 @@ def test_an_unlikely_label_is_not_read(prompts: Prompts) -> None:
     done: list[int] = []
     teacher = FakeTeacher(weigh=weigh)
     said = label_logprobs(teacher, prompts, TEXTS, likely=likely, advance=done.append)
-    one, two, three = (len(entry(text)) for text in TEXTS)
+    one, two, three = (len(prompts.entry(text)) for text in TEXTS)
     np.testing.assert_equal(said, [[-one, -one - 10], [np.nan, -two - 10], [-three, np.nan]])
     assert len(teacher.scored) == sum(done) == 4

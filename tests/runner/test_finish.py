@@ -13,7 +13,7 @@ from small_world import BagOfWords, make_task, settings, write
 
 from s3local.evaluation.folds import divide_into_folds
 from s3local.evaluation.guard import SHARES, Verdict, log_likelihood, weigh
-from s3local.records import Candidate, read_jsonl
+from s3local.records import Candidate, read_jsonl, write_jsonl
 from s3local.rows import load_dev
 from s3local.runner import finish
 from s3local.runner.finish import ancestors
@@ -21,9 +21,8 @@ from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
 from s3local.runner.state import handed_over
 from s3local.runner.workbench import JUDGES
-from s3local.student.inference import Classifier
+from s3local.student.inference import Classifier, fit_temperature
 from s3local.student.judge import train_judge
-from s3local.synthesis.prompts import entry
 from s3local.task import Task
 from s3local.teacher.fake import FakeTeacher
 
@@ -89,6 +88,32 @@ def test_both_students_are_kept_and_tested(guarded: RunResult) -> None:
     assert guarded.summary["gold"]["rows"] == 12
 
 
+def test_each_student_is_as_sure_as_the_rows_that_none_of_its_kind_has_seen_allow(
+    task: Task, guarded: RunResult
+) -> None:
+    folds = [json.loads((guarded.folder / "final" / f"guard-{fold}.json").read_text()) for fold in range(2)]
+    by_id = {row.id: task.label_names.index(row.label) for row in load_dev(task)}
+    own = np.array([by_id[name] for fold in folds for name in fold["ids"]])
+    shares = {"gold": 0.0, "averaged": guarded.summary["guard"]["share"]}
+    for stage in {"gold", guarded.summary["handed_over"]}:
+        place = SHARES.index(shares[stage])
+        logits = np.concatenate([fold["logits"][place] for fold in folds])
+        assert guarded.summary[stage]["temperature"] == pytest.approx(fit_temperature(logits, own))
+
+
+def test_rows_that_stand_in_dev_twice_are_held_out_together(tiny_bert: Path, tmp_path: Path) -> None:
+    task = make_task(tmp_path / "task")
+    dev = rows(task.dev)
+    twins = [{**row, "id": f"twin-{row['id']}", "text": f"{row['text'].upper()}!"} for row in dev]
+    write_jsonl(task.dev, [*dev, *twins])
+    result = start(task, tiny_bert, tmp_path / "run", label_check=False)
+    for fold in range(2):
+        names = set(json.loads((result.folder / "final" / f"guard-{fold}.json").read_text())["ids"])
+        assert {f"twin-{name}" for name in names if not name.startswith("twin-")} == {
+            name for name in names if name.startswith("twin-")
+        }
+
+
 def deciding(share: float) -> Callable[..., Verdict]:
     """A guard that always chooses this share."""
     return lambda *_: weigh({its: np.full(12, float(its == share)) for its in SHARES}, [])
@@ -138,7 +163,7 @@ def test_without_gold_there_is_nothing_to_guard(task: Task, tiny_bert: Path, tmp
 def test_the_teacher_is_heard_where_it_knows_what_gold_says_and_reads_all_rows_only_then(
     task: Task, tiny_bert: Path, tmp_path: Path, knows: bool
 ) -> None:
-    label_of = {entry(row.text): row.label for row in load_dev(task)}
+    label_of = {f" {row.text}\n": row.label for row in load_dev(task)}
     phrase_of = {label.name: label.phrase for label in task.labels}
 
     def weigh(prompt: str, text: str) -> float:

@@ -68,6 +68,19 @@ def test_the_dataset_has_the_rows_asked_for_and_all_labels_in_the_seed(whole: Ru
     assert len(set(seed.values())) == 1
 
 
+@pytest.mark.parametrize(("n_rows", "seed_share"), [(1, 0.4), (9, 1.0)])
+def test_no_more_rows_than_asked_for_come_to_training(
+    task: Task, tiny_bert: Path, tmp_path: Path, n_rows: int, seed_share: float
+) -> None:
+    result = start(task, tiny_bert, tmp_path / "run", rows=n_rows, seed_share=seed_share, label_check=False)
+    assert result.summary["rows"] == n_rows
+
+
+def test_no_more_texts_than_allowed_are_asked_for(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    result = start(task, tiny_bert, tmp_path / "run", rows=10, attempts=1, rounds=0, label_check=False)
+    assert result.summary["rounds"][0]["synthesis"]["requests"] == 10
+
+
 def test_no_synthetic_row_is_a_gold_row(task: Task, whole: RunResult) -> None:
     gold = {row["text"] for path in (task.dev, task.test) if path for row in rows(path)}
     assert not gold & {row["text"] for row in rows(whole.dataset)}
@@ -165,6 +178,16 @@ def test_the_loop_does_not_see_the_labels_of_test(
 def test_other_settings_in_the_same_folder_are_refused_by_name(task: Task, tiny_bert: Path, whole: RunResult) -> None:
     with pytest.raises(RunError, match=r"settings\.rows: was 24, now 25"):
         start(task, tiny_bert, whole.folder, rows=25)
+
+
+def test_a_run_that_was_killed_before_its_first_file_was_whole_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / ".config.json.17.part").write_text("{")
+    with RunFolder.open(tmp_path, {"settings": {}}):
+        assert (tmp_path / "config.json").is_file()
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "letter.txt").write_text("not a run")
+    with pytest.raises(RunError, match="holds other files"), RunFolder.open(tmp_path, {}):
+        pass
 
 
 def test_two_runs_cannot_share_a_folder(task: Task, tiny_bert: Path, tmp_path: Path) -> None:

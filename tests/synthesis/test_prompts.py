@@ -105,6 +105,23 @@ def test_shots_and_then_texts_make_room() -> None:
     assert prompts(TEXTS, tokens=5).extrapolation("fault", [], single("f " * 50)[0]).text  # nothing left to cut
 
 
+def test_what_a_text_is_set_against_and_what_is_read_fit_too() -> None:
+    tight = prompts(PAIR, tokens=120)
+    note = {"house_note": "the lamp is out " * 200}
+    assert tight.count_tokens(tight.rival("praise", [], note).text) <= 120
+    tight = prompts(TEXTS, tokens=120)
+    assert tight.count_tokens(tight.entry("the lamp is out " * 200)) <= 120
+    assert tight.entry("the lamp\nis out") == " the lamp is out\n"
+    texts = ["it broke", "no light " * 80]
+    assert tight.scoring(LABELS[0], texts) == tight.scoring(LABELS[0], texts[:1])
+
+
+def test_white_space_is_no_text_to_cut() -> None:
+    tight = prompts(PAIR, tokens=120)
+    prompt = tight.seed_on("fault", {"house_note": " " * 900 + "the lamp is out"})
+    assert "the lamp is out" in prompt.text
+
+
 def test_the_cap_leaves_room_for_the_longest_text_in_any_unit() -> None:
     count, gold = FakeTeacher().count_tokens, ["one two three", "four five six seven"]
     assert token_cap(gold, Length(unit="words", min=2, max=9), count) >= 9
