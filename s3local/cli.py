@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +19,23 @@ from s3local import __version__, offline
 from s3local.cli_models import Terminal, models
 from s3local.exceptions import S3LocalError
 from s3local.progress import Progress, Silent
+from s3local.wording import shown
 
 if TYPE_CHECKING:
     from s3local.task import Task
     from s3local.teacher.engine import EngineSettings
 
 INTERRUPTED = 130
+
+
+class _FiniteRange(click.FloatRange):
+    """Numbers of a range; "nan" and "inf" are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 class _Program(click.Group):
@@ -34,6 +47,12 @@ class _Program(click.Group):
         except S3LocalError as exc:
             click.echo(f"error: {exc}", err=True)
             ctx.exit(exc.exit_code)
+        except OSError as exc:  # what a path can be that no stage expects, such as a name of thousands of characters
+            if exc.errno == errno.EPIPE:
+                raise
+            place = f"{shown(str(exc.filename))}: " if exc.filename else ""
+            click.echo(f"error: {place}{exc.strerror or exc}", err=True)
+            ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("interrupted; the same command goes on from the last finished step", err=True)
             ctx.exit(INTERRUPTED)
@@ -222,7 +241,7 @@ def check(task: Task, as_json: bool) -> None:
 @_with(_budget_options)
 @click.option(
     "--error-cap",
-    type=click.FloatRange(0, min_open=True),
+    type=_FiniteRange(0, min_open=True),
     default=1.5,
     show_default=True,
     help="Errors of one label that a round uses, at most: times the label's fair share.",
@@ -230,7 +249,7 @@ def check(task: Task, as_json: bool) -> None:
 @click.option("--max-errors", type=click.IntRange(1), help="Errors that a round uses, at most. [default: all]")
 @click.option(
     "--round-trip",
-    type=click.FloatRange(0, 1),
+    type=_FiniteRange(0, 1),
     default=0.0,
     show_default=True,
     help="Question answering: drop questions that the teacher answers with a lower F1; 0 does not ask it.",
@@ -249,7 +268,7 @@ def check(task: Task, as_json: bool) -> None:
 )
 @click.option(
     "--contrast",
-    type=click.FloatRange(0),
+    type=_FiniteRange(0),
     help="Weight of the contrast between labels when texts are written. "
     "[default: 0.5 for teachers that continue lists, else 0]",
 )

@@ -131,6 +131,18 @@ def test_a_comparison_that_cannot_be_is_told_in_one_line(task: Path, name: str, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--contrast", "--error-cap", "--round-trip"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_number_is_finite(task: Path, option: str, value: str) -> None:
+    result = call("run", str(task), option, value)
+    assert result.exit_code == 2
+    assert option in result.output and value in result.output
+
+
+def test_a_name_that_no_file_can_have_is_told_in_one_line() -> None:
+    complains(call("models", "import", "a" * 300 + ".gguf"), "aaa", "name too long")
+
+
 def test_report_and_predict_on_a_folder_without_a_run(tmp_path: Path) -> None:
     complains(call("report", str(tmp_path)), "no finished run")
     complains(call("predict", str(tmp_path), "-", stdin="{}\n"), "not an exported student")

@@ -38,7 +38,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def make_gguf(*, template: bool = False, salt: int = 0, parts: int = 1) -> bytes:
+def make_gguf(*, template: bool = False, salt: int = 0, parts: int = 1, context: int = 512) -> bytes:
     """A small whole GGUF: a few metadata values, an array of strings, one tensor of 64 float32."""
 
     def string(text: str) -> bytes:
@@ -46,7 +46,7 @@ def make_gguf(*, template: bool = False, salt: int = 0, parts: int = 1) -> bytes
 
     values = [
         string("general.architecture") + struct.pack("<I", 8) + string("llama"),
-        string("llama.context_length") + struct.pack("<II", 4, 512),
+        string("llama.context_length") + struct.pack("<II", 4, context),
         string("general.license") + struct.pack("<I", 8) + string("mit"),
         string("split.count") + struct.pack("<IH", 2, parts),
         string("tokenizer.tokens") + struct.pack("<IIQ", 9, 8, 2) + string("a") + string("b"),
@@ -319,6 +319,9 @@ class TestFind:
         found = find_teacher(str(path))
         assert (found.path, found.prompt_style, found.context_length) == (path, style, 512)
         assert found.sha256 == sha256(path.read_bytes())
+        path.write_bytes(make_gguf(parts=2))
+        with pytest.raises(ModelError, match="one of 2 parts"):
+            find_teacher(str(path))
 
 
 class TestFetch:
@@ -426,6 +429,17 @@ class TestFetch:
         with offline.allowed(), pytest.raises(NetworkError, match=wanted):
             fetch.fetch(["hubbed"], Silent())
 
+    def test_an_address_without_its_beginning_is_told(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("huggingface_hub.hf_hub_url", lambda *_, **__: "mirror.invalid/a.gguf")
+        with offline.allowed(), pytest.raises(NetworkError, match="begins with https://"):
+            fetch.fetch(["hubbed"], Silent())
+
+    def test_a_record_in_another_encoding_is_told(self, world: World) -> None:
+        (world.folder / "mine").mkdir(parents=True)
+        (world.folder / "mine" / "s3local.json").write_bytes(b'{"id": "m\xfcller"}')
+        with pytest.raises(InputError, match="not UTF-8"):
+            survey()
+
 
 class TestWheelAddress:
     @staticmethod
@@ -504,13 +518,28 @@ class TestImport:
 
     @pytest.mark.parametrize(
         ("data", "message"),
-        [(make_gguf()[:-1], "truncated"), (make_gguf(parts=2), "one of 2 parts"), (b"x", "not a GGUF")],
+        [
+            (make_gguf()[:-1], "truncated"),
+            (make_gguf(parts=2), "one of 2 parts"),
+            (make_gguf(context=0), "no language model"),
+            (b"x", "not a GGUF"),
+        ],
     )
     def test_damaged_files_are_refused(self, data: bytes, message: str, world: World, tmp_path: Path) -> None:
         source = tmp_path / "a.gguf"
         source.write_bytes(data)
         with pytest.raises(ModelError, match=message):
             import_model(source, None, [], Silent())
+
+    def test_what_no_model_can_be_is_told(self, world: World, tmp_path: Path) -> None:
+        source = write_folder(tmp_path / "stick")
+        with pytest.raises(ModelError, match="a teacher is a GGUF file"):
+            import_model(source, "m", ["teacher"], Silent())
+        path = tmp_path / "llama3:8b.gguf"
+        path.write_bytes(make_gguf())
+        with pytest.raises(ModelError, match=r"llama3:8b\.gguf cannot be imported: .*relative path"):
+            import_model(path, None, [], Silent())
+        assert files_in(world.folder) == {}
 
 
 class TestCommands:

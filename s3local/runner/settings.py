@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -103,14 +104,14 @@ class RunSettings:
         for name in ("seed", "rounds", "rationales", "rationales_shown", "shots"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.contrast is not None and self.contrast < 0:
-            raise ValueError(f"contrast must not be negative, got {self.contrast}")
+        if self.contrast is not None and not 0 <= self.contrast < math.inf:
+            raise ValueError(f"contrast must not be negative and finite, got {self.contrast}")
         if self.folds < 2:
             raise ValueError(f"folds must be at least 2, got {self.folds}")
         if self.max_errors is not None and self.max_errors < 1:
             raise ValueError(f"max_errors must be at least 1, got {self.max_errors}")
-        if not self.error_cap > 0:
-            raise ValueError(f"error_cap must be above 0, got {self.error_cap}")
+        if not 0 < self.error_cap < math.inf:
+            raise ValueError(f"error_cap must be above 0 and finite, got {self.error_cap}")
         if not 0 < self.seed_share <= 1:
             raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
         if self.both_finals and not self.with_gold:

@@ -81,8 +81,7 @@ class LlamaTeacher:
         lengths = [
             max(map(len, tracks)) + request.max_tokens for tracks, request in zip(prompts, requests, strict=True)
         ]
-        n_lanes = min(self._slots(max(lengths), n_tracks), len(requests))
-        cache = self._empty_cache(n_lanes * n_tracks, max(lengths))
+        n_lanes, cache = self._cache_for(len(requests), max(lengths), n_tracks)
         completions = Batch(self._model, cache, self.account, requests, prompts, n_lanes).run(advance)
         self.account.seconds_python += time.perf_counter() - started - (self._busy_seconds() - busy)
         return completions
@@ -96,8 +95,8 @@ class LlamaTeacher:
         self._check_length(len(start), longest, "a continuation")
         if longest == 0:
             return [Score(0.0, ()) for _ in ends]
-        n_streams = min(self._slots(len(start) + longest, 1), len(ends))
-        scores = score_continuations(self._empty_cache(n_streams, len(start) + longest), start, ends)
+        _, cache = self._cache_for(len(ends), len(start) + longest)
+        scores = score_continuations(cache, start, ends, can_cut=self._model.can_share)
         self.account.tokens_scored += sum(len(end) for end in ends)
         self.account.seconds_scoring += time.perf_counter() - started
         return scores
@@ -151,6 +150,20 @@ class LlamaTeacher:
         if together[: len(start)] == start:
             return together[len(start) :]
         return self._model.tokenize(text, begin=False)
+
+    def _cache_for(self, n_texts: int, cells: int, n_tracks: int = 1) -> tuple[int, StreamCache]:
+        """How many of ``n_texts`` go side by side, each of ``cells`` tokens in ``n_tracks`` streams, and a cache for
+        them.
+
+        How much a graphics card has left is not known beforehand: half as many are tried where the cache does not fit.
+        """
+        n_lanes = min(self._slots(cells, n_tracks), n_texts)
+        try:
+            return n_lanes, self._empty_cache(n_lanes * n_tracks, cells)
+        except TeacherError:
+            if not self._model.on_gpu or self.settings.slots is not None or n_lanes == 1:
+                raise
+        return self._cache_for(n_lanes // 2, cells, n_tracks)
 
     def _slots(self, cells: int, n_tracks: int) -> int:
         """How many texts of ``cells`` tokens go side by side: as set, or the default as far as the memory allows."""

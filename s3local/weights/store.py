@@ -16,9 +16,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from s3local.exceptions import ModelError
+from s3local.exceptions import InputError, ModelError
 from s3local.progress import Progress
-from s3local.storage import sha256_of, translated_errors
+from s3local.storage import read_utf8, sha256_of, translated_errors
 from s3local.weights.headers import GGUFHeader, check_safetensors, read_gguf_header
 from s3local.weights.manifest import (
     Model,
@@ -131,7 +131,7 @@ def find_teacher(name_or_path: str | None = None) -> TeacherWeights:
     """
     if name_or_path is not None and (name_or_path.endswith(".gguf") or _has_separator(name_or_path)):
         path = Path(name_or_path).expanduser()
-        header = read_gguf_header(path)
+        header = whole_gguf_header(path)
         with translated_errors(path, "read"):
             checksum = sha256_of(path)
         style = prompt_style_of(header)
@@ -188,6 +188,14 @@ def require(name: str | None, role: Role) -> Model:
     return model
 
 
+def whole_gguf_header(path: Path) -> GGUFHeader:
+    """The header of a GGUF file that is a model by itself. Raises ``ModelError`` for one of several parts."""
+    header = read_gguf_header(path)
+    if header.parts > 1:
+        raise ModelError(f"{path} is one of {header.parts} parts; join them with llama.cpp's gguf-split --merge first")
+    return header
+
+
 def prompt_style_of(header: GGUFHeader) -> PromptStyle:
     """How to ask a model that the manifest does not describe."""
     return "chat" if header.has_chat_template and header.n_parameters >= CHAT_MIN_PARAMETERS else "list"
@@ -199,9 +207,8 @@ def read_optimized(model: Model) -> Optimized | None:
     if not path.is_file():
         return None
     try:
-        with translated_errors(path, "read"):
-            return Optimized.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as exc:
+        return Optimized.model_validate_json(read_utf8(path))
+    except (ValidationError, InputError) as exc:
         raise ModelError(f"{path} is damaged: run 's3local models optimize {model.id}' to write it anew") from exc
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from s3local.exceptions import TeacherError
 from s3local.teacher import Completion, Contrast, Request, Sampling, Teacher
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.teacher.grammar import grammar_of_schema
-from s3local.teacher.llama import StreamCache
+from s3local.teacher.llama import TEMPLATE_DAY, LlamaModel, StreamCache
 from s3local.teacher.writing import Writing
 
 pytestmark = pytest.mark.models
@@ -360,6 +361,43 @@ def test_score_equals_the_plain_reference(
     assert teacher.score(prompt, texts) == scores
 
 
+def test_a_cache_that_cannot_be_cut_back_gives_the_same_scores(
+    teacher: LlamaTeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f" {word} or {other}" for word in ("Paris", "Lyon", "Rome") for other in ("Bern", "Oslo", "Riga", "Turin")]
+    before = teacher.score("The capital of France is", texts)
+    monkeypatch.setattr(LlamaModel, "can_share", property(lambda _: False))
+    monkeypatch.setattr(StreamCache, "cut", lambda *_: pytest.fail("cut"))
+    assert teacher.score("The capital of France is", texts) == before
+
+
+def test_half_as_many_texts_go_side_by_side_where_a_card_has_no_room(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def cache(model: LlamaModel, *, n_streams: int, **sizes: Any) -> StreamCache:
+        tried.append(n_streams)
+        if n_streams > 5:
+            raise TeacherError("no memory")
+        return StreamCache(model, n_streams=n_streams, **sizes)
+
+    monkeypatch.setattr("s3local.teacher.engine.StreamCache", cache)
+    requests = [Request("The weather", seed, 4) for seed in range(20)]
+    for slots in (None, 10):
+        teacher = LlamaTeacher(model_path, EngineSettings(slots=slots))
+        teacher._model.on_gpu = True
+        try:
+            if slots is None:
+                assert len(teacher.generate(requests)) == 20
+            else:
+                with pytest.raises(TeacherError, match="no memory"):
+                    teacher.generate(requests)
+        finally:
+            teacher.close()
+    assert tried == [20, 10, 5, 10]
+
+
 def test_score_and_generate_agree(teacher: LlamaTeacher) -> None:
     (completion,) = teacher.generate([Request("The capital of France is", 0, 6, sampling=GREEDY)])
     (score,) = teacher.score("The capital of France is", [completion.text])
@@ -401,6 +439,7 @@ def test_chat_template_and_control_tokens(teacher: LlamaTeacher) -> None:
     [
         (None, "carries no chat template; use the prompt style 'list'"),
         (b"{{ raise_exception('no') }}", "refuses .*: no"),
+        (b"{% if %}", "refuses"),
     ],
 )
 def test_models_that_cannot_chat(
@@ -411,6 +450,18 @@ def test_models_that_cannot_chat(
     try:
         with pytest.raises(TeacherError, match=message):
             teacher.chat([{"role": "user", "content": "Hi"}])
+    finally:
+        vars(teacher._model).pop("_formatter", None)
+
+
+def test_a_template_is_asked_not_to_think_and_told_no_other_day_tomorrow(
+    teacher: LlamaTeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = b"{% if enable_thinking is false %}quietly, {% endif %}{{ strftime_now('%Y-%m-%d') }}"
+    monkeypatch.setattr("llama_cpp.llama_model_chat_template", lambda *_: template)
+    vars(teacher._model).pop("_formatter", None)
+    try:
+        assert teacher.chat([{"role": "user", "content": "Hi"}]) == f"quietly, {TEMPLATE_DAY}"
     finally:
         vars(teacher._model).pop("_formatter", None)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import llama_cpp
 import pytest
 
 from s3local.exceptions import ModelError, TeacherError
@@ -64,6 +65,15 @@ def test_too_little_memory_says_what_to_lower(model_path: Path) -> None:
         assert greedy.generate([Request("x", 0, 3)])[0].n_tokens <= 3
     finally:
         greedy.close()
+
+
+@pytest.mark.models
+def test_layers_for_a_gpu_that_is_not_there_are_refused(model_path: Path) -> None:
+    if llama_cpp.llama_supports_gpu_offload():
+        pytest.skip("this llama-cpp-python has a GPU")
+    with pytest.raises(ModelError, match=r"20 layers shall go to a GPU.*--gpu-layers"):
+        LlamaTeacher(model_path, EngineSettings(gpu_layers=20))
+    LlamaTeacher(model_path, EngineSettings(gpu_layers=0)).close()
 
 
 @pytest.mark.models
