@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from s3local.curation.overlap import SCRIPTS_WITHOUT_SPACES, script_of
 from s3local.evaluation.errors import Error
-from s3local.evaluation.metrics import BOOTSTRAP_SAMPLES
+from s3local.evaluation.metrics import share_interval
 from s3local.records import Example
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -32,7 +32,7 @@ _ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 @dataclass(frozen=True)
 class AnswerMetrics:
-    """Means over ``n_rows`` rows, from 0 to 1; ``f1_low`` and ``f1_high`` bound the F1's 95 % bootstrap interval."""
+    """Means over ``n_rows`` rows, from 0 to 1; ``f1_low`` and ``f1_high`` bound the F1's 95 % interval."""
 
     n_rows: int
     exact_match: float
@@ -77,8 +77,8 @@ def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def answer_metrics(rows: Sequence[Example], predicted: Sequence[str], seed: int = 0) -> AnswerMetrics:
-    """Compare ``predicted`` with the rows' answers. The bootstrap depends on ``seed`` alone.
+def answer_metrics(rows: Sequence[Example], predicted: Sequence[str]) -> AnswerMetrics:
+    """Compare ``predicted`` with the rows' answers.
 
     Raises ``ValueError`` for no rows, or lists of different lengths.
     """
@@ -88,10 +88,8 @@ def answer_metrics(rows: Sequence[Example], predicted: Sequence[str], seed: int 
     exact = [
         exact_match(text, [answer.text for answer in row.answers]) for row, text in zip(rows, predicted, strict=True)
     ]
-    chance = np.random.default_rng(seed)
-    draws = [chance.choice(scores, len(scores)).mean() for _ in range(BOOTSTRAP_SAMPLES)]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return AnswerMetrics(len(rows), float(np.mean(exact)), float(scores.mean()), float(low), float(high))
+    f1 = float(scores.mean())
+    return AnswerMetrics(len(rows), float(np.mean(exact)), f1, *share_interval(f1, len(rows)))
 
 
 def answer_scores(rows: Sequence[Example], predicted: Sequence[str]) -> NDArray[np.float64]:

@@ -13,12 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.evaluation.metrics import BOOTSTRAP_SAMPLES
+from s3local.evaluation.metrics import share_interval
 
 Right = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Verdict = Literal["likely better", "cannot tell", "likely worse"]
 
+BOOTSTRAP_SAMPLES = 2000
 SIGN_FLIPS = 10_000
 SIGNIFICANT = 0.05
 BLOCK_FLIPS = 500
@@ -91,8 +92,11 @@ def paired_p(first: Right, second: Right, seed: int = 0) -> float:
     return (as_large + 1) / (SIGN_FLIPS + 1)
 
 
-def mean_interval(right: Right | Floats, seed: int = 0) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of (n_seeds, n_rows), drawing rows and seeds with replacement."""
+def mean_interval(right: Right, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the mean of (n_seeds, n_rows): the bootstrap's, drawing rows and seeds with replacement, and
+    of one seed ``share_interval``."""
+    if len(right) == 1:
+        return share_interval(float(right.mean()), right.shape[1])
     return _interval(right.astype(np.float64), seed)
 
 

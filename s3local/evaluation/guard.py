@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.evaluation.comparison import mean_interval
+from s3local.evaluation.metrics import share_interval
 from s3local.student.inference import fit_temperature
 
 GOLD_ALONE, ALL_ROWS = 0.0, 1.0
@@ -32,7 +32,7 @@ class Verdict:
 
     ``share`` is the one of ``SHARES`` that is handed over, ``MOST_SHARE`` at most. ``final``, ``gold`` and ``chosen``
     are the mean scores of the student of all rows, of that of gold alone and of that share, ``low`` and ``high`` the
-    95 % bootstrap interval of ``chosen``. ``evidence`` is by how many nats a row that share explains the labels better
+    95 % interval of ``chosen``. ``evidence`` is by how many nats a row that share explains the labels better
     than gold alone, None where there are no label probabilities. ``synthetic_rows`` are those that the students of
     each fold could learn from: the others descend from the fold, so that all but ``gold`` are rather understated,
     while ``chosen`` and ``evidence``, of the best of several, are flattered a little.
@@ -67,7 +67,7 @@ def weigh(
     means = {share: float(values.mean()) for share, values in scores.items()}
     merits = means if likelihoods is None else likelihoods
     share = max(sorted(its for its in merits if its <= MOST_SHARE), key=lambda its: merits[its])
-    low, high = mean_interval(scores[share][None])
+    low, high = share_interval(means[share], n_rows)
     return Verdict(
         share=share,
         final=means[ALL_ROWS],

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from s3local.evaluation.metrics import LabelMetrics, accuracy_interval, classification_metrics
+from s3local.evaluation.metrics import LabelMetrics, classification_metrics, share_interval
 
 LABELS = ["world", "sports", "business"]
 
@@ -46,15 +47,12 @@ def test_the_figures_fit_each_other(rows: list[tuple[str, str]]) -> None:
     assert 0 <= metrics.accuracy_low <= metrics.accuracy <= metrics.accuracy_high <= 1
 
 
-def test_the_interval_depends_on_the_seed_alone_and_narrows_with_rows() -> None:
-    few, many = [True] * 8 + [False] * 2, [True] * 800 + [False] * 200
-    assert accuracy_interval(few, 1) == accuracy_interval(few, 1)
-    low, high = accuracy_interval(many)
-    assert low < 0.8 < high
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.8 * 0.2 / 1000), rel=0.1)
-    wide_low, wide_high = accuracy_interval(few)
+def test_the_interval_is_wilsons_and_narrows_with_rows() -> None:
+    for right, n_rows in ((8, 10), (800, 1000), (20, 20), (0, 3), (1, 7)):
+        expected = binomtest(right, n_rows).proportion_ci(0.95, "wilson")
+        assert share_interval(right / n_rows, n_rows) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    (wide_low, wide_high), (low, high) = share_interval(0.8, 10), share_interval(0.8, 1000)
     assert wide_high - wide_low > 5 * (high - low)
-    assert accuracy_interval([True] * 9) == (1.0, 1.0)
 
 
 def test_misuse_is_named() -> None:
