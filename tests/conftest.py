@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from safetensors.torch import save_file
 from toys import tiny_tokenizer
 from transformers import BertConfig, BertModel
 
 CHECKOUT = Path(__file__).parents[1]
+
+settings.register_profile("no deadline", deadline=None)  # a loaded machine is no failure
+settings.load_profile("no deadline")
+torch.set_num_threads(1)  # the toys are too small to share
 
 
 @pytest.fixture(scope="session")

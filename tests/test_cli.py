@@ -101,7 +101,8 @@ def test_an_unknown_key_is_named(task: Path) -> None:
     complains(call("check", str(task)), "labls", "labels")
 
 
-def test_a_missing_and_a_corrupt_model(task: Path, tmp_path: Path) -> None:
+@pytest.mark.models
+def test_a_missing_and_a_corrupt_model(task: Path, tmp_path: Path, minilm: Path) -> None:
     out = ("--out", str(tmp_path / "out"))
     complains(call("run", str(task), *out, "--teacher", "no-such-model"), "no-such-model")
     broken = tmp_path / "broken.gguf"

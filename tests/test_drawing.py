@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from s3local.drawing import draw_rows, share_out, write_drawn
@@ -27,7 +27,6 @@ def pool(folder: Path, suffix: str = ".jsonl") -> Path:
     return path
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1), st.integers(1, 40), min_size=1), st.data())
 def test_shares_add_up_and_differ_only_where_rows_run_out(available, data) -> None:
     count = data.draw(st.integers(1, sum(available.values())))

@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import shutil
+import socket
 import struct
 import subprocess
 import threading
@@ -98,7 +99,8 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("no_proxy", "*")
     site = Site()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -424,6 +426,10 @@ class TestFetch:
             fetch.fetch(["hubbed"], Silent())
 
     def test_no_network_is_one_clear_line(self, world: World, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unknown(*_: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr("socket.getaddrinfo", unknown)
         monkeypatch.setattr("huggingface_hub.hf_hub_url", lambda *_, **__: "http://no.such.host.invalid/a.gguf")
         wanted = r"hubbed.gguf: no connection to no.such.host.invalid"
         with offline.allowed(), pytest.raises(NetworkError, match=wanted):

@@ -140,3 +140,10 @@ def test_a_slow_judge_is_asked_only_where_labels_are_in_question() -> None:
 def test_where_nothing_is_known_no_label_is_likelier() -> None:
     logprobs = np.array([[np.nan, np.nan, np.nan], [-3.0, -5.0, np.nan]])
     assert tempered(logprobs)[0] == pytest.approx(np.full(3, 1 / 3))
+
+
+def test_what_the_teacher_calls_a_label_does_not_matter(gold: np.ndarray, true: np.ndarray) -> None:
+    """A teacher that always writes the next label is as good as one that is right: its noise is read, not its word."""
+    judges = {"a": Opinion(judge_of(gold, 0.7, 0.6, 1), judge_of(true, 0.7, 0.6, 2))}
+    check, other = (check_labels(judges, gold, asked) for asked in (true, (true + 1) % N_LABELS))
+    assert other.targets == pytest.approx(check.targets)

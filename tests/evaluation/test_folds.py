@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from s3local.evaluation.folds import NO_FOLD, divide_into_folds
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.integers(1, 6), st.integers(0, 9))
 def test_each_label_is_spread_evenly_and_is_outside_every_fold(labels: list[str], n_folds: int, seed: int) -> None:
     folds = divide_into_folds(labels, n_folds, seed)
@@ -31,7 +30,6 @@ def test_each_label_is_spread_evenly_and_is_outside_every_fold(labels: list[str]
             assert max(per_fold) - min(per_fold) <= 1
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), min_size=1, max_size=40),
     st.integers(1, 5),

@@ -48,7 +48,7 @@ def settings(body: Path, **changes: object) -> RunSettings:
     """Settings for a run of seconds."""
     values = {
         "rows": 24,
-        "shard_size": 32,
+        "shard_size": 8,
         "rationales": 2,
         "student": str(body),
         "training": SETTINGS,

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from s3local import RunSettings, Task, run
+from s3local.drawing import draw_rows, write_drawn
 from s3local.exceptions import ModelError
 from s3local.prediction import predict_file
 from s3local.student.judge import JudgeSettings
 from s3local.student.training import TrainingSettings
+from s3local.task import load_task
 from s3local.weights import find_student_body, find_teacher
 
 CHECKOUT = Path(__file__).parents[2]
@@ -25,7 +27,11 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
         find_teacher(), find_student_body()
     except ModelError as exc:
         pytest.skip(f"needs the embedded models: {exc}")
-    task = Task.load(CHECKOUT / "data" / "support_desk")
+    whole = Task.load(CHECKOUT / "data" / "support_desk")
+    assert whole.test is not None
+    for name, source in (("dev", whole.dev), ("test", whole.test)):
+        write_drawn(draw_rows(source, 24, 0, label_column="label"), tmp_path / f"{name}.jsonl")
+    task = load_task(CHECKOUT / "data" / "support_desk", tmp_path / "dev.jsonl", tmp_path / "test.jsonl")
     settings = RunSettings(
         rows=24,
         rounds=1,
@@ -43,7 +49,7 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
 
     target = tmp_path / "predicted.csv"
     n_rows = predict_file(result.classifier(), task.test, target)
-    assert n_rows == 192
+    assert n_rows == 24
     right = result.classifier().predict_proba(["my bill is twice what it should be"])
     assert right.shape == (1, len(task.labels))
     assert np.isclose(right.sum(), 1.0)

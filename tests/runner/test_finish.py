@@ -13,16 +13,18 @@ from small_world import BagOfWords, make_task, settings, write
 
 from s3local.evaluation.folds import divide_into_folds
 from s3local.evaluation.guard import SHARES, Verdict, log_likelihood, weigh
-from s3local.records import Candidate, read_jsonl, write_jsonl
+from s3local.records import Candidate, Example, read_jsonl, write_jsonl
 from s3local.rows import load_dev
 from s3local.runner import finish
-from s3local.runner.finish import ancestors
+from s3local.runner.finish import Finish, ancestors
+from s3local.runner.kinds import Lesson
 from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
 from s3local.runner.state import handed_over
 from s3local.runner.workbench import JUDGES
 from s3local.student.inference import Classifier, fit_temperature
 from s3local.student.judge import train_judge
+from s3local.student.training import TrainedStudent
 from s3local.task import Task
 from s3local.teacher.fake import FakeTeacher
 
@@ -38,9 +40,27 @@ def start(task: Task, body: Path, folder: Path, **changes: object) -> RunResult:
     return run(task, chosen, folder=folder, models=models)
 
 
+LESSONS: list[Lesson] = []
+MEANS: list[tuple[int, int, float]] = []
+"""What the guard's students learned, and of how many rows each two students were that a mean was made of."""
+
+
 @pytest.fixture(scope="module")
 def guarded(task: Task, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    return start(task, tiny_bert, tmp_path_factory.mktemp("guarded") / "run")
+    half_trained, mean = Finish._half_trained, finish.averaged
+
+    def watched(self: Finish, lesson: Lesson, name: str) -> Any:
+        LESSONS.append(lesson)
+        return half_trained(self, lesson, name)
+
+    def averaged(first: TrainedStudent, second: TrainedStudent, share: float) -> TrainedStudent:
+        MEANS.append((first.n_rows, second.n_rows, share))
+        return mean(first, second, share)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Finish, "_half_trained", watched)
+        patch.setattr(finish, "averaged", averaged)
+        return start(task, tiny_bert, tmp_path_factory.mktemp("guarded") / "run")
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -81,6 +101,31 @@ def test_the_guard_judges_each_dev_row_once_and_leaves_out_what_descends_from_it
     assert (guard["share"], guard["chosen"], guard["evidence"]) == (verdict.share, verdict.chosen, verdict.evidence)
 
 
+def test_no_student_of_the_guard_has_seen_its_fold(task: Task, guarded: RunResult) -> None:
+    dev = {row.id for row in load_dev(task)}
+    origins = {row["id"]: row["origin"] for row in rows(guarded.dataset)}
+    for fold in range(2):
+        held = set(json.loads((guarded.folder / "final" / f"guard-{fold}.json").read_text())["ids"])
+        final, gold = LESSONS[2 * fold : 2 * fold + 2]
+        heirs = {name for name, its in origins.items() if held & {its.get("error"), *its.get("shots", ())}}
+        assert heirs
+        assert {row.id for row in gold.rows} == dev - held
+        assert {row.id for row in final.rows} == (dev - held) | (set(origins) - heirs)
+        assert final.seed == gold.seed
+    n_free = sum("error" not in its for its in origins.values())  # the seed's rows stand in front, in both folds
+    first, second = (LESSONS[place].targets for place in (0, 2))
+    assert first is not None and second is not None
+    assert not np.allclose(first[:n_free], second[:n_free]), "each fold has the opinion of its own judge alone"
+    assert [share for _, _, share in MEANS[:10]] == [*SHARES] * 2
+    assert all(n_final > n_gold for n_final, n_gold, _ in MEANS)
+    assert guarded.summary["gold"]["seed"] == guarded.summary["final"]["seed"]
+
+
+def test_ancestors_are_what_the_prompt_showed() -> None:
+    origin = {"error": "a", "context": "b", "shots": ["c"], "against": ["d"]}
+    assert ancestors(Candidate(Example("x", {"text": "y"}, "z"), origin)) == ["a", "b", "c"]
+
+
 def test_both_students_are_kept_and_tested(guarded: RunResult) -> None:
     assert {"final", "gold"} <= set(guarded.summary["test"])
     for stage in ("final", "gold"):
@@ -98,7 +143,9 @@ def test_each_student_is_as_sure_as_the_rows_that_none_of_its_kind_has_seen_allo
     for stage in {"gold", guarded.summary["handed_over"]}:
         place = SHARES.index(shares[stage])
         logits = np.concatenate([fold["logits"][place] for fold in folds])
-        assert guarded.summary[stage]["temperature"] == pytest.approx(fit_temperature(logits, own))
+        temperature = guarded.summary[stage]["temperature"]
+        assert temperature == pytest.approx(fit_temperature(logits, own))
+        assert Classifier.load(guarded.folder / stage / "student").temperature == temperature
 
 
 def test_rows_that_stand_in_dev_twice_are_held_out_together(tiny_bert: Path, tmp_path: Path) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from small_world import BagOfWords, make_task, settings, write
 
+from s3local.evaluation.errors import divide_rows
 from s3local.exceptions import RunError
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import read_jsonl
-from s3local.runner.loop import RunResult, run
+from s3local.runner.loop import RunResult, _Loop, run
 from s3local.runner.models import find_models
 from s3local.runner.state import RunFolder
 from s3local.storage import sha256_of
+from s3local.student.inference import Classifier
 from s3local.task import Task
 from s3local.teacher import Completion, Request
 from s3local.teacher.fake import FakeTeacher
@@ -86,6 +91,78 @@ def test_no_synthetic_row_is_a_gold_row(task: Task, whole: RunResult) -> None:
     assert not gold & {row["text"] for row in rows(whole.dataset)}
 
 
+def test_no_filter_is_left_out(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    assert task.test is not None
+    dev, test = (rows(path)[0]["text"] for path in (task.dev, task.test))
+    said = [dev, f"so {dev} it was", test, "x", "the film was good and the plot of the story quite fine"]
+
+    def dirty(request: Request) -> str:
+        place = request.seed % 8
+        return f"{said[place]}\n" if place < len(said) else write(request)
+
+    result = start(
+        task,
+        tiny_bert,
+        tmp_path / "run",
+        lambda: FakeTeacher(dirty),
+        rows=8,
+        rounds=0,
+        rationales=0,
+        label_check=False,
+        with_gold=False,
+    )
+    reasons = {row["reason"] for row in rows(result.folder / "round-0" / "dropped.jsonl")}
+    assert {"copies_gold", "overlaps_dev", "copies_test", "too_short", "exact_duplicate"} <= reasons
+    texts = [row["text"] for row in rows(result.dataset)]
+    assert len(set(texts)) == len(texts) and not set(said[:4]) & set(texts)
+
+
+def test_the_errors_are_the_rows_predicted_wrong(whole: RunResult) -> None:
+    for stage in stages(whole):
+        predicted, errors = rows(stage / "predictions.jsonl"), rows(stage / "errors.jsonl")
+        assert [row["id"] for row in errors] == [row["id"] for row in predicted if row["predicted"] != row["label"]]
+        for row in errors:
+            assert row["predicted"] != row["label"]
+            assert row["predicted_probability"] >= row["own_probability"]
+
+
+def test_what_the_teacher_is_asked_is_in_the_origin(whole: RunResult) -> None:
+    for stage in stages(whole):
+        for path in (stage / "shards").glob("*.jsonl"):
+            for origin in (row["origin"] for row in rows(path)):
+                assert origin["against"]
+                if "error" in origin:
+                    assert len(origin["shots"]) == 4 and origin["error"] not in origin["shots"]
+                else:
+                    assert origin["rationales"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "errors", "over"),
+    [
+        ([0.5], 1, False),
+        ([0.5, 0.5], 1, False),
+        ([0.5, 0.36], 1, False),
+        ([0.5, 0.35], 1, True),
+        ([0.9, 0.5, 0.55], 1, True),
+        ([1.0], 0, True),
+    ],
+)
+def test_a_run_ends_where_a_round_is_worse_beyond_chance(seen: list[float], errors: int, over: bool) -> None:
+    loop: Any = SimpleNamespace(
+        kept=[], settings=SimpleNamespace(rows=9), dev=[0] * 12, kind=SimpleNamespace(headline="accuracy")
+    )
+    entries = [{"metrics": {"dev": {"accuracy": accuracy}, "errors": errors}} for accuracy in seen]
+    assert _Loop._is_over(loop, entries) is over
+
+
+def test_a_student_is_as_sure_as_its_figures_say(whole: RunResult) -> None:
+    last = whole.summary["rounds"][-1]
+    for stage, figures in ((last["stage"], last["metrics"]), ("final", whole.summary["final"])):
+        assert Classifier.load(whole.folder / stage / "student").temperature == figures["temperature"]
+    assert whole.summary["final"]["temperature"] == 1.0
+
+
 def test_extrapolated_rows_carry_the_label_of_what_they_are_extrapolated_from(whole: RunResult) -> None:
     for stage in stages(whole)[1:]:
         chosen = {row["id"]: row["label"] for row in rows(stage / "extrapolated.jsonl")}
@@ -97,7 +174,8 @@ def test_extrapolated_rows_carry_the_label_of_what_they_are_extrapolated_from(wh
 def test_rows_predicted_right_are_extrapolated_only_where_errors_are_too_few(
     task: Task, tiny_bert: Path, tmp_path: Path, rows_per_error: int
 ) -> None:
-    result = start(task, tiny_bert, tmp_path / "run", rounds=1, rows_per_error=rows_per_error)
+    cap = 1.5 if rows_per_error == 1 else 0.01
+    result = start(task, tiny_bert, tmp_path / "run", rounds=1, rows_per_error=rows_per_error, error_cap=cap)
     before, stage = stages(result)
     chosen = rows(stage / "extrapolated.jsonl")
     assert len({row["id"] for row in chosen}) == len(chosen)
@@ -108,6 +186,12 @@ def test_rows_predicted_right_are_extrapolated_only_where_errors_are_too_few(
     assert all(row["predicted"] == row["label"] for row in right)
     assert bool(right) == (rows_per_error == 1)
     assert not right or len(chosen) <= wanted
+    if cap < 1:
+        assert max(Counter(row["label"] for row in chosen).values()) == 1
+        assert max(Counter(row["label"] for row in rows(before / "errors.jsonl")).values()) > 1
+    quotas = divide_rows(synthesis["kept"] + synthesis["shortfall"], Counter(row["label"] for row in chosen))
+    assert all(synthesis["kept_per_label"][label] <= count for label, count in quotas.items())
+    assert result.summary["rows"] + synthesis["shortfall"] == 24
 
 
 def test_the_dataset_says_how_probable_each_label_is(task: Task, whole: RunResult) -> None:
@@ -123,6 +207,7 @@ def test_without_a_label_check_the_teachers_labels_stand(task: Task, tiny_bert: 
     plain = start(task, tiny_bert, tmp_path / "run", label_check=False, rounds=1)
     written = [row for stage in stages(plain) for row in rows(stage / "synthetic.jsonl")]
     assert rows(plain.dataset) == written
+    assert plain.summary["final"]["temperature"] == plain.summary["rounds"][-1]["metrics"]["temperature"]
     assert not list(plain.folder.rglob("judge-*"))
 
 
@@ -130,10 +215,14 @@ def test_the_same_seed_gives_the_same_dataset_and_another_seed_another(
     task: Task, tiny_bert: Path, whole: RunResult, tmp_path: Path
 ) -> None:
     again = start(task, tiny_bert, tmp_path / "again")
-    other = start(task, tiny_bert, tmp_path / "other", seed=1, rounds=0)
+    other = start(task, tiny_bert, tmp_path / "other", seed=1, rounds=0, rows=10)  # as many as the seed of the whole
     assert again.summary["dataset_sha256"] == whole.summary["dataset_sha256"] == sha256_of(again.dataset)
     assert again.summary["test"] == whole.summary["test"]
-    assert other.summary["dataset_sha256"] != whole.summary["dataset_sha256"]
+    first, second = (
+        [row["text"] for row in rows(result.folder / "round-0" / "shards" / "0000.jsonl")] for result in (whole, other)
+    )
+    assert len(first) == len(second) and first != second
+    assert len({result.summary["rounds"][0]["metrics"]["seed"] for result in (whole, other)}) == 2
 
 
 class Stopping(FakeTeacher):
@@ -148,14 +237,20 @@ class Stopping(FakeTeacher):
         return super().generate(requests, advance)
 
 
-@pytest.mark.parametrize("calls", [0, 1, 2, 3])
-def test_a_run_that_was_stopped_anywhere_ends_with_the_same_dataset(
-    task: Task, tiny_bert: Path, whole: RunResult, tmp_path: Path, calls: int
+def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_dataset(
+    task: Task, tiny_bert: Path, whole: RunResult, tmp_path: Path
 ) -> None:
-    Stopping.left = calls
-    with pytest.raises(KeyboardInterrupt):
-        start(task, tiny_bert, tmp_path / "run", lambda: Stopping(write))
-    resumed = start(task, tiny_bert, tmp_path / "run")
+    """One call of the teacher a sitting: each is asked for once, and none again."""
+    sittings = 0
+    while True:
+        Stopping.left = 1
+        try:
+            resumed = start(task, tiny_bert, tmp_path / "run", lambda: Stopping(write))
+            break
+        except KeyboardInterrupt:
+            sittings += 1
+    shards = [path for stage in stages(whole) for path in (stage / "shards").glob("*.jsonl")]
+    assert sittings == len(shards)  # with the rationales, one call more; the last sitting ends
     assert resumed.summary["dataset_sha256"] == whole.summary["dataset_sha256"]
     assert resumed.summary["test"] == whole.summary["test"]
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from toys import LABELS, SETTINGS, reviews
 
 from s3local.student.training import TrainedStudent, train
-
-torch.set_num_threads(1)  # the toys are too small to share
 
 
 @pytest.fixture(scope="session")

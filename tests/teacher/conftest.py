@@ -6,14 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from s3local.exceptions import ModelError
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.weights import find_teacher
-
-settings.register_profile("no deadline", deadline=None)  # a loaded machine is no failure
-settings.load_profile("no deadline")
 
 SMALL = EngineSettings(slots=6)
 
