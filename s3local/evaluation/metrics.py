@@ -94,4 +94,4 @@ def share_interval(share: float, n_rows: int) -> tuple[float, float]:
     spread = NORMAL_95**2 / n_rows
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))  # a sum of floats may miss 1
