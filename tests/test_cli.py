@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import llama_cpp
 import pytest
 from click.testing import CliRunner, Result
 
@@ -108,6 +109,8 @@ def test_a_missing_and_a_corrupt_model(task: Path, tmp_path: Path, minilm: Path)
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"not a model at all, just some bytes")
     complains(call("run", str(task), *out, "--teacher", str(broken)), "broken.gguf")
+    if not llama_cpp.llama_supports_gpu_offload():
+        complains(call("run", str(task), *out, "--gpu-layers", "5"), "5 layers", "--gpu-layers")
     assert not (tmp_path / "out").exists()
 
 

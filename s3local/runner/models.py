@@ -20,6 +20,7 @@ from s3local.synthesis.prompts import Style
 from s3local.task import Task
 from s3local.teacher import Teacher
 from s3local.teacher.engine import LlamaTeacher
+from s3local.teacher.llama import require_gpu
 from s3local.weights import find_encoder, find_student_body, find_teacher
 
 RECORDED_PACKAGES = (
@@ -57,11 +58,13 @@ def find_models(
 ) -> Models:
     """The models that ``settings`` name, except those that are given.
 
-    ``teacher`` opens a teacher, which is asked in ``style``. Raises ``ModelError`` if one is missing.
+    ``teacher`` opens a teacher, which is asked in ``style``. Raises ``ModelError`` if one is missing, or if a teacher's
+    layers shall go to a GPU that is not there.
     """
     body = find_student_body(settings.student)
     identity: dict[str, Any] = {"student_sha256": _folder_hash(body)}
     if teacher is None:
+        require_gpu(settings.engine.gpu_layers)
         weights = find_teacher(settings.teacher)
         identity["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
         style = weights.prompt_style

@@ -55,10 +55,7 @@ class LlamaModel:
         if not path.is_file():
             raise ModelError(f"{path}: no such model file; 's3local models list' shows what is here")
         header = read_gguf_header(path)
-        has_gpu = bool(llama_cpp.llama_supports_gpu_offload())
-        if gpu_layers and not has_gpu:
-            problem = f"{gpu_layers} layers shall go to a GPU, and this llama-cpp-python was built without one"
-            raise ModelError(f"{path}: {problem}; build it for yours, or leave --gpu-layers out")
+        has_gpu = require_gpu(gpu_layers)
         silence_llama_log()
         llama_cpp.llama_backend_init()
         self.path = path
@@ -337,6 +334,15 @@ class StreamCache:
         context, self._context = self._context, None
         if context is not None:
             llama_cpp.llama_free(context)
+
+
+def require_gpu(gpu_layers: int | None) -> bool:
+    """Whether this build of llama.cpp has a GPU. Raises ``ModelError`` if it has none, and layers shall go there."""
+    has_gpu = bool(llama_cpp.llama_supports_gpu_offload())
+    if gpu_layers and not has_gpu:
+        problem = f"{gpu_layers} layers shall go to a GPU, and this llama-cpp-python was built without one"
+        raise ModelError(f"{problem}; build it for yours, or leave --gpu-layers out")
+    return has_gpu
 
 
 def max_streams() -> int:
