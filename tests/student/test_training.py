@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import LABELS, SETTINGS, UNSEEN, reviews
+from toys import LABELS, SETTINGS, UNSEEN, reviews, tiny_tokenizer
 
 from s3local.exceptions import ModelError
 from s3local.records import Example
+from s3local.student import training
+from s3local.student.contrast import contrastive_loss, mean_and_first, pull_together
 from s3local.student.distilbert import build_classifier
+from s3local.student.encoding import encode, pad
 from s3local.student.optimisation import learning_rate_factor
 from s3local.student.training import TrainedStudent, TrainingSettings, _row_weights, _shuffled_batches, averaged, train
 
@@ -233,6 +236,33 @@ def test_rows_of_uncertain_labels_take_no_part_in_the_warm_up(tiny_bert: Path) -
     unsure[::2] = np.eye(2, dtype=np.float32)[[LABELS.index(row.label) for row in rows[::2]]]
     moved = train(tiny_bert, rows, LABELS, frozen, seed=1, soft_targets=unsure)
     assert not torch.allclose(_layer(moved), body, atol=1e-6)
+
+
+def test_the_warm_up_brings_rows_of_one_label_together(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = reviews()
+    numbers = np.array([LABELS.index(row.label) for row in rows])
+    targets = np.eye(2, dtype=np.float32)[numbers]
+    targets[::3] = 0.5  # these take no part, and may not shift the labels of the others
+    told: list[tuple[Any, Any]] = []
+
+    def watched(body: Any, tokens: Any, labels: Any, *others: Any) -> None:
+        told.append((tokens, labels))
+        pull_together(body, tokens, labels, *others)
+
+    def loss(model: Any) -> float:
+        ids, mask = map(torch.from_numpy, pad(encode(tiny_tokenizer(), rows, 32)))
+        with torch.inference_mode():
+            vectors = mean_and_first(model.eval().distilbert(ids, mask).last_hidden_state, mask)
+            return float(contrastive_loss(vectors, numbers, 0.1))
+
+    monkeypatch.setattr(training, "pull_together", watched)
+    settings = dataclasses.replace(WARM, contrast_passes=800, learning_rate=1e-12, epochs=1)
+    warm = train(tiny_bert, rows, LABELS, settings, seed=1, soft_targets=targets)
+    ((tokens, labels),) = told
+    chosen = [place for place in range(len(rows)) if place % 3]
+    assert tokens == encode(tiny_tokenizer(), [rows[place] for place in chosen], 32)
+    assert labels.tolist() == numbers[chosen].tolist()
+    assert loss(warm.model) < loss(build_classifier(tiny_bert, LABELS, seed=1)[0])
 
 
 def test_a_mean_of_two_students_lies_between_them(tiny_bert: Path) -> None:
