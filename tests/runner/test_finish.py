@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,11 +167,28 @@ def deciding(share: float) -> Callable[..., Verdict]:
     return lambda *_: weigh({its: np.full(12, float(its == share)) for its in SHARES}, [])
 
 
+@pytest.fixture(scope="module")
+def undecided(task: Task, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was interrupted when the guard was about to decide."""
+    folder = tmp_path_factory.mktemp("undecided") / "run"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(finish, "weigh", interrupted)
+        start(task, tiny_bert, folder, label_check=False)
+    return folder
+
+
 @pytest.mark.parametrize(("share", "stage"), [(0.0, "gold"), (0.5, "averaged")])
 def test_the_guard_decides_which_one_is_handed_over(
-    task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, stage: str
+    task: Task,
+    tiny_bert: Path,
+    tmp_path: Path,
+    undecided: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    share: float,
+    stage: str,
 ) -> None:
     monkeypatch.setattr(finish, "weigh", deciding(share))
+    shutil.copytree(undecided, tmp_path / "run")
     result = start(task, tiny_bert, tmp_path / "run", label_check=False)
     assert result.summary["handed_over"] == stage
     assert result.model == handed_over(result.folder) == result.folder / stage / "student"
@@ -179,10 +197,11 @@ def test_the_guard_decides_which_one_is_handed_over(
 
 
 def test_the_mean_of_two_students_does_not_depend_on_an_interruption(
-    task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: Task, tiny_bert: Path, tmp_path: Path, undecided: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finish, "weigh", deciding(0.25))
     whole = start(task, tiny_bert, tmp_path / "whole", label_check=False)
+    shutil.copytree(undecided, tmp_path / "broken")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(finish, "averaged", interrupted)
         start(task, tiny_bert, tmp_path / "broken", label_check=False)
