@@ -66,7 +66,7 @@ def write_drawn(rows: Sequence[Mapping[str, Any]], target: Path | None) -> None:
 
 def _label(row: Mapping[str, Any], column: str, pool: Path, line: int) -> str:
     value = row.get(column)
-    if value is None or value == "" or not isinstance(value, str | int | float):
+    if value is None or not isinstance(value, str | int | float) or (isinstance(value, str) and not value.strip()):
         found = ", ".join(map(str, row)) or "nothing"
         problem = f"no label in the column {column!r}, found {found}; name another column with --label-column"
         raise InputError(pool, problem, line=line)

@@ -66,7 +66,7 @@ def test_what_cannot_be_drawn_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 1: no label in the column 'topic', found text, label, more"):
         draw_rows(pool(tmp_path), 5, 0, label_column="topic")
     empty = tmp_path / "empty.csv"
-    empty.write_text("label,text\na,one\n,two\n")
+    empty.write_text("label,text\na,one\n ,two\n")
     with pytest.raises(InputError, match="line 3: no label in the column 'label'"):
         draw_rows(empty, 2, 0, label_column="label")
     with pytest.raises(InputError, match=r"ends in \.jsonl"):

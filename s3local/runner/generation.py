@@ -22,7 +22,7 @@ from s3local.synthesis import Planned, to_row
 from s3local.teacher import Teacher
 
 MIN_SHARD = 32
-"""The last shards of a stage are smaller than the others, but not smaller than this."""
+"""The last shards of a stage are smaller than the others, but not smaller than this, if as many may be asked for."""
 
 EXPECTED_RATE = 0.8
 """Share of texts expected to pass the checks, before any were seen."""

@@ -212,7 +212,7 @@ class Prompts:
             reasons = f" ({'; '.join(rationales)})" if rationales else ""
         else:
             reasons = f". It has to do with: {'; '.join(rationales)}" if rationales else ""
-        return self._seed({**self._words(label.name), "reasons": reasons}, model)
+        return self._seed(self._filled("seed", {**self._words(label.name), "reasons": reasons}, model), model)
 
     def seed_on(self, label: str, given: Mapping[str, str], answer: str = "", model: str | None = None) -> Prompt:
         """Ask for one text on the ``given`` field: one that makes both carry ``label``, or that asks for ``answer``.
@@ -220,11 +220,11 @@ class Prompts:
         With ``model``, ask for a long text, as long as this one. A given text that is too long is cut.
         """
         words = {**self._words(label), "answer": one_line(answer)}
-        shown = dict(given)
-        while True:
-            prompt = self._seed({**words, "given": self._lines(shown)}, model)
-            if self._fits(prompt.text) or not _cut_longest(shown):
-                return prompt
+
+        def text_of(_: Sequence[str], shown: Mapping[str, str]) -> str:
+            return self._filled("seed", {**words, "given": self._lines(shown)}, model)
+
+        return self._seed(self._fitting((), given, text_of), model)
 
     def extrapolation(self, label: str, shots: Sequence[Example], error: Example, model: str | None = None) -> Prompt:
         """Ask for an example like ``error``, after other rows of the same label: ``shots``, then the error, last.
@@ -232,38 +232,23 @@ class Prompts:
         Where they are too long together, the longest shots are left out, and at last the error's texts are cut. With
         ``model``, ask for a long text, as long as this one.
         """
-        examples = list(shots)
-        last = dict(error.fields)
-        while True:
-            blocks = [self._block(row.fields, row.answers) for row in examples] + [self._block(last, error.answers)]
-            shown = ("\n\n" if self.task.given else "\n").join(blocks)
-            text = self._filled("extrapolation", {**self._words(label), "shots": shown}, model)
-            if self._fits(text):
-                break
-            if examples:
-                examples.remove(max(examples, key=lambda row: len(row.text)))
-            elif not _cut_longest(last):
-                break
-        return self._written(text, ("\n",), model)
+
+        def text_of(blocks: Sequence[str], last: Mapping[str, str]) -> str:
+            return self._listed(label, [*blocks, self._block(last, error.answers)], model)
+
+        blocks = [self._block(row.fields, row.answers) for row in shots]
+        return self._written(self._fitting(blocks, error.fields, text_of), ("\n",), model)
 
     def rival(self, label: str, shots: Sequence[Example], given: Mapping[str, str], model: str | None = None) -> Prompt:
         """What ``extrapolation`` is set against: the same list for another ``label``, after ``shots`` of that one, on
         the same ``given`` fields. Where it is too long, the longest shots are left out, and at last these are cut.
         """
-        examples = list(shots)
-        last = dict(given)
-        while True:
-            blocks = [self._block(row.fields, row.answers) for row in examples]
-            blocks += [self._lines(last)] if last else []
-            shown = ("\n\n" if self.task.given else "\n").join(blocks)
-            text = self._filled("extrapolation", {**self._words(label), "shots": shown}, model)
-            if self._fits(text):
-                break
-            if examples:
-                examples.remove(max(examples, key=lambda row: len(row.text)))
-            elif not last or not _cut_longest(last):
-                break
-        return self._written(text, ("\n",), model)
+
+        def text_of(blocks: Sequence[str], last: Mapping[str, str]) -> str:
+            return self._listed(label, [*blocks, self._lines(last)] if last else blocks, model)
+
+        blocks = [self._block(row.fields, row.answers) for row in shots]
+        return self._written(self._fitting(blocks, given, text_of), ("\n",), model)
 
     def scoring(self, label: Label, shots: Sequence[str]) -> str:
         """What a text of ``label`` would continue, after ``shots`` of that label; ``entry`` gives the continuation.
@@ -271,34 +256,28 @@ class Prompts:
         In list style for every teacher: a bare text is what is scored, not the answer of an assistant. Where they are
         too long together, the longest shots are left out.
         """
-        examples = list(shots)
-        while True:
-            rows = "".join(f"- {one_line(text)}\n" for text in examples)
-            prompt = LIST_SCORING.substitute(self._words(label.name), shots=rows)
-            if self._fits(prompt) or not examples:
-                return prompt
-            examples.remove(max(examples, key=len))
+
+        def text_of(rows: Sequence[str], _: Mapping[str, str]) -> str:
+            return LIST_SCORING.substitute(self._words(label.name), shots="".join(rows))
+
+        return self._fitting([f"- {one_line(text)}\n" for text in shots], {}, text_of)
 
     def entry(self, text: str) -> str:
         """``text`` as the continuation of ``scoring``: the rest of its line, cut where it is too long for a prompt."""
-        shown = {self.task.written: text}
-        while True:
-            rest = f" {one_line(shown[self.task.written])}\n"
-            if self._fits(rest) or not _cut_longest(shown):
-                return rest
+        return self._fitting((), {self.task.written: text}, lambda _, shown: f" {one_line(shown[self.task.written])}\n")
 
     def answer(self, given: str, question: str) -> Prompt:
         """Ask for the answer to ``question`` in the words of the ``given`` text, which is cut if it is too long."""
         (name,) = self.task.given
-        shown = {name: given}
-        while True:
-            words = {"given": self._lines(shown), "written": self._lines({self.task.written: question})}
-            text = TEMPLATES[self.style][self.task.kind]["answer"].substitute(self._words("") | words)
-            if self._fits(text) or not _cut_longest(shown):
-                return self._prompt(text, ("\n",), ANSWER_TOKENS)
 
-    def _seed(self, words: Mapping[str, str], model: str | None) -> Prompt:
-        return self._written(self._filled("seed", words, model), ('"\n', "\n") if model is None else (), model)
+        def text_of(_: Sequence[str], shown: Mapping[str, str]) -> str:
+            words = {"given": self._lines(shown), "written": self._lines({self.task.written: question})}
+            return TEMPLATES[self.style][self.task.kind]["answer"].substitute(self._words("") | words)
+
+        return self._prompt(self._fitting((), {name: given}, text_of), ("\n",), ANSWER_TOKENS)
+
+    def _seed(self, text: str, model: str | None) -> Prompt:
+        return self._written(text, ('"\n', "\n") if model is None else (), model)
 
     def _written(self, text: str, stop: tuple[str, ...], model: str | None) -> Prompt:
         """The prompt ``text``; with a ``model``, for a text as long as this one, give or take ``LENGTH_SPARE``.
@@ -354,6 +333,31 @@ class Prompts:
 
     def _lines(self, given: Mapping[str, str]) -> str:
         return "\n".join(f"{_capitalised(_spoken(name))}: {one_line(text)}" for name, text in given.items())
+
+    def _listed(self, label: str, blocks: Sequence[str], model: str | None) -> str:
+        """The extrapolation prompt for ``label`` that shows ``blocks``."""
+        shown = ("\n\n" if self.task.given else "\n").join(blocks)
+        return self._filled("extrapolation", {**self._words(label), "shots": shown}, model)
+
+    def _fitting(
+        self,
+        blocks: Sequence[str],
+        texts: Mapping[str, str],
+        text_of: Callable[[Sequence[str], Mapping[str, str]], str],
+    ) -> str:
+        """``text_of`` as many of ``blocks``, and as much of ``texts``, as a prompt holds.
+
+        The longest blocks are left out first, one by one, and then the longest of the texts are cut.
+        """
+        shown, left = list(blocks), dict(texts)
+        while True:
+            text = text_of(shown, left)
+            if self._fits(text):
+                return text
+            if shown:
+                shown.remove(max(shown, key=len))
+            elif not left or not _cut_longest(left):
+                return text
 
     def _fits(self, prompt: str) -> bool:
         """A token has a byte or more, so that short prompts need not be counted."""
