@@ -37,15 +37,18 @@ class SentenceTransformerEmbedder:
     """A sentence-transformers model in a local folder.
 
     A text's row depends on the text alone: what else is in the call moves it by float rounding only (1e-6).
-    Texts longer than ``max_tokens`` word pieces are cut there, as the model was trained.
+    Texts longer than ``max_tokens`` word pieces are cut there, as the model was trained. Computes on the graphics card
+    if this torch has one.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+    def __init__(self, folder: Path) -> None:
         """Load the model of ``folder``. Raises ``ModelError`` if that is no sentence-transformers model."""
+        import torch
         from sentence_transformers import SentenceTransformer
 
         if not (folder / "modules.json").is_file():
             raise ModelError(f"{folder}: no sentence-transformers model here, it has no modules.json")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self._model = SentenceTransformer(str(folder), device=device, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as exc:

@@ -20,7 +20,7 @@ from s3local.records import Example
 from s3local.student.contrast import ContrastiveSettings, mean_of_tokens, pull_together
 from s3local.student.distilbert import load_body
 from s3local.student.encoding import Text, batches_by_length, encode
-from s3local.student.optimisation import forward, uses_bf16
+from s3local.student.optimisation import forward, seeded, training_device, uses_bf16
 from s3local.student.training import PREDICTION_BATCH
 
 Floats = NDArray[np.float32]
@@ -75,9 +75,9 @@ def train_judge(
     if missing := set(range(len(labels))) - set(numbers.tolist()):
         raise ValueError(f"a judge needs a row of each label; {labels[min(missing)]!r} has none")
     body, tokenizer = load_body(body_folder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        tokens = encode(tokenizer, rows, settings.max_length)
+    body.to(training_device())
+    tokens = encode(tokenizer, rows, settings.max_length)
+    with seeded(seed):
         pull_together(body, tokens, numbers, settings, seed, mean_of_tokens, advance=advance)
     vectors = _embed(body, tokenizer, rows, settings.max_length)
     head = LogisticRegression(C=settings.penalty, max_iter=2000).fit(vectors, numbers)
@@ -102,10 +102,10 @@ def _embed(body: Any, tokenizer: Any, texts: Sequence[Text], max_length: int, ad
     """Unit rows (n_texts, dim)."""
     rows = encode(tokenizer, texts, max_length)
     vectors = np.zeros((len(rows), body.config.dim), dtype=np.float32)
-    half = uses_bf16("auto", torch.device("cpu"))
+    half = uses_bf16("auto", next(body.parameters()).device)
     with torch.inference_mode():
         for batch in batches_by_length(rows, PREDICTION_BATCH):
             output, mask = forward(body, [rows[place] for place in batch], half)
-            vectors[batch] = mean_of_tokens(output.last_hidden_state.float(), mask).numpy()
+            vectors[batch] = mean_of_tokens(output.last_hidden_state.float(), mask).cpu().numpy()
             advance(len(batch))
     return vectors

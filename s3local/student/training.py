@@ -30,7 +30,15 @@ from s3local.records import Example
 from s3local.student.contrast import ContrastiveSettings, mean_and_first, pull_together
 from s3local.student.distilbert import build_classifier
 from s3local.student.encoding import Text, batches_by_length, encode, pad
-from s3local.student.optimisation import MAX_GRADIENT_NORM, forward, learning_rate_factor, parameter_groups, uses_bf16
+from s3local.student.optimisation import (
+    MAX_GRADIENT_NORM,
+    forward,
+    learning_rate_factor,
+    parameter_groups,
+    seeded,
+    training_device,
+    uses_bf16,
+)
 
 Floats = NDArray[np.float32]
 
@@ -272,11 +280,9 @@ def fit(
     of dropout, come from ``seed``; the caller's random state is left as it was.
     """
     started = time.perf_counter()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    with seeded(seed):
         assert settings.epochs and settings.batch_size and settings.learning_rate  # resolved
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = training_device()
         model.to(device).train()
         model.distilbert.embeddings.word_embeddings.weight.requires_grad_(False)
         optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), fused=True)

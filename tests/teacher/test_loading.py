@@ -60,11 +60,32 @@ def test_unknown_architecture(original: Path, tmp_path: Path) -> None:
 def test_too_little_memory_says_what_to_lower(model_path: Path) -> None:
     greedy = LlamaTeacher(model_path, EngineSettings(slots=200, context=1_000_000))
     try:
-        with pytest.raises(TeacherError, match=r"no memory for a cache of 200 streams.* MiB are free; lower --slots"):
+        with pytest.raises(TeacherError, match=r"no memory for a cache of 200 streams.* MiB.*; lower --slots"):
             greedy.generate([Request("x", seed, 900_000) for seed in range(200)])
         assert greedy.generate([Request("x", 0, 3)])[0].n_tokens <= 3
     finally:
         greedy.close()
+
+
+@pytest.mark.models
+def test_a_card_that_is_nearly_full_takes_fewer_texts_side_by_side(model_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    if not (llama_cpp.llama_supports_gpu_offload() and torch.cuda.is_available()):
+        pytest.skip("there is no graphics card")
+    teacher = LlamaTeacher(model_path)
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    filler = torch.empty(free - (2 << 30), dtype=torch.uint8, device="cuda")  # 64 texts of 2,048 tokens take 3 GiB
+    try:
+        samples = teacher.generate([Request("so " * 1900, seed, 3) for seed in range(64)])
+        assert teacher._cache is not None
+        assert 1 <= teacher._cache.n_streams < 64
+        assert len(samples) == 64
+        assert all(sample.n_tokens <= 3 for sample in samples)
+    finally:
+        teacher.close()
+        del filler
+        torch.cuda.empty_cache()
 
 
 @pytest.mark.models
