@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,10 +64,7 @@ class Drawn:
 
 
 class Batch:
-    """The requests of one call on their way. ``cache`` must be empty and hold a stream for each track of each lane.
-
-    Tokens are drawn on ``n_drawers`` threads; how many changes no text.
-    """
+    """The requests of one call on their way. ``cache`` must be empty and hold a stream for each track of each lane."""
 
     def __init__(
         self,
@@ -78,7 +74,6 @@ class Batch:
         requests: Sequence[Request],
         prompts: Sequence[Prompts],
         n_lanes: int,
-        n_drawers: int = 1,
     ) -> None:
         self._model = model
         self._cache = cache
@@ -89,8 +84,7 @@ class Batch:
         self._occupied: dict[int, Occupied] = {}
         self._first_logits: dict[int, list[Logits | None]] = {}
         self._completions: dict[int, Completion] = {}
-        self._scratch = np.empty((n_drawers, 2, model.vocabulary_size), np.float32)
-        self._drawers = ThreadPoolExecutor(n_drawers, thread_name_prefix="drawer")  # starts none before it is asked
+        self._scratch = np.empty((2, model.vocabulary_size), np.float32)
 
     def run(self, advance: Advance) -> list[Completion]:
         """A completion for each request, in their order."""
@@ -100,7 +94,6 @@ class Batch:
                 self._compute()
                 self._draw([lane for lane, occupied in self._occupied.items() if occupied.is_due], advance)
         finally:
-            self._drawers.shutdown()
             for occupied in self._occupied.values():
                 occupied.writing.close()
         return [self._completions[request] for request in range(len(self._requests))]
@@ -194,9 +187,13 @@ class Batch:
         ]
 
     def _draw(self, lanes: Sequence[int], advance: Advance) -> None:
-        """One token for each of the lanes; those whose text ends with it become free."""
+        """One token for each of the lanes; those whose text ends with it become free.
+
+        On one thread: when a batch is done, llama.cpp's own threads still spin for some milliseconds on the other
+        cores, so that a second sampling thread won nothing.
+        """
         started = time.perf_counter()
-        drawn = self._drawn(lanes)
+        drawn = [self._drawn(lane) for lane in lanes]
         self._account.seconds_sampling += time.perf_counter() - started
         self._account.tokens_sampled += len(drawn)
         for entry in drawn:
@@ -212,19 +209,7 @@ class Batch:
                 self._schedule.release(entry.lane)
                 advance(1)
 
-    def _drawn(self, lanes: Sequence[int]) -> list[Drawn]:
-        """A token for each of the lanes, in their order."""
-        n_shares = min(len(self._scratch), len(lanes))
-        if n_shares < 2:
-            return [self._drawn_for(lane, self._scratch[0]) for lane in lanes]
-        ends = [len(lanes) * share // n_shares for share in range(n_shares + 1)]
-
-        def draw(share: int) -> list[Drawn]:
-            return [self._drawn_for(lane, self._scratch[share]) for lane in lanes[ends[share] : ends[share + 1]]]
-
-        return [entry for drawn in self._drawers.map(draw, range(n_shares)) for entry in drawn]
-
-    def _drawn_for(self, lane: int, scratch: NDArray[np.float32]) -> Drawn:
+    def _drawn(self, lane: int) -> Drawn:
         occupied = self._occupied[lane]
         writing = occupied.writing
         request = writing.request
@@ -233,7 +218,7 @@ class Batch:
             logits,
             request.sampling,
             writing.chance.random(),
-            scratch,
+            self._scratch,
             recent=writing.recent,
             contrast=(others[0], request.contrast.gamma) if request.contrast and others else None,
             allowed=self._allowed(writing),

@@ -25,9 +25,6 @@ from s3local.teacher.scoring import score_continuations
 DEFAULT_SLOTS = 64
 """Beyond this many texts side by side, two cores gain less than 5 % and memory keeps growing."""
 
-MAX_DRAWERS = 8
-"""Threads that draw tokens beside a graphics card."""
-
 CACHE_SHARE_OF_MEMORY = 4
 """The cache may take one part in this many of the machine's memory, when ``slots`` is left to the engine."""
 
@@ -85,8 +82,7 @@ class LlamaTeacher:
             max(map(len, tracks)) + request.max_tokens for tracks, request in zip(prompts, requests, strict=True)
         ]
         n_lanes, cache = self._cache_for(len(requests), max(lengths), n_tracks)
-        n_drawers = self._drawers()
-        completions = Batch(self._model, cache, self.account, requests, prompts, n_lanes, n_drawers).run(advance)
+        completions = Batch(self._model, cache, self.account, requests, prompts, n_lanes).run(advance)
         self.account.seconds_python += time.perf_counter() - started - (self._busy_seconds() - busy)
         return completions
 
@@ -168,14 +164,6 @@ class LlamaTeacher:
             if not self._model.on_gpu or self.settings.slots is not None or n_lanes == 1:
                 raise
         return self._cache_for(n_lanes // 2, cells, n_tracks)
-
-    def _drawers(self) -> int:
-        """On how many threads tokens are drawn.
-
-        On a processor one: when a batch is done, llama.cpp's own threads still spin for some milliseconds on the other
-        cores, so that a second thread won nothing. Beside a graphics card, cores have nothing else to do.
-        """
-        return min(MAX_DRAWERS, self.settings.threads or physical_cores()) if self._model.on_gpu else 1
 
     def _slots(self, cells: int, n_tracks: int) -> int:
         """How many texts of ``cells`` tokens go side by side: as set, or the default as far as the memory allows."""

@@ -179,13 +179,6 @@ def test_same_requests_same_texts_whatever_ran_before(teacher: LlamaTeacher, mod
         fresh.close()
 
 
-def test_how_many_threads_draw_changes_no_text(teacher: LlamaTeacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher, "_drawers", lambda: 1)
-    alone = teacher.generate(mixed_requests())
-    monkeypatch.setattr(teacher, "_drawers", lambda: 3)
-    assert teacher.generate(mixed_requests()) == alone
-
-
 def test_an_interrupted_call_leaves_the_teacher_usable(teacher: LlamaTeacher, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = [*mixed_requests(), Request("x", 1, grammar='root ::= "abcdefgh"', max_tokens=8)]
     first = teacher.generate(requests)
