@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import llama_cpp
 import pytest
 from click.testing import CliRunner
 
@@ -574,6 +575,10 @@ class TestCommands:
 
 
 class TestOptimize:
+    @pytest.fixture(autouse=True)
+    def on_a_processor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(llama_cpp, "llama_supports_gpu_offload", lambda: False)
+
     @pytest.fixture
     def measured(self, world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, float]]:
         """What the formats are made to measure: (tokens a second, drift)."""
@@ -658,7 +663,18 @@ class TestOptimize:
         optimizing.optimize("hubbed", listening, force=True)
         assert (world.folder / "hubbed" / "optimized.json").is_file()
 
+    def test_a_build_for_a_graphics_card_keeps_the_original(
+        self, measured: dict[str, Any], world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        measured["Q8_0"] = (900.0, 0.0)
+        monkeypatch.setattr(llama_cpp, "llama_supports_gpu_offload", lambda: True)
+        listening = Listening()
+        optimizing.optimize("hubbed", listening)
+        assert "graphics card" in listening.said[-1]
+        assert {path.name for path in (world.folder / "hubbed").iterdir()} == {"hubbed.gguf"}
+
     @pytest.mark.models
+    @pytest.mark.skipif(llama_cpp.llama_supports_gpu_offload(), reason="measures processors")
     def test_the_embedded_teacher(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         original = find_teacher().original
         folder = tmp_path / "smollm2-135m-instruct"

@@ -78,14 +78,14 @@ def train_reader(
     places = np.array([window.places_of(rows[window.row].answers[0]) for window in windows])  # (n_windows, 2)
 
     def loss_of(output: Any, batch: NDArray[np.int64]) -> Any:
-        logits = torch.stack([output.start_logits, output.end_logits], dim=2).float()  # (n, n_tokens, 2)
+        logits = torch.stack([output.start_logits, output.end_logits], dim=1).float()  # (n, 2, n_tokens)
         allowed = torch.full(logits.shape, -torch.inf)
         for line, number in enumerate(batch):
             window = windows[number]
-            allowed[line, 0] = 0
-            allowed[line, window.first : window.first + len(window.spans)] = 0
-        logits = logits + allowed.to(logits.device)
-        return torch.nn.functional.cross_entropy(logits, torch.from_numpy(places[batch]).to(logits.device))
+            allowed[line, :, 0] = 0
+            allowed[line, :, window.first : window.first + len(window.spans)] = 0
+        logits = (logits + allowed.to(logits.device)).flatten(0, 1)
+        return torch.nn.functional.cross_entropy(logits, torch.from_numpy(places[batch]).flatten().to(logits.device))
 
     def tell(batch: NDArray[np.int64]) -> None:
         advance(int(begins_row[batch].sum()))

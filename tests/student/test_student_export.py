@@ -44,7 +44,9 @@ def test_optimum_and_transformers_open_it(exported: tuple[Path, ExportReport], t
     from transformers import AutoTokenizer, pipeline
 
     folder, _ = exported
-    model = ORTModelForSequenceClassification.from_pretrained(folder, file_name="model.onnx", local_files_only=True)
+    model = ORTModelForSequenceClassification.from_pretrained(
+        folder, file_name="model.onnx", local_files_only=True, provider="CPUExecutionProvider"
+    )
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
     expected = softmax(tiny_student.predict_logits(TEXTS)).max(axis=1)
