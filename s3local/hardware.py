@@ -9,12 +9,18 @@ import contextlib
 import os
 import platform
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 _CPU_FOLDER = Path("/sys/devices/system/cpu")
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 _MEMORY_INFO = Path("/proc/meminfo")
 _CPU_INFO = Path("/proc/cpuinfo")
+
+
+_CPU_FEATURES = ("avx", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+_CPU_FEATURES_ARM = ("asimddp", "i8mm", "bf16", "sve", "sve2")
 
 
 def physical_cores() -> int:
@@ -37,6 +43,17 @@ def _siblings(cpu: int) -> str:
 def cpu_flags() -> frozenset[str]:
     """The instruction sets that Linux lists, such as "avx2", "avx512_vnni" or "avx512_bf16"; else none."""
     return frozenset(_cpu_info("flags").split())
+
+
+def cpu_name() -> str:
+    """The processor with the instruction sets that decide which format is fast, as one line."""
+    name = _cpu_info("model name") or _cpu_info("Model") or platform.processor() or platform.machine()
+    if sys.platform == "darwin":
+        query = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        name = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() or name
+    present = cpu_flags() | set(_cpu_info("Features").split())
+    features = " ".join(flag for flag in (*_CPU_FEATURES, *_CPU_FEATURES_ARM) if flag in present)
+    return f"{name} ({features})" if features else name
 
 
 def bf16_is_fast() -> bool:

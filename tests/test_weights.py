@@ -26,12 +26,13 @@ from click.testing import CliRunner
 from s3local import offline
 from s3local.cli_models import models as commands
 from s3local.exceptions import InputError, ModelError, NetworkError, StorageError
+from s3local.hardware import cpu_name
 from s3local.progress import Silent
 from s3local.weights import fetch, find_encoder, find_student_body, find_teacher, known_models, load_manifest, manifest
 from s3local.weights import optimize as optimizing
 from s3local.weights.headers import check_safetensors, read_gguf_header
 from s3local.weights.importing import import_model
-from s3local.weights.store import Measured, cpu_name, survey, verify
+from s3local.weights.store import Measured, survey, verify
 
 N_NUMBERS = 64
 

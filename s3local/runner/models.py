@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
+import torch
+
 from s3local import __version__
 from s3local.embedder import Embedder, LateEmbedder
+from s3local.hardware import cpu_name
 from s3local.runner.settings import RunSettings
 from s3local.storage import sha256_of
 from s3local.student.judge import JudgeMaker, train_judge
@@ -113,6 +117,11 @@ def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str
             "s3local": __version__,
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+        },
+        "machine": {
+            "processor": cpu_name(),
+            "llama.cpp": llama_cpp.llama_print_system_info().decode().strip(" |"),
+            "torch": torch.cuda.get_device_name() if torch.cuda.is_available() else "the processor",
         },
     }
 

@@ -5,7 +5,7 @@ means that its stage is complete, and a stage without one is done again from its
 what the stages compute.
 
     runs/<task>/<name>/
-        config.json          every setting, seed, version and checksum; a run that differs is refused
+        config.json          every setting, seed, checksum and version, and the machine; other settings are refused
         events.jsonl         what happened when, one line each, never rewritten
         rationales.json
         round-0/             the seed; round-1, round-2 ...: from the errors of the student before
@@ -185,8 +185,8 @@ def _require_same(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without the library versions, which are recorded but may change between two sittings."""
-    return {key: value for key, value in config.items() if key != "versions"}
+    """The configuration without what is recorded but may change between two sittings: libraries and the machine."""
+    return {key: value for key, value in config.items() if key not in ("versions", "machine")}
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

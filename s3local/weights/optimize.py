@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError, S3LocalError, StorageError
-from s3local.hardware import total_memory_bytes
+from s3local.hardware import cpu_name, total_memory_bytes
 from s3local.progress import Progress
 from s3local.storage import sha256_of, translated_errors, write_text
 from s3local.weights.headers import read_gguf_header
@@ -35,7 +35,6 @@ from s3local.weights.store import (
     OPTIMIZED_NAME,
     Measured,
     Optimized,
-    cpu_name,
     fast_file,
     folder_of,
     read_optimized,

@@ -5,10 +5,6 @@ Knows nothing of the network and never loads a model.
 
 from __future__ import annotations
 
-import platform
-import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from s3local.exceptions import InputError, ModelError
+from s3local.hardware import cpu_name
 from s3local.progress import Progress
 from s3local.storage import read_utf8, sha256_of, translated_errors
 from s3local.weights.headers import GGUFHeader, check_safetensors, read_gguf_header
@@ -34,9 +31,6 @@ from s3local.weights.manifest import (
 OPTIMIZED_NAME = "optimized.json"
 CHAT_MIN_PARAMETERS = 1_000_000_000
 """A model with a chat template and at least this many parameters is asked in chat form; a smaller one writes lists."""
-
-CPU_FEATURES = ("avx", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-CPU_FEATURES_ARM = ("asimddp", "i8mm", "bf16", "sve", "sve2")
 
 State = Literal["ready", "missing", "damaged"]
 
@@ -240,23 +234,6 @@ def shown(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def cpu_name() -> str:
-    """The processor with the instruction sets that decide which format is fast, as one line."""
-    name, features = platform.processor() or platform.machine(), ""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-        model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.MULTILINE)
-        name = model.group(1).strip() if model else name
-        flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-        present = set(flags.group(1).split()) if flags else set()
-        features = " ".join(flag for flag in (*CPU_FEATURES, *CPU_FEATURES_ARM) if flag in present)
-    elif sys.platform == "darwin":
-        query = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        name = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() or name
-    return f"{name} ({features})" if features else name
 
 
 def _files_of(model: Model) -> list[WeightFile]:

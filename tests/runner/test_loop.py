@@ -15,6 +15,7 @@ from small_world import BagOfWords, make_task, settings, write
 
 from s3local.evaluation.errors import divide_rows
 from s3local.exceptions import RunError
+from s3local.hardware import cpu_name
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import read_jsonl
 from s3local.runner.loop import RunResult, _Loop, run
@@ -273,6 +274,15 @@ def test_the_loop_does_not_see_the_labels_of_test(
 def test_other_settings_in_the_same_folder_are_refused_by_name(task: Task, tiny_bert: Path, whole: RunResult) -> None:
     with pytest.raises(RunError, match=r"settings\.rows: was 24, now 25"):
         start(task, tiny_bert, whole.folder, rows=25)
+
+
+def test_another_machine_is_recorded_and_may_go_on(
+    task: Task, tiny_bert: Path, whole: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = json.loads((whole.folder / "config.json").read_text())["machine"]
+    assert recorded["processor"] == cpu_name()
+    monkeypatch.setattr("s3local.runner.models.cpu_name", lambda: "another processor")
+    assert start(task, tiny_bert, whole.folder).summary == whole.summary
 
 
 def test_a_run_that_was_killed_before_its_first_file_was_whole_is_begun_again(tmp_path: Path) -> None:
