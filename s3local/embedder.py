@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
+from s3local.hardware import torch_device
 from s3local.progress import Advance, ignore
 
 Vectors = NDArray[np.float32]
@@ -43,14 +44,12 @@ class SentenceTransformerEmbedder:
 
     def __init__(self, folder: Path) -> None:
         """Load the model of ``folder``. Raises ``ModelError`` if that is no sentence-transformers model."""
-        import torch
         from sentence_transformers import SentenceTransformer
 
         if not (folder / "modules.json").is_file():
             raise ModelError(f"{folder}: no sentence-transformers model here, it has no modules.json")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            self._model = SentenceTransformer(str(folder), device=device, local_files_only=True)
+            self._model = SentenceTransformer(str(folder), device=torch_device(), local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as exc:
             raise ModelError(f"{folder}: the embedding model cannot be loaded: {exc}") from exc
         self.dim: int = self._model.encode([""], show_progress_bar=False).shape[1]

@@ -17,8 +17,6 @@ _CPU_FOLDER = Path("/sys/devices/system/cpu")
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 _MEMORY_INFO = Path("/proc/meminfo")
 _CPU_INFO = Path("/proc/cpuinfo")
-
-
 _CPU_FEATURES = ("avx", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 _CPU_FEATURES_ARM = ("asimddp", "i8mm", "bf16", "sve", "sve2")
 
@@ -72,6 +70,13 @@ def _cpu_info(name: str) -> str:
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
+
+
+def torch_device() -> str:
+    """Where torch computes: "cuda" if it has a graphics card here, else "cpu"."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def int8_is_exact() -> bool:

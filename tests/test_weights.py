@@ -675,7 +675,6 @@ class TestOptimize:
         assert {path.name for path in (world.folder / "hubbed").iterdir()} == {"hubbed.gguf"}
 
     @pytest.mark.models
-    @pytest.mark.skipif(llama_cpp.llama_supports_gpu_offload(), reason="measures processors")
     def test_the_embedded_teacher(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         original = find_teacher().original
         folder = tmp_path / "smollm2-135m-instruct"

@@ -16,7 +16,7 @@ import torch
 
 from s3local import __version__
 from s3local.embedder import Embedder, LateEmbedder
-from s3local.hardware import cpu_name
+from s3local.hardware import cpu_name, torch_device
 from s3local.runner.settings import RunSettings
 from s3local.storage import sha256_of
 from s3local.student.judge import JudgeMaker, train_judge
@@ -121,7 +121,7 @@ def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str
         "machine": {
             "processor": cpu_name(),
             "llama.cpp": llama_cpp.llama_print_system_info().decode().strip(" |"),
-            "torch": torch.cuda.get_device_name() if torch.cuda.is_available() else "the processor",
+            "torch": torch.cuda.get_device_name() if torch_device() == "cuda" else "the processor",
         },
     }
 

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from s3local.hardware import torch_device
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.contrast import ContrastiveSettings, mean_of_tokens, pull_together
 from s3local.student.distilbert import load_body
 from s3local.student.encoding import Text, batches_by_length, encode
-from s3local.student.optimisation import forward, seeded, training_device, uses_bf16
+from s3local.student.optimisation import forward, seeded, uses_bf16
 from s3local.student.training import PREDICTION_BATCH
 
 Floats = NDArray[np.float32]
@@ -75,11 +76,11 @@ def train_judge(
     if missing := set(range(len(labels))) - set(numbers.tolist()):
         raise ValueError(f"a judge needs a row of each label; {labels[min(missing)]!r} has none")
     body, tokenizer = load_body(body_folder)
-    body.to(training_device())
+    body.to(torch_device())
     tokens = encode(tokenizer, rows, settings.max_length)
     with seeded(seed):
         pull_together(body, tokens, numbers, settings, seed, mean_of_tokens, advance=advance)
-    vectors = _embed(body, tokenizer, rows, settings.max_length)
+        vectors = _embed(body, tokenizer, rows, settings.max_length)
     head = LogisticRegression(C=settings.penalty, max_iter=2000).fit(vectors, numbers)
     return Judge(body, tokenizer, head, len(labels), settings.max_length)
 

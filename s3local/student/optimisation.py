@@ -1,5 +1,5 @@
-"""What every training loop here shares: where it computes, what its chance comes from, which weights move and decay,
-how the rate rises and falls, in what precision, and how a batch goes through a model.
+"""What every training loop here shares: what its chance comes from, which weights move and decay, how the rate rises
+and falls, in what precision, and how a batch goes through a model.
 
 Knows nothing of rows, labels or losses.
 """
@@ -15,18 +15,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from s3local.exceptions import ModelError
-from s3local.hardware import bf16_is_fast
+from s3local.hardware import bf16_is_fast, torch_device
 from s3local.student.encoding import pad
 
 MAX_GRADIENT_NORM = 1.0
 FUSED_ATTENTION_TOKENS = 100
 """From this length on, fused attention is the faster one on a processor: 16 rows of 256 tokens take 1.4 s a step with
 it, 1.9 without; 16 rows of 12 tokens 124 and 74 ms."""
-
-
-def training_device() -> Any:
-    """The graphics card if this torch has one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextlib.contextmanager
@@ -36,7 +31,7 @@ def seeded(seed: int) -> Iterator[None]:
 
     Raises ``ModelError`` if a card has no room for what is done inside.
     """
-    on_card = torch.cuda.is_available()
+    on_card = torch_device() == "cuda"
     exact_before = torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_card else []):
         torch.manual_seed(seed)
@@ -47,7 +42,8 @@ def seeded(seed: int) -> Iterator[None]:
             yield
         except torch.OutOfMemoryError as exc:
             problem = "the graphics card has no room left to train a model beside the teacher"
-            raise ModelError(f"{problem}; put fewer of the teacher's layers on it (--gpu-layers)") from exc
+            advice = "free some and run the same command again, or begin a run with fewer --gpu-layers"
+            raise ModelError(f"{problem}; {advice}") from exc
         finally:
             torch.use_deterministic_algorithms(exact_before)
             if on_card:

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
+from s3local.hardware import torch_device
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.contrast import ContrastiveSettings, mean_and_first, pull_together
@@ -36,7 +37,6 @@ from s3local.student.optimisation import (
     learning_rate_factor,
     parameter_groups,
     seeded,
-    training_device,
     uses_bf16,
 )
 
@@ -282,7 +282,7 @@ def fit(
     started = time.perf_counter()
     with seeded(seed):
         assert settings.epochs and settings.batch_size and settings.learning_rate  # resolved
-        device = training_device()
+        device = torch.device(torch_device())
         model.to(device).train()
         model.distilbert.embeddings.word_embeddings.weight.requires_grad_(False)
         optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), fused=True)

@@ -217,7 +217,9 @@ def _loaded(path: Path) -> Iterator[Any]:
     """A context of ``path`` on one thread, for 32 sequences; given back at the end."""
     import llama_cpp
 
-    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), llama_cpp.llama_model_default_params())
+    model_parameters = llama_cpp.llama_model_default_params()
+    model_parameters.n_gpu_layers = 0  # it is the processor that is measured
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters)
     if not model:
         raise ModelError(f"llama.cpp cannot load {path}: {llama_complaint() or 'it gives no reason'}")
     parameters = llama_cpp.llama_context_default_params()

@@ -18,7 +18,7 @@ from s3local.student import training
 from s3local.student.contrast import contrastive_loss, mean_and_first, pull_together
 from s3local.student.distilbert import build_classifier
 from s3local.student.encoding import encode, pad
-from s3local.student.optimisation import learning_rate_factor
+from s3local.student.optimisation import learning_rate_factor, seeded
 from s3local.student.training import TrainedStudent, TrainingSettings, _row_weights, _shuffled_batches, averaged, train
 
 SHORT = dataclasses.replace(SETTINGS, epochs=2)
@@ -278,3 +278,11 @@ def test_a_mean_of_two_students_lies_between_them(tiny_bert: Path) -> None:
 
 def _layer(student: TrainedStudent) -> Any:
     return weights_of(student)["distilbert.transformer.layer.0.attention.q_lin.weight"]
+
+
+def test_a_card_without_room_is_one_clear_line_and_leaves_the_random_state() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(ModelError, match=r"no room left to train.*--gpu-layers"), seeded(3):
+        torch.rand(1)
+        raise torch.OutOfMemoryError("2 GiB wanted")
+    assert torch.equal(before, torch.get_rng_state())
