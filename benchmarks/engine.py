@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from s3local.teacher import Request, Sampling
 from s3local.teacher.engine import DEFAULT_SLOTS, EngineSettings, LlamaTeacher
 from s3local.teacher.llama import Feed, LlamaModel, StreamCache
 from s3local.weights import find_teacher
+from s3local.weights.llama import model_parameters
 
 DATA = Path(__file__).parent.parent / "data/support_desk/dev.jsonl"
 PHRASES = {
@@ -185,7 +187,8 @@ def plain_llama(path: Path) -> Any:
     from llama_cpp import Llama
 
     threads = len(os.sched_getaffinity(0))
-    return Llama(str(path), n_ctx=2048, n_threads=threads, n_threads_batch=threads, flash_attn=True, verbose=False)
+    with mock.patch("llama_cpp.llama_cpp.llama_model_default_params", lambda: model_parameters(gpu_layers=0)):
+        return Llama(str(path), n_ctx=2048, n_threads=threads, n_threads_batch=threads, flash_attn=True, verbose=False)
 
 
 def complete_one(llama: Any, request: Request) -> Any:

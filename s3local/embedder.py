@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
-from s3local.hardware import torch_device
+from s3local.hardware import room_on_card, torch_device
 from s3local.progress import Advance, ignore
 
 Vectors = NDArray[np.float32]
@@ -56,17 +56,21 @@ class SentenceTransformerEmbedder:
         self.max_tokens: int = self._model.max_seq_length
 
     def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
-        """Unit rows of shape (n_texts, dim), float32; ``advance`` is told how many more are done."""
+        """Unit rows of shape (n_texts, dim), float32; ``advance`` is told how many more are done.
+
+        Raises ``ModelError`` if a graphics card has no room for them.
+        """
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # like lengths together: less padding
         for start in range(0, len(order), PROGRESS_ROWS):
             rows = order[start : start + PROGRESS_ROWS]
-            vectors[rows] = self._model.encode(
-                [texts[row] for row in rows],
-                batch_size=BATCH_SIZE,
-                normalize_embeddings=True,
-                show_progress_bar=False,
-            )
+            with room_on_card("to embed texts"):
+                vectors[rows] = self._model.encode(
+                    [texts[row] for row in rows],
+                    batch_size=BATCH_SIZE,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
             advance(len(rows))
         return vectors
 

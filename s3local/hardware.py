@@ -11,7 +11,10 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from s3local.exceptions import ModelError
 
 _CPU_FOLDER = Path("/sys/devices/system/cpu")
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
@@ -77,6 +80,20 @@ def torch_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def room_on_card(purpose: str) -> Iterator[None]:
+    """Raises ``ModelError`` if the graphics card has no memory left for what torch does inside, ``purpose`` in words
+    such as "to embed texts"."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as exc:
+        problem = f"the graphics card has no room left {purpose} beside the teacher"
+        advice = "free some and run the same command again, or begin a run with fewer --gpu-layers"
+        raise ModelError(f"{problem}; {advice}") from exc
 
 
 def int8_is_exact() -> bool:

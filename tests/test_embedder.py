@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from s3local.embedder import CachedEmbedder, SentenceTransformerEmbedder, Vectors
 from s3local.exceptions import ModelError
@@ -106,3 +107,15 @@ def test_the_cache_reports_every_text_and_gives_no_rows_for_none() -> None:
     cached.embed(["a", "ccc"], told.append)
     assert sum(told) == 5
     assert cached.embed([]).shape == (0, 2)
+
+
+@pytest.mark.models
+def test_a_card_without_room_is_one_clear_line(
+    minilm: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("2 GiB wanted")
+
+    monkeypatch.setattr(minilm._model, "encode", no_room)
+    with pytest.raises(ModelError, match=r"no room left to embed texts.*--gpu-layers"):
+        minilm.embed(TEXTS)

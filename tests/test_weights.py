@@ -32,6 +32,7 @@ from s3local.weights import fetch, find_encoder, find_student_body, find_teacher
 from s3local.weights import optimize as optimizing
 from s3local.weights.headers import check_safetensors, read_gguf_header
 from s3local.weights.importing import import_model
+from s3local.weights.llama import model_parameters
 from s3local.weights.store import Measured, survey, verify
 
 N_NUMBERS = 64
@@ -690,3 +691,12 @@ class TestOptimize:
         assert record["measured"]["Q8_0"]["drift"] < optimizing.MAX_DRIFT < record["measured"]["Q4_0"]["drift"]
         assert record["format"] in ("original", "Q8_0")
         assert all(figures["decode_tokens_per_second"] > 0 for figures in record["measured"].values())
+
+
+@pytest.mark.parametrize(("flags", "arranged"), [({"avx2", "amx_tile"}, False), ({"avx2"}, True), (set(), True)])
+def test_llama_cpp_arranges_no_weights_for_amx(
+    flags: set[str], arranged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s3local.weights.llama.cpu_flags", lambda: frozenset(flags))
+    parameters = model_parameters(gpu_layers=3)
+    assert (parameters.use_extra_bufts, parameters.n_gpu_layers) == (arranged, 3)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s3local.hardware import torch_device
+from s3local.hardware import room_on_card, torch_device
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.contrast import ContrastiveSettings, mean_of_tokens, pull_together
@@ -50,7 +50,10 @@ class Judge:
         self._max_length = max_length
 
     def predict_proba(self, texts: Sequence[Text], advance: Advance = ignore) -> Floats:
-        """Label probabilities (n_texts, n_labels); ``advance`` is told the texts of each batch."""
+        """Label probabilities (n_texts, n_labels); ``advance`` is told the texts of each batch.
+
+        Raises ``ModelError`` if a graphics card has no room for them.
+        """
         if not texts:
             return np.zeros((0, self._n_labels), dtype=np.float32)
         vectors = _embed(self._body, self._tokenizer, texts, self._max_length, advance)
@@ -76,9 +79,9 @@ def train_judge(
     if missing := set(range(len(labels))) - set(numbers.tolist()):
         raise ValueError(f"a judge needs a row of each label; {labels[min(missing)]!r} has none")
     body, tokenizer = load_body(body_folder)
-    body.to(torch_device())
     tokens = encode(tokenizer, rows, settings.max_length)
     with seeded(seed):
+        body.to(torch_device())
         pull_together(body, tokens, numbers, settings, seed, mean_of_tokens, advance=advance)
         vectors = _embed(body, tokenizer, rows, settings.max_length)
     head = LogisticRegression(C=settings.penalty, max_iter=2000).fit(vectors, numbers)
@@ -104,7 +107,7 @@ def _embed(body: Any, tokenizer: Any, texts: Sequence[Text], max_length: int, ad
     rows = encode(tokenizer, texts, max_length)
     vectors = np.zeros((len(rows), body.config.dim), dtype=np.float32)
     half = uses_bf16("auto", next(body.parameters()).device)
-    with torch.inference_mode():
+    with room_on_card("for a judge"), torch.inference_mode():
         for batch in batches_by_length(rows, PREDICTION_BATCH):
             output, mask = forward(body, [rows[place] for place in batch], half)
             vectors[batch] = mean_of_tokens(output.last_hidden_state.float(), mask).cpu().numpy()

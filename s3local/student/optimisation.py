@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from s3local.exceptions import ModelError
-from s3local.hardware import bf16_is_fast, torch_device
+from s3local.hardware import bf16_is_fast, room_on_card, torch_device
 from s3local.student.encoding import pad
 
 MAX_GRADIENT_NORM = 1.0
@@ -39,11 +38,8 @@ def seeded(seed: int) -> Iterator[None]:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS asks for the same sums each time
             torch.use_deterministic_algorithms(True)
         try:
-            yield
-        except torch.OutOfMemoryError as exc:
-            problem = "the graphics card has no room left to train a model beside the teacher"
-            advice = "free some and run the same command again, or begin a run with fewer --gpu-layers"
-            raise ModelError(f"{problem}; {advice}") from exc
+            with room_on_card("to train a model"):
+                yield
         finally:
             torch.use_deterministic_algorithms(exact_before)
             if on_card:

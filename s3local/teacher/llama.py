@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError, TeacherError
 from s3local.weights.headers import read_gguf_header
-from s3local.weights.llama import llama_complaint, silence_llama_log
+from s3local.weights.llama import llama_complaint, model_parameters, silence_llama_log
 
 Logits = NDArray[np.float32]
 CacheType = Literal["f16", "q8_0"]
@@ -60,8 +60,7 @@ class LlamaModel:
         llama_cpp.llama_backend_init()
         self.path = path
         self.on_gpu = has_gpu and gpu_layers != 0
-        parameters = llama_cpp.llama_model_default_params()
-        parameters.n_gpu_layers = (10_000 if gpu_layers is None else gpu_layers) if self.on_gpu else 0
+        parameters = model_parameters((10_000 if gpu_layers is None else gpu_layers) if self.on_gpu else 0)
         llama_complaint()
         self._handle: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self._handle:

@@ -6,7 +6,7 @@
     importing.py  models from a file, a folder or a wheel, without a network
     optimize.py   the GGUF format that this processor computes fastest
     headers.py    GGUF and safetensors headers, read without loading
-    llama.py      llama.cpp's log, kept off the terminal
+    llama.py      how llama.cpp loads a model, and its log
 
 Knows nothing of tasks, prompts or rounds.
 """

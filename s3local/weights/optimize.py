@@ -29,7 +29,7 @@ from s3local.hardware import cpu_name, total_memory_bytes
 from s3local.progress import Progress
 from s3local.storage import sha256_of, translated_errors, write_text
 from s3local.weights.headers import read_gguf_header
-from s3local.weights.llama import llama_complaint, silence_llama_log
+from s3local.weights.llama import llama_complaint, model_parameters, silence_llama_log
 from s3local.weights.manifest import Model, WeightFile
 from s3local.weights.store import (
     OPTIMIZED_NAME,
@@ -217,9 +217,8 @@ def _loaded(path: Path) -> Iterator[Any]:
     """A context of ``path`` on one thread, for 32 sequences; given back at the end."""
     import llama_cpp
 
-    model_parameters = llama_cpp.llama_model_default_params()
-    model_parameters.n_gpu_layers = 0  # it is the processor that is measured
-    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters)
+    on_processor = model_parameters(gpu_layers=0)  # it is what is measured
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), on_processor)
     if not model:
         raise ModelError(f"llama.cpp cannot load {path}: {llama_complaint() or 'it gives no reason'}")
     parameters = llama_cpp.llama_context_default_params()

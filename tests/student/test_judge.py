@@ -10,6 +10,8 @@ import pytest
 import torch
 from toys import LABELS, UNSEEN, reviews
 
+from s3local.exceptions import ModelError
+from s3local.student import judge as judge_module
 from s3local.student.contrast import contrastive_loss
 from s3local.student.judge import JudgeSettings, train_judge
 
@@ -52,3 +54,13 @@ def test_the_loss_is_the_one_of_the_paper() -> None:
 def test_a_judge_needs_every_label(tiny_bert: Path) -> None:
     with pytest.raises(ValueError, match="'positive' has none"):
         train_judge(tiny_bert, [row for row in reviews() if row.label == "negative"], LABELS, SHORT, seed=1)
+
+
+def test_a_card_without_room_for_a_judge_is_one_clear_line(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> None:
+        raise torch.OutOfMemoryError("2 GiB wanted")
+
+    judge = train_judge(tiny_bert, reviews(), LABELS, SHORT, seed=3)
+    monkeypatch.setattr(judge_module, "forward", no_room)
+    with pytest.raises(ModelError, match=r"no room left for a judge.*--gpu-layers"):
+        judge.predict_proba(UNSEEN)

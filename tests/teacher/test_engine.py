@@ -20,6 +20,7 @@ from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.teacher.grammar import grammar_of_schema
 from s3local.teacher.llama import TEMPLATE_DAY, LlamaModel, StreamCache
 from s3local.teacher.writing import Writing
+from s3local.weights.llama import model_parameters
 
 pytestmark = pytest.mark.models
 
@@ -60,7 +61,9 @@ def plain_logits(model_path: Path) -> Iterator[Callable[[Sequence[int]], NDArray
     from llama_cpp import Llama
 
     options = {"n_ctx": 512, "n_threads": 2, "n_gpu_layers": -1}  # on a graphics card if the engine is
-    llama = Llama(str(model_path), logits_all=True, flash_attn=True, verbose=False, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llama_cpp.llama_cpp.llama_model_default_params", lambda: model_parameters(gpu_layers=-1))
+        llama = Llama(str(model_path), logits_all=True, flash_attn=True, verbose=False, **options)
 
     def compute(tokens: Sequence[int]) -> NDArray[np.float32]:
         llama.reset()
