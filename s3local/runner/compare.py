@@ -307,11 +307,16 @@ class _Comparison:
         }
 
     def _is_skipped(self, method: Method) -> bool:
-        """Notes, and says, why a method cannot be had here."""
+        """Notes, and says, why a method cannot be had here, or would be another one."""
+        reason = ""
         if method.name == "setfit" and not rivals.has_setfit():
-            self.skipped["setfit"] = "setfit is left out: the package is not installed (pip install 's3local[setfit]')"
-            self.progress.say(self.skipped["setfit"])
-        return method.name in self.skipped
+            reason = "the package is not installed (pip install 's3local[setfit]')"
+        elif method.name == "s3-no-rationale" and self.task.given:
+            reason = "pairs have no rationales, so that it is s3"
+        if reason:
+            self.skipped[method.name] = f"{method.name} is left out: {reason}"
+            self.progress.say(self.skipped[method.name])
+        return bool(reason)
 
     def _cell(self, method: Method, seed: int, size: int) -> Cell:
         return Cell(method.name, seed if method.uses_seed else None, size if method.uses_gold else 0)

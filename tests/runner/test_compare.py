@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kinds_world import pair_task
 from rich.console import Console
 from small_world import BagOfWords, make_task, settings, write
 from toys import LABELS, SETTINGS, UNSEEN, reviews
@@ -249,6 +250,13 @@ def test_an_absent_setfit_is_left_out_with_a_line(
     assert {cell["method"] for cell in result.summary["cells"]} == {"probe"}
     with pytest.raises(S3LocalError, match="nothing is left to compare"):
         start(task, tiny_bert, tmp_path / "d", methods=("setfit",), gold=(12,))
+
+
+def test_pairs_have_no_s3_without_rationales(tiny_bert: Path, tmp_path: Path) -> None:
+    methods = ("probe", "s3-no-rationale")
+    result = start(pair_task(tmp_path / "pairs"), tiny_bert, tmp_path / "c", methods=methods, gold=(6,))
+    assert list(result.summary["skipped"]) == ["s3-no-rationale"]
+    assert {cell["method"] for cell in result.summary["cells"]} == {"probe"}
 
 
 def test_the_teacher_decides_for_the_label_under_which_a_text_is_likeliest(task: Task) -> None:
