@@ -1,6 +1,6 @@
-"""What this machine offers: cores, instruction sets and memory. Knows nothing of what they are used for.
+"""What this machine offers: cores, instruction sets, memory and a graphics card, and what to say when that has no room.
 
-Where the system does not tell (not Linux), it claims little.
+Knows nothing of tasks and models. Where the system does not tell (not Linux), it claims little.
 """
 
 from __future__ import annotations
