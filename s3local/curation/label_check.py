@@ -9,6 +9,7 @@ Knows nothing of how judges are made, of models or of test.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,10 +108,13 @@ def fit_trust(judges: Sequence[NDArray[Any]], gold_labels: NDArray[np.int64]) ->
 
 def evidence(judges: Sequence[NDArray[Any]], other: NDArray[Any], gold_labels: NDArray[np.int64]) -> float:
     """By how many nats the ``other`` judge raises the log-likelihood of all gold labels, beyond the one nat that a
-    judge without any knowledge would raise it by chance (Akaike's criterion). Arguments as for ``fit_trust``."""
+    judge without any knowledge would raise it by chance (Akaike's criterion). Arguments as for ``fit_trust``; without
+    ``judges``, every label is as likely as any other."""
     rows = np.arange(len(gold_labels))
 
     def likelihood(some: Sequence[NDArray[Any]]) -> float:
+        if not some:
+            return -len(rows) * math.log(other.shape[1])
         return float(np.log(joint(list(fit_trust(some, gold_labels)), some)[rows, gold_labels]).sum())
 
     return likelihood([*judges, other]) - likelihood(judges) - 1.0

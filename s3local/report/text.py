@@ -110,15 +110,15 @@ def _guard(result: Mapping[str, Any]) -> list[Text]:
 def _label_check(result: Mapping[str, Any]) -> list[Text]:
     """What the judges get right on dev rows that they did not learn from; nothing where labels were not checked."""
     check = result["final"]["label_check"]
-    if not check["judges"]:
+    judges = check["judges"] or check.get("left_out", 0)
+    if not judges:
         return []
-    judges = f"{check['judges']} judges and the teacher" if check["teacher"] else f"{check['judges']} judges"
-    return [
-        Text(
-            f"Label check: {judges}, right on {_percent(check['dev_accuracy'])} of the dev rows that they did not "
-            f"learn from; {check['relabelled']:,} rows relabelled.\n"
-        )
-    ]
+    who = f"{judges} judges and the teacher" if check["teacher"] else f"{judges} judges"
+    done = f"{check['relabelled']:,} rows relabelled"
+    if not check["judges"]:
+        done = "that is no more than chance, so all rows keep the label that they were asked for"
+    right = _percent(check["dev_accuracy"])
+    return [Text(f"Label check: {who}, right on {right} of the dev rows that they did not learn from; {done}.\n")]
 
 
 def _gap(result: Mapping[str, Any]) -> Table:

@@ -273,7 +273,7 @@ class _Comparison:
         self.state = state
         self.progress = progress
         self.models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
-        self.judges = JudgeShelf()
+        self.judges = JudgeShelf(models.judge)
         self.skipped: dict[str, str] = {}
         self.methods = [method for method in settings.methods_in_order if not self._is_skipped(method)]
         if not self.methods:

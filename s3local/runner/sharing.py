@@ -21,7 +21,7 @@ from s3local.exceptions import RunError
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.storage import write_text
-from s3local.student.judge import Judge, JudgeMaker, JudgeSettings, train_judge
+from s3local.student.judge import Judge, JudgeMaker, JudgeSettings
 from s3local.teacher import Completion, Request, Score, Teacher
 
 TakenOver = Callable[[str, float], None]
@@ -84,13 +84,14 @@ class SharedTeacher:
 
 
 class JudgeShelf:
-    """The judges trained last, by what they learned from."""
+    """The judges that ``train`` made last, by what they learned from."""
 
-    def __init__(self) -> None:
+    def __init__(self, train: JudgeMaker) -> None:
+        self._train = train
         self._judges: dict[str, tuple[Judge, float]] = {}
 
     def maker(self, taken_over: TakenOver) -> JudgeMaker:
-        """A ``train_judge`` that takes from the shelf what is there."""
+        """Trains as ``train`` does, and takes from the shelf what is there."""
 
         def judge(
             body_folder: Path,
@@ -108,7 +109,7 @@ class JudgeShelf:
                 advance(settings.passes)
                 return made
             started = time.perf_counter()
-            made = train_judge(body_folder, rows, labels, settings, seed, advance)
+            made = self._train(body_folder, rows, labels, settings, seed, advance)
             self._judges[key] = made, time.perf_counter() - started
             while len(self._judges) > SHELF:
                 del self._judges[next(iter(self._judges))]

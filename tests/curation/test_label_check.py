@@ -105,6 +105,8 @@ def test_another_judge_is_evidence_if_it_knows_what_the_first_does_not(gold: np.
     assert evidence([first], judge_of(gold, 0.8, 0.7, 2), gold) > 0
     assert evidence([first], first, gold) < 0
     assert evidence([first], judge_of(gold, 0.8, 0.0, 3), gold) < 0
+    assert evidence([], first, gold) > 0
+    assert evidence([], judge_of(gold, 0.8, 0.0, 3), gold) < 0
 
 
 def test_a_text_is_no_likelier_of_a_label_that_makes_all_texts_likelier() -> None:

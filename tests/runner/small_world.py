@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,14 @@ from toys import SETTINGS
 
 from s3local.embedder import Vectors
 from s3local.progress import Advance, ignore
+from s3local.records import Example
+from s3local.runner.models import Models, find_models
 from s3local.runner.settings import RunSettings
-from s3local.student.judge import JudgeSettings
+from s3local.student.encoding import Text
+from s3local.student.judge import Floats, Judge, JudgeSettings, train_judge
 from s3local.task import Task
-from s3local.teacher import Request
+from s3local.teacher import Request, Teacher
+from s3local.teacher.fake import FakeTeacher
 
 WORDS = {"positive": ("good", "great", "fine"), "negative": ("bad", "awful", "poor")}
 THINGS = ("film", "book", "song", "story", "scene", "ending", "actor", "plot", "music", "picture", "start", "middle")
@@ -42,6 +47,36 @@ class BagOfWords:
             for place, word in enumerate(text.split()):
                 row[zlib.crc32(f"{word}{place}".encode()) % 256] += 1
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+class WellRead(Judge):
+    """A judge, and what the words say: twelve rows teach none so much that it is heard."""
+
+    def __init__(self, judge: Judge, labels: Sequence[str]) -> None:
+        self._judge = judge
+        self._labels = labels
+
+    def predict_proba(self, texts: Sequence[Text], advance: Advance = ignore) -> Floats:
+        mine = self._judge.predict_proba(texts, advance)
+        for row, text in zip(mine, texts, strict=True):
+            found = [any(word in text.text for word in WORDS[label]) for label in self._labels]
+            row[:] = 0.2 * row + 0.8 * (np.where(found, 0.95, 0.05) if any(found) else 0.5)
+        return mine
+
+
+def well_read_judge(
+    body: Path,
+    rows: Sequence[Example],
+    labels: Sequence[str],
+    settings: JudgeSettings,
+    seed: int,
+    advance: Advance = ignore,
+) -> Judge:
+    return WellRead(train_judge(body, rows, labels, settings, seed, advance), labels)
+
+
+def toy_models(chosen: RunSettings, teacher: Callable[[], Teacher] = lambda: FakeTeacher(write)) -> Models:
+    return dataclasses.replace(find_models(chosen, teacher=teacher, embedder=BagOfWords()), judge=well_read_judge)
 
 
 def settings(body: Path, **changes: object) -> RunSettings:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from kinds_world import pair_task
 from rich.console import Console
-from small_world import BagOfWords, make_task, settings, write
+from small_world import make_task, settings, toy_models, write
 from toys import LABELS, SETTINGS, UNSEEN, reviews
 
 from s3local.exceptions import InputError, RunError, S3LocalError
@@ -24,7 +24,6 @@ from s3local.rows import load_dev, load_rows
 from s3local.runner import compare as module
 from s3local.runner import rivals
 from s3local.runner.compare import CompareResult, CompareSettings, compare, draw_gold
-from s3local.runner.models import find_models
 from s3local.runner.settings import RunSettings
 from s3local.runner.sharing import JudgeShelf, SharedTeacher
 from s3local.student.judge import JudgeSettings, train_judge
@@ -72,7 +71,7 @@ def start(
     chosen = CompareSettings(
         tuple(methods), tuple(seeds), tuple(gold), run=settings(body, **{"training": QUICK, **changes})
     )
-    return compare(task, chosen, folder=folder, models=find_models(chosen.run, teacher=teacher, embedder=BagOfWords()))
+    return compare(task, chosen, folder=folder, models=toy_models(chosen.run, teacher))
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +299,7 @@ def test_a_shared_teacher_repeats_a_call_from_disk_and_no_other(tmp_path: Path) 
 def test_a_judge_is_trained_once_for_the_same_rows_and_settings(tiny_bert: Path) -> None:
     taken: list[str] = []
     rows, short = reviews(), JudgeSettings(passes=32, batch_size=16, max_length=32)
-    judge = JudgeShelf().maker(lambda key, seconds: taken.append(key))
+    judge = JudgeShelf(train_judge).maker(lambda key, seconds: taken.append(key))
     first = judge(tiny_bert, rows, LABELS, short, 3)
     assert judge(tiny_bert, rows, LABELS, short, 3) is first and len(taken) == 1
     others = [(rows[1:], short, 3), (rows, dataclasses.replace(short, passes=48), 3), (rows, short, 4)]
@@ -313,7 +312,7 @@ def test_cells_known_from_elsewhere_are_taken_over(
     task: Task, tiny_bert: Path, whole: CompareResult, tmp_path: Path
 ) -> None:
     chosen = CompareSettings(("gold", "probe"), (0,), SIZES, run=settings(tiny_bert))
-    models = find_models(chosen.run, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())
+    models = toy_models(chosen.run)
     known = [{**cell, "seconds": 1234.5} for cell in whole.summary["cells"]]
     again = compare(task, chosen, folder=tmp_path / "c", models=models, known=known)
     assert again.summary["cells"] == [cell for cell in known if cell["method"] in ("gold", "probe")]

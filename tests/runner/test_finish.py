@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_world import BagOfWords, make_task, settings, write
+from rich.console import Console
+from small_world import BagOfWords, make_task, settings, toy_models, well_read_judge, write
 
 from s3local.evaluation.folds import divide_into_folds
 from s3local.evaluation.guard import SHARES, Verdict, log_likelihood, weigh
 from s3local.records import Candidate, Example, read_jsonl, write_jsonl
+from s3local.report.text import render
 from s3local.rows import load_dev
 from s3local.runner import finish
 from s3local.runner.finish import Finish, ancestors
@@ -24,7 +26,6 @@ from s3local.runner.models import find_models
 from s3local.runner.state import handed_over
 from s3local.runner.workbench import JUDGES
 from s3local.student.inference import Classifier, fit_temperature
-from s3local.student.judge import train_judge
 from s3local.student.training import TrainedStudent
 from s3local.task import Task
 from s3local.teacher.fake import FakeTeacher
@@ -37,8 +38,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 def start(task: Task, body: Path, folder: Path, **changes: object) -> RunResult:
     chosen = settings(body, guard=True, rounds=1, **changes)
-    models = find_models(chosen, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())
-    return run(task, chosen, folder=folder, models=models)
+    return run(task, chosen, folder=folder, models=toy_models(chosen))
 
 
 LESSONS: list[Lesson] = []
@@ -78,7 +78,7 @@ def test_no_row_is_judged_by_a_judge_that_has_seen_it(task: Task, tiny_bert: Pat
     chosen = settings(tiny_bert).judge
     for fold in range(2):
         others = [row for row, its in zip(dev, fold_of, strict=True) if its != fold]
-        judge = train_judge(tiny_bert, others, task.label_names, chosen, seed_for(JUDGES, fold))
+        judge = well_read_judge(tiny_bert, others, task.label_names, chosen, seed_for(JUDGES, fold))
         said = [row["probabilities"] for row in rows(guarded.folder / "final" / f"judge-{fold}.jsonl")]
         assert judge.predict_proba(dev) == pytest.approx(np.array(said[: len(dev)]), abs=1e-4)
 
@@ -244,6 +244,24 @@ def test_the_teacher_is_heard_where_it_knows_what_gold_says_and_reads_all_rows_o
     read = [row["id"] for row in rows(result.folder / "final" / "teacher.jsonl")]
     written = [row["id"] for row in rows(result.dataset)] if knows else []
     assert read == [row.id for row in load_dev(task)] + written
+
+
+def test_judges_that_know_nothing_leave_the_labels_as_they_were_asked_for(
+    task: Task, tiny_bert: Path, tmp_path: Path
+) -> None:
+    chosen = settings(tiny_bert, guard=True, rounds=1)
+    models = find_models(chosen, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())  # judges of twelve rows
+    result = run(task, chosen, folder=tmp_path / "run", models=models)
+    check = result.summary["final"]["label_check"]
+    assert (check["judges"], check["left_out"], check["relabelled"]) == (0, 2, 0)
+    assert check["gain"] <= 0
+    written = [row for stage in sorted(result.folder.glob("round-*")) for row in rows(stage / "synthetic.jsonl")]
+    assert rows(result.dataset) == written
+    last = result.summary["rounds"][-1]["metrics"]
+    assert result.summary["final"]["temperature"] == last["temperature"]
+    console = Console(width=400, record=True)
+    console.print(render(result.summary, result.folder))
+    assert "that is no more than chance" in console.export_text()
 
 
 def test_a_teacher_that_shall_not_judge_is_not_asked(task: Task, tiny_bert: Path, tmp_path: Path) -> None:

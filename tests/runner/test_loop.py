@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from small_world import BagOfWords, make_task, settings, write
+from small_world import BagOfWords, make_task, settings, toy_models, write
 
 from s3local.evaluation.errors import divide_rows
 from s3local.exceptions import RunError
@@ -37,7 +37,7 @@ def start(
     task: Task, body: Path, folder: Path, teacher: Callable[[], FakeTeacher] | None = None, **changes: object
 ) -> RunResult:
     chosen = settings(body, **changes)
-    models = find_models(chosen, teacher=teacher or (lambda: FakeTeacher(write)), embedder=BagOfWords())
+    models = toy_models(chosen, teacher) if teacher else toy_models(chosen)
     return run(task, chosen, folder=folder, models=models)
 
 
