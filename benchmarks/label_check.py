@@ -1,0 +1,110 @@
+"""What the label check makes of labels of which a known share is right: real judges, and a made-up teacher.
+
+    python benchmarks/label_check.py --json benchmarks/results/label_check.json
+    python benchmarks/label_check.py --gold 20 --json benchmarks/results/label_check.json
+
+Gold rows are drawn from each pool, balanced over the labels; the judges learn from them as in a run, and rows that are
+not gold take the place of synthetic ones. These carry their true label with a given probability, else another one by
+chance, as texts of a teacher would that is right so often. Printed is the share that is right before and after the
+check. The teacher does not read here, and the rows are real: a teacher's mistakes are more like those of the judges.
+What a file has of an earlier call stands. The test rows of the datasets are not read. Needs ../shared/datasets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from shared import known_figures, parsed, parser_for, save
+
+from s3local.curation.label_check import Opinion, check_labels, evidence
+from s3local.drawing import draw_rows
+from s3local.evaluation.folds import NO_FOLD, divide_into_folds
+from s3local.records import Example, read_jsonl
+from s3local.student.judge import JudgeSettings, train_judge
+from s3local.weights import find_student_body
+
+NAMES = ("trec", "sst2", "ag_news")
+SHARES = (0.98, 0.9, 0.8, 0.7, 0.5)
+"""How often the made-up teacher is right."""
+FOLDS = 4
+DRAWS = 10
+"""Draws of the teacher's mistakes, of which the mean is given."""
+SAME = ("judged",)
+
+
+def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One draw of gold rows: how well its judges know labels, and what they make of those of each teacher."""
+    pool = options.datasets / name / "pool.jsonl"
+    drawn = draw_rows(pool, options.gold, seed, label_column="label")
+    gold = [Example(f"g{n}", {"text": row["text"]}, row["label"]) for n, row in enumerate(drawn)]
+    shown = {row.text for row in gold}
+    others = [row for _, row in read_jsonl(pool) if row["text"] not in shown]
+    order = np.random.default_rng(seed).permutation(len(others))[: options.judged]
+    rows = [Example(f"r{n}", {"text": others[n]["text"]}, others[n]["label"]) for n in order.tolist()]
+    labels = sorted({row.label for row in gold})
+    own, true = (np.array([labels.index(row.label) for row in some]) for some in (gold, rows))
+
+    started = time.perf_counter()
+    folds = divide_into_folds([row.label for row in gold], FOLDS, seed, [row.text for row in gold])
+    of_gold, of_rows = np.zeros((len(gold), len(labels))), []
+    for fold in range(folds.max() + 1):
+        learned = [row for row, its in zip(gold, folds, strict=True) if its != fold]
+        judge = train_judge(find_student_body(), learned, labels, JudgeSettings(), seed)
+        of_gold[folds == fold] = judge.predict_proba(gold)[folds == fold]
+        of_rows.append(judge.predict_proba(rows))
+    judged = folds != NO_FOLD
+    opinions = {"judges": Opinion(of_gold[judged], np.mean(of_rows, axis=0))}
+
+    after = {}
+    for share in SHARES:
+        chance = np.random.default_rng(seed)
+        right = []
+        for _ in range(DRAWS):
+            other = (true + chance.integers(1, len(labels), len(true))) % len(labels)
+            asked = np.where(chance.random(len(true)) < share, true, other)
+            check = check_labels(opinions, own[judged], asked)
+            heard = evidence([], check.gold, own[judged]) > 0
+            right.append(((check.targets.argmax(axis=1) if heard else asked) == true).mean())
+        after[str(share)] = float(np.mean(right))
+    return {
+        "dataset": name,
+        "gold": options.gold,
+        "seed": seed,
+        "heard": bool(heard),
+        "judges_right": float((opinions["judges"].candidates.argmax(axis=1) == true).mean()),
+        "checked_right": after,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def table(measured: Sequence[Mapping[str, Any]]) -> str:
+    """One line a draw of gold rows, as a Markdown table; shares in percent."""
+    heads = ["dataset", "gold rows", "seed", "judges right", *(f"{100 * share:g} % right" for share in SHARES)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for entry in measured:
+        shares = [f"{100 * value:.1f}" for value in (entry["judges_right"], *entry["checked_right"].values())]
+        lines.append(f"| {entry['dataset']} | {entry['gold']} | {entry['seed']} | " + " | ".join(shares) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = parser_for(__doc__, NAMES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--judged", type=int, default=300, help="other rows of the pool that are checked (300)")
+    options = parsed(parser)
+    measured = known_figures(options, SAME, "measured")
+    known = {(entry["dataset"], entry["gold"], entry["seed"]) for entry in measured}
+    for seed in options.seeds:
+        for name in options.only:
+            if (name, options.gold, seed) not in known:
+                measured.append(measure(name, seed, options))
+                save(options, measured)
+    print(table(measured))
+
+
+if __name__ == "__main__":
+    main()
