@@ -276,7 +276,8 @@ def check(task: Task, as_json: bool) -> None:
     "--label-check/--no-label-check",
     default=True,
     show_default=True,
-    help="Let judges trained on dev say how probable each label of a synthetic row is.",
+    help="Let judges trained on dev say how probable each label of a synthetic row is. Mends what a small teacher "
+    "labels, may spoil what a good one does.",
 )
 @click.option(
     "--teacher-reads/--no-teacher-reads",
