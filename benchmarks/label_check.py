@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 from shared import known_figures, parsed, parser_for, save
 
-from s3local.curation.label_check import Opinion, check_labels, evidence
+from s3local.curation.label_check import Opinion, check_labels
 from s3local.drawing import draw_rows
 from s3local.evaluation.folds import NO_FOLD, divide_into_folds
 from s3local.records import Example, read_jsonl
-from s3local.student.judge import JudgeSettings, train_judge
+from s3local.runner.settings import RunSettings
+from s3local.student.judge import train_judge
 from s3local.weights import find_student_body
 
 NAMES = ("trec", "sst2", "ag_news")
 SHARES = (0.98, 0.9, 0.8, 0.7, 0.5)
 """How often the made-up teacher is right."""
-FOLDS = 4
 DRAWS = 10
 """Draws of the teacher's mistakes, of which the mean is given."""
 SAME = ("judged",)
@@ -48,12 +48,13 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     labels = sorted({row.label for row in gold})
     own, true = (np.array([labels.index(row.label) for row in some]) for some in (gold, rows))
 
+    settings = RunSettings()
     started = time.perf_counter()
-    folds = divide_into_folds([row.label for row in gold], FOLDS, seed, [row.text for row in gold])
+    folds = divide_into_folds([row.label for row in gold], settings.folds, seed, [row.text for row in gold])
     of_gold, of_rows = np.zeros((len(gold), len(labels))), []
     for fold in range(folds.max() + 1):
         learned = [row for row, its in zip(gold, folds, strict=True) if its != fold]
-        judge = train_judge(find_student_body(), learned, labels, JudgeSettings(), seed)
+        judge = train_judge(find_student_body(), learned, labels, settings.judge, seed)
         of_gold[folds == fold] = judge.predict_proba(gold)[folds == fold]
         of_rows.append(judge.predict_proba(rows))
     judged = folds != NO_FOLD
@@ -67,14 +68,13 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
             other = (true + chance.integers(1, len(labels), len(true))) % len(labels)
             asked = np.where(chance.random(len(true)) < share, true, other)
             check = check_labels(opinions, own[judged], asked)
-            heard = evidence([], check.gold, own[judged]) > 0
-            right.append(((check.targets.argmax(axis=1) if heard else asked) == true).mean())
+            right.append(((check.targets.argmax(axis=1) if check.holds else asked) == true).mean())
         after[str(share)] = float(np.mean(right))
     return {
         "dataset": name,
         "gold": options.gold,
         "seed": seed,
-        "heard": bool(heard),
+        "heard": check.holds,
         "judges_right": float((opinions["judges"].candidates.argmax(axis=1) == true).mean()),
         "checked_right": after,
         "seconds": round(time.perf_counter() - started, 1),

@@ -48,13 +48,21 @@ class LabelCheck:
 
     ``trust`` is the exponent of each judge. ``noise`` (n_labels, n_labels) says how probable it is that a text of a
     row's label was asked for as one of the column's (``teacher_noise``). ``gold`` (n_gold, n_labels) are the judges'
-    joint probabilities of the gold rows.
+    joint probabilities of the gold rows, ``gain`` the nats by which these explain gold better than chance, see
+    ``evidence``.
     """
 
     targets: Array
     trust: dict[str, float]
     noise: Array
     gold: Array
+    gain: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the judges know more of gold than chance. Where they do not, ``targets`` are worth less than the
+        labels asked for: unsure of every text, the judges take the teacher for as unsure as themselves."""
+        return self.gain > 0
 
 
 def check_labels(
@@ -73,11 +81,13 @@ def check_labels(
     trust = fit_trust([opinion.gold for opinion in opinions.values()], gold)
     opinion = joint(list(trust), [opinion.candidates for opinion in opinions.values()])
     noise = teacher_noise(opinion, asked)
+    of_gold = joint(list(trust), [opinion.gold for opinion in opinions.values()])
     return LabelCheck(
         targets=_normalised(opinion * noise[:, asked].T),
         trust=dict(zip(opinions, (round(float(value), 4) for value in trust), strict=True)),
         noise=noise,
-        gold=joint(list(trust), [opinion.gold for opinion in opinions.values()]),
+        gold=of_gold,
+        gain=evidence([], of_gold, gold),
     )
 
 

@@ -116,7 +116,7 @@ def _label_check(result: Mapping[str, Any]) -> list[Text]:
     who = f"{judges} judges and the teacher" if check["teacher"] else f"{judges} judges"
     done = f"{check['relabelled']:,} rows relabelled"
     if not check["judges"]:
-        done = "that is no more than chance, so all rows keep the label that they were asked for"
+        done = "too few to tell from chance, so that all rows keep the label that they were asked for"
     right = _percent(check["dev_accuracy"])
     return [Text(f"Label check: {who}, right on {right} of the dev rows that they did not learn from; {done}.\n")]
 

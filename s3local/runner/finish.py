@@ -91,8 +91,7 @@ class Finish:
     def _check_labels(self) -> dict[str, Any]:
         """Write final/dataset.jsonl: all synthetic rows and, where labels are checked, the probability of each.
 
-        Judges that explain dev no better than chance leave the labels as the teacher was asked for them: unsure of
-        every text, they would take the teacher for as unsure as themselves, and its labels away.
+        Where the check does not hold, the labels stay as the teacher was asked for them.
         """
         bench = self.bench
         rows: Sequence[Candidate] = self.kept
@@ -104,19 +103,18 @@ class Finish:
             judged = of_rows.mean(axis=0)
             heard = bench.state.once(f"{FINAL}/teacher.json", lambda: self._ask_teacher(of_dev, judged))
             check = self._checked(of_dev, judged)
-            own = self._numbers(self._judged)
-            gain = evidence([], check.gold, own)
-            if gain > 0:
+            if check.holds:
                 rows = [self._with_label(*pair) for pair in zip(self.kept, check.targets, strict=True)]
+            right = check.gold.argmax(axis=1) == self._numbers(self._judged)
             facts = {
-                "judges": self.n_folds if gain > 0 else 0,
-                "left_out": 0 if gain > 0 else self.n_folds,
-                "gain": round(gain, 3),
+                "judges": self.n_folds if check.holds else 0,
+                "left_out": 0 if check.holds else self.n_folds,
+                "gain": round(check.gain, 3),
                 "teacher": heard["heard"],
                 "trust": check.trust,
                 "noise": check.noise.round(4).tolist(),
-                "dev_accuracy": float((check.gold.argmax(axis=1) == own).mean()),
-                "relabelled": sum(row.origin.get("asked", row.example.label) != row.example.label for row in rows),
+                "dev_accuracy": float(right.mean()),
+                "relabelled": sum(a.example.label != b.example.label for a, b in zip(rows, self.kept, strict=True)),
             }
         bench.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in rows))
         return facts

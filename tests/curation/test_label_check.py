@@ -109,6 +109,14 @@ def test_another_judge_is_evidence_if_it_knows_what_the_first_does_not(gold: np.
     assert evidence([], judge_of(gold, 0.8, 0.0, 3), gold) < 0
 
 
+@pytest.mark.parametrize("right", [0.0, 0.7])
+def test_a_check_holds_only_if_its_judges_know_something(gold: np.ndarray, true: np.ndarray, right: float) -> None:
+    judges = {"a": Opinion(judge_of(gold, 0.8, right, 3), judge_of(true, 0.8, right, 4))}
+    check = check_labels(judges, gold, true)
+    assert check.holds is (right > 0)
+    assert check.gain == evidence([], check.gold, gold)
+
+
 def test_a_text_is_no_likelier_of_a_label_that_makes_all_texts_likelier() -> None:
     logprobs = np.random.default_rng(0).normal(-30, 5, (20, 3))
     probabilities = tempered(logprobs)

@@ -1,4 +1,4 @@
-"""A whole run in seconds: a scripted teacher, a bag-of-words embedder, a tiny student, and a task for them."""
+"""A whole run in seconds: a scripted teacher, a bag-of-words embedder, judges that can read, a tiny student, and a task."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from toys import SETTINGS
@@ -64,18 +65,13 @@ class WellRead(Judge):
         return mine
 
 
-def well_read_judge(
-    body: Path,
-    rows: Sequence[Example],
-    labels: Sequence[str],
-    settings: JudgeSettings,
-    seed: int,
-    advance: Advance = ignore,
-) -> Judge:
-    return WellRead(train_judge(body, rows, labels, settings, seed, advance), labels)
+def well_read_judge(body: Path, rows: Sequence[Example], labels: Sequence[str], *others: Any) -> Judge:
+    """A ``train_judge`` whose judges know the words."""
+    return WellRead(train_judge(body, rows, labels, *others), labels)
 
 
 def toy_models(chosen: RunSettings, teacher: Callable[[], Teacher] = lambda: FakeTeacher(write)) -> Models:
+    """The scripted models, with judges that are heard."""
     return dataclasses.replace(find_models(chosen, teacher=teacher, embedder=BagOfWords()), judge=well_read_judge)
 
 

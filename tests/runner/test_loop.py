@@ -34,11 +34,14 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 
 def start(
-    task: Task, body: Path, folder: Path, teacher: Callable[[], FakeTeacher] | None = None, **changes: object
+    task: Task,
+    body: Path,
+    folder: Path,
+    teacher: Callable[[], FakeTeacher] = lambda: FakeTeacher(write),
+    **changes: object,
 ) -> RunResult:
     chosen = settings(body, **changes)
-    models = toy_models(chosen, teacher) if teacher else toy_models(chosen)
-    return run(task, chosen, folder=folder, models=models)
+    return run(task, chosen, folder=folder, models=toy_models(chosen, teacher))
 
 
 @pytest.fixture(scope="module")
