@@ -1,4 +1,4 @@
-"""A whole run in seconds: a scripted teacher, a bag-of-words embedder, judges that can read, a tiny student, and a task."""
+"""A whole run in seconds: a scripted teacher, a bag-of-words embedder, judges, a tiny student, and a task for them."""
 
 from __future__ import annotations
 
