@@ -1,12 +1,14 @@
 """What the label check makes of labels of which a known share is right: real judges, and a made-up teacher.
 
     python benchmarks/label_check.py --json benchmarks/results/label_check.json
-    python benchmarks/label_check.py --gold 20 --json benchmarks/results/label_check.json
+    python benchmarks/label_check.py --gold 20 --students --json benchmarks/results/label_check.json
 
 Gold rows are drawn from each pool, balanced over the labels; the judges learn from them as in a run, and rows that are
 not gold take the place of synthetic ones. These carry their true label with a given probability, else another one by
 chance, as texts of a teacher would that is right so often. Printed is the share that is right before and after the
-check. The teacher does not read here, and the rows are real: a teacher's mistakes are more like those of the judges.
+check and, with ``--students``, how often students are right on rows of the pool that are neither: one that learned
+the labels as asked for, one as they were checked. The teacher does not read here, and the rows are real: a teacher's
+mistakes are more like those of the judges.
 What a file has of an earlier call stands. The test rows of the datasets are not read. Needs ../shared/datasets.
 """
 
@@ -26,6 +28,7 @@ from s3local.evaluation.folds import NO_FOLD, divide_into_folds
 from s3local.records import Example, read_jsonl
 from s3local.runner.settings import RunSettings
 from s3local.student.judge import train_judge
+from s3local.student.training import TrainingSettings, train
 from s3local.weights import find_student_body
 
 NAMES = ("trec", "sst2", "ag_news")
@@ -33,7 +36,9 @@ SHARES = (0.98, 0.9, 0.8, 0.7, 0.5)
 """How often the made-up teacher is right."""
 DRAWS = 10
 """Draws of the teacher's mistakes, of which the mean is given."""
-SAME = ("judged",)
+STUDENT_SHARES = (0.9, 0.7)
+"""Of these, students are trained, on the first draw."""
+SAME = ("judged", "students_judged")
 
 
 def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -44,7 +49,11 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     shown = {row.text for row in gold}
     others = [row for _, row in read_jsonl(pool) if row["text"] not in shown]
     order = np.random.default_rng(seed).permutation(len(others))[: options.judged]
-    rows = [Example(f"r{n}", {"text": others[n]["text"]}, others[n]["label"]) for n in order.tolist()]
+    more = np.random.default_rng(seed).permutation(len(others))[options.judged :][: options.students_judged]
+    rows, tests = (
+        [Example(f"r{n}", {"text": others[n]["text"]}, others[n]["label"]) for n in places.tolist()]
+        for places in (order, more)
+    )
     labels = sorted({row.label for row in gold})
     own, true = (np.array([labels.index(row.label) for row in some]) for some in (gold, rows))
 
@@ -53,22 +62,33 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     folds = divide_into_folds([row.label for row in gold], settings.folds, seed, [row.text for row in gold])
     of_gold, of_rows = np.zeros((len(gold), len(labels))), []
     for fold in range(folds.max() + 1):
-        learned = [row for row, its in zip(gold, folds, strict=True) if its != fold]
-        judge = train_judge(find_student_body(), learned, labels, settings.judge, seed)
+        outside = [row for row, its in zip(gold, folds, strict=True) if its != fold]
+        judge = train_judge(find_student_body(), outside, labels, settings.judge, seed)
         of_gold[folds == fold] = judge.predict_proba(gold)[folds == fold]
         of_rows.append(judge.predict_proba(rows))
     judged = folds != NO_FOLD
     opinions = {"judges": Opinion(of_gold[judged], np.mean(of_rows, axis=0))}
 
-    after = {}
+    def learned(targets: Any) -> float:
+        """How often a student of the rows is right on other ones."""
+        student = train(find_student_body(), rows, labels, TrainingSettings(), seed, soft_targets=targets)
+        said = student.predict_logits(tests).argmax(axis=1)
+        return float(np.mean([labels[int(best)] == row.label for best, row in zip(said, tests, strict=True)]))
+
+    after: dict[str, float] = {}
+    students: dict[str, dict[str, float]] = {}
     for share in SHARES:
         chance = np.random.default_rng(seed)
         right = []
-        for _ in range(DRAWS):
+        for draw in range(DRAWS):
             other = (true + chance.integers(1, len(labels), len(true))) % len(labels)
             asked = np.where(chance.random(len(true)) < share, true, other)
             check = check_labels(opinions, own[judged], asked)
-            right.append(((check.targets.argmax(axis=1) if check.holds else asked) == true).mean())
+            hard = np.eye(len(labels))[asked]
+            targets = check.targets if check.holds else hard
+            right.append((targets.argmax(axis=1) == true).mean())
+            if options.students and draw == 0 and share in STUDENT_SHARES:
+                students[str(share)] = {"asked": learned(hard), "checked": learned(targets)}
         after[str(share)] = float(np.mean(right))
     return {
         "dataset": name,
@@ -77,6 +97,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
         "heard": check.holds,
         "judges_right": float((opinions["judges"].candidates.argmax(axis=1) == true).mean()),
         "checked_right": after,
+        "students": students,
         "seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -88,6 +109,10 @@ def table(measured: Sequence[Mapping[str, Any]]) -> str:
     for entry in measured:
         shares = [f"{100 * value:.1f}" for value in (entry["judges_right"], *entry["checked_right"].values())]
         lines.append(f"| {entry['dataset']} | {entry['gold']} | {entry['seed']} | " + " | ".join(shares) + " |")
+    for entry in measured:
+        for share, right in entry["students"].items():
+            place = f"{entry['dataset']}, {entry['gold']} gold rows, {100 * float(share):g} % right"
+            lines.append(f"students, {place}: {right['asked']:.1%} as asked for, {right['checked']:.1%} checked")
     return "\n".join(lines)
 
 
@@ -95,6 +120,8 @@ def main() -> None:
     parser = parser_for(__doc__, NAMES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--judged", type=int, default=300, help="other rows of the pool that are checked (300)")
+    parser.add_argument("--students", action="store_true", help="train students as well")
+    parser.add_argument("--students-judged", type=int, default=1000, help="rows of the pool they are judged on (1000)")
     options = parsed(parser)
     measured = known_figures(options, SAME, "measured")
     known = {(entry["dataset"], entry["gold"], entry["seed"]) for entry in measured}

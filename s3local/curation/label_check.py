@@ -2,8 +2,8 @@
 
 A small local teacher often writes a text that does not carry the label it was asked for. Judges see the text alone:
 each gives every gold row and every candidate a probability for each label, and no judge was trained on a row that it
-judges. ``fit_trust`` weighs the judges by how well they explain the gold labels; ``teacher_noise`` estimates from
-the candidates themselves how often the teacher writes one label for another; ``check_labels`` puts both together.
+judges. ``fit_trust`` weighs the judges by how well they explain the gold labels; ``weigh_teacher`` estimates from the
+candidates themselves how many texts carry the label that they were written for; ``check_labels`` puts both together.
 Knows nothing of how judges are made, of models or of test.
 """
 
@@ -29,8 +29,13 @@ TEMPER = 0.2
 LIKELY_LABELS = 3
 LIKELY = 0.05
 """A slow judge chooses between so many labels of a row at most, each as probable as this share of the likeliest one."""
-NOISE_PRIOR = 1.0
-"""Texts of each label that the teacher is taken to have spread evenly over all labels, before any are counted."""
+SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""How much of the trust that was fitted to gold the judges may deserve: each of these is as likely at first. A few gold
+rows can flatter judges; what they say of candidates then is too sure."""
+SHARES = np.linspace(0.0, 0.98, 21)
+"""The shares of a label's texts that may carry it, beyond those that would by chance."""
+SHARE_PRIOR = SHARES * (1 - SHARES) / (SHARES * (1 - SHARES)).sum()
+"""How likely each share is before any text is judged: neither a perfect teacher nor one that writes at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +51,23 @@ class Opinion:
 class LabelCheck:
     """Label probabilities ``targets`` (n_candidates, n_labels), and what they come from.
 
-    ``trust`` is the exponent of each judge. ``noise`` (n_labels, n_labels) says how probable it is that a text of a
-    row's label was asked for as one of the column's (``teacher_noise``). ``gold`` (n_gold, n_labels) are the judges'
-    joint probabilities of the gold rows, ``gain`` the nats by which these explain gold better than chance, see
-    ``evidence``.
+    ``trust`` is the exponent of each judge that explains gold best, ``scale`` the part of it that they are expected to
+    deserve. ``right`` (n_labels,) is the share of the texts asked for as each label that is expected to carry it.
+    ``gold`` (n_gold, n_labels) are the judges' joint probabilities of the gold rows, ``gain`` the nats by which these
+    explain gold better than chance, see ``evidence``.
     """
 
     targets: Array
     trust: dict[str, float]
-    noise: Array
+    scale: float
+    right: Array
     gold: Array
     gain: float
 
     @property
     def holds(self) -> bool:
-        """Whether the judges know more of gold than chance. Where they do not, ``targets`` are worth less than the
-        labels asked for: unsure of every text, the judges take the teacher for as unsure as themselves."""
+        """Whether the judges know more of gold than chance. Where they do not, nothing speaks against the labels that
+        were asked for, and ``targets`` are no more than these with a guess at how often they are wrong."""
         return self.gain > 0
 
 
@@ -79,15 +85,22 @@ def check_labels(
         raise ValueError("a label check needs judges and gold rows")
     gold, asked = np.asarray(gold_labels), np.asarray(candidate_labels, dtype=np.int64)
     trust = fit_trust([opinion.gold for opinion in opinions.values()], gold)
-    opinion = joint(list(trust), [opinion.candidates for opinion in opinions.values()])
-    noise = teacher_noise(opinion, asked)
-    of_gold = joint(list(trust), [opinion.gold for opinion in opinions.values()])
+    of_gold, of_candidates = (
+        _pooled(trust, judges) for judges in zip(*((it.gold, it.candidates) for it in opinions.values()), strict=True)
+    )
+    rows = np.arange(len(gold))
+    weight = min(1.0, len(gold) / max(1, len(asked)))
+    beliefs = [weigh_teacher(_softmax(scale * of_candidates), asked, weight) for scale in SCALES]
+    likelihoods = [np.log(_softmax(scale * of_gold)[rows, gold]).sum() for scale in SCALES]
+    chances = _softmax(np.array([[it + belief.evidence for it, belief in zip(likelihoods, beliefs, strict=True)]]))[0]
+    joint_of_gold = _softmax(of_gold)
     return LabelCheck(
-        targets=_normalised(opinion * noise[:, asked].T),
+        targets=np.tensordot(chances, np.stack([belief.targets for belief in beliefs]), axes=1),
         trust=dict(zip(opinions, (round(float(value), 4) for value in trust), strict=True)),
-        noise=noise,
-        gold=of_gold,
-        gain=evidence([], of_gold, gold),
+        scale=float(chances @ SCALES),
+        right=chances @ np.stack([belief.right for belief in beliefs]),
+        gold=joint_of_gold,
+        gain=evidence([], joint_of_gold, gold),
     )
 
 
@@ -158,20 +171,52 @@ def in_question(probabilities: NDArray[Any]) -> NDArray[np.bool_]:
 
 def joint(trust: Sequence[float], judges: Sequence[NDArray[Any]]) -> Array:
     """The judges' joint probabilities (n, n_labels): their product, each raised to its trust."""
-    return _softmax(np.tensordot(np.asarray(trust), np.stack([_logs(judge) for judge in judges]), axes=1))
+    return _softmax(_pooled(trust, judges))
 
 
-def teacher_noise(opinion: Array, asked: NDArray[np.int64]) -> Array:
-    """How often the teacher writes a text of one label when it is asked for another: (n_labels, n_labels).
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What judges and the label asked for say together, see ``weigh_teacher``.
 
-    Entry (y, t) is the share of the judges' belief in y, ``opinion`` (n, n_labels), that lies on texts written for t;
-    rows add up to 1. Judges who hardly ever agree with the teacher, or who are unsure, give flat rows, under which
-    its labels count for little. (Repeating the step with the corrected probabilities, as Dawid and Skene do, takes
-    agreement between judges and teacher for proof of both; they share too many mistakes for that.)
+    ``targets`` (n, n_labels) are label probabilities, ``right`` (n_labels,) as in ``LabelCheck``, ``evidence`` the
+    log-likelihood (nats) of the texts as the judges see them, whatever the teacher's share.
+    """
+
+    targets: Array
+    right: Array
+    evidence: float
+
+
+def weigh_teacher(opinion: Array, asked: NDArray[np.int64], weight: float) -> Belief:
+    """Label probabilities of texts from the judges' ``opinion`` (n, n_labels) and the labels ``asked`` for (n,).
+
+    Of the texts asked for as one label, a share carries it; the others carry any label. Each of ``SHARES`` is weighed
+    by how well it explains what the judges say of that label's texts, and the probabilities are means over all of them.
+    (The share that the judges believe to carry their label is no measure of it: unsure judges would take any teacher
+    for a poor one.) Judges and teacher make the same mistakes, so that texts are no independent pieces of evidence:
+    each counts for ``weight`` of one, and ``check_labels`` has all of them count for as many as there are gold rows.
     """
     n_labels = opinion.shape[1]
-    counts = opinion.T @ np.eye(n_labels)[asked] + NOISE_PRIOR / n_labels
-    return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float64)
+    targets = np.zeros_like(opinion)
+    right = np.zeros(n_labels)
+    evidence = 0.0
+    for label in range(n_labels):
+        mine = asked == label
+        carried = np.outer(1 - SHARES, np.full(n_labels, 1 / n_labels))  # (n_shares, n_labels)
+        carried[:, label] += SHARES
+        both = opinion[mine] * carried[:, None, :]  # (n_shares, n_mine, n_labels)
+        seen = both.sum(axis=2)
+        scores = weight * np.log(seen).sum(axis=1) + np.log(np.maximum(SHARE_PRIOR, LEAST_PROBABILITY))
+        chances = _softmax(scores[None])[0]
+        evidence += float(np.log(np.exp(scores - scores.max()).sum()) + scores.max())
+        targets[mine] = np.tensordot(chances, both / seen[:, :, None], axes=1)
+        right[label] = chances @ carried[:, label]
+    return Belief(targets, right, evidence)
+
+
+def _pooled(trust: Sequence[float] | Array, judges: Sequence[NDArray[Any]]) -> Array:
+    """The judges' log-probabilities (n, n_labels), each by its trust, summed up."""
+    return np.asarray(np.tensordot(np.asarray(trust), np.stack([_logs(judge) for judge in judges]), axes=1))
 
 
 def _logs(probabilities: NDArray[Any]) -> Array:

@@ -105,15 +105,16 @@ class Finish:
             check = self._checked(of_dev, judged)
             if check.holds:
                 rows = [self._with_label(*pair) for pair in zip(self.kept, check.targets, strict=True)]
-            right = check.gold.argmax(axis=1) == self._numbers(self._judged)
+            found = check.gold.argmax(axis=1) == self._numbers(self._judged)
             facts = {
                 "judges": self.n_folds if check.holds else 0,
                 "left_out": 0 if check.holds else self.n_folds,
                 "gain": round(check.gain, 3),
                 "teacher": heard["heard"],
                 "trust": check.trust,
-                "noise": check.noise.round(4).tolist(),
-                "dev_accuracy": float(right.mean()),
+                "scale": round(check.scale, 4),
+                "right": dict(zip(bench.task.label_names, check.right.round(4).tolist(), strict=True)),
+                "dev_accuracy": float(found.mean()),
                 "relabelled": sum(a.example.label != b.example.label for a, b in zip(rows, self.kept, strict=True)),
             }
         bench.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in rows))

@@ -10,8 +10,8 @@ from s3local.curation.label_check import (
     fit_trust,
     in_question,
     joint,
-    teacher_noise,
     tempered,
+    weigh_teacher,
 )
 
 N_LABELS = 3
@@ -45,8 +45,9 @@ def test_targets_are_probabilities_one_row_a_candidate(gold: np.ndarray, true: n
     check = check_labels(judges, gold, true)
     assert check.targets.shape == (len(true), N_LABELS)
     assert check.targets.sum(axis=1) == pytest.approx(1.0)
-    assert check.noise.sum(axis=1) == pytest.approx(1.0)
     assert (check.targets >= 0).all()
+    assert ((check.right > 0) & (check.right < 1)).all()
+    assert 0 <= check.scale <= 1
 
 
 def test_the_better_judge_is_trusted_more_and_one_of_chance_hardly(gold: np.ndarray) -> None:
@@ -66,7 +67,8 @@ def test_a_teacher_with_shuffled_labels_counts_for_nothing(gold: np.ndarray, tru
     judges = {"a": Opinion(judge_of(gold, 0.9, 0.8, 1), judge_of(true, 0.9, 0.8, 2))}
     check = check_labels(judges, gold, asked)
     alone = joint(list(check.trust.values()), [judges["a"].candidates])
-    assert check.noise == pytest.approx(np.full((N_LABELS, N_LABELS), 1 / N_LABELS), abs=0.1)
+    assert weigh_teacher(alone, asked, 1.0).right == pytest.approx(np.full(N_LABELS, 1 / N_LABELS), abs=0.1)
+    assert check.right.max() < 0.55
     assert accuracy(check.targets, true) >= accuracy(alone, true) - 0.03
 
 
@@ -78,10 +80,45 @@ def test_a_teacher_who_is_right_makes_the_true_label_likelier(gold: np.ndarray, 
     assert np.log(with_teacher).mean() > np.log(shuffled).mean() + 0.1
 
 
-def test_a_teacher_who_always_means_another_label_is_understood(gold: np.ndarray, true: np.ndarray) -> None:
-    asked = (true + 1) % N_LABELS
-    noise = teacher_noise(judge_of(true, 0.8, 0.8, 2), asked)
-    assert noise[np.arange(N_LABELS), (np.arange(N_LABELS) + 1) % N_LABELS].min() > 0.6
+def test_a_teacher_who_always_means_another_label_is_not_believed(gold: np.ndarray, true: np.ndarray) -> None:
+    judges = {"a": Opinion(judge_of(gold, 0.8, 0.8, 1), judge_of(true, 0.8, 0.8, 2))}
+    check = check_labels(judges, gold, (true + 1) % N_LABELS)
+    assert accuracy(check.targets, true) >= accuracy(judges["a"].candidates, true) - 0.01
+
+
+@pytest.mark.parametrize("right", [0.95, 0.7, 0.4])
+def test_how_often_the_teacher_is_right_is_found_by_judges_that_are_unsure(true: np.ndarray, right: float) -> None:
+    chance = np.random.default_rng(5)
+    asked = np.where(
+        chance.random(len(true)) < right, true, (true + chance.integers(1, N_LABELS, len(true))) % N_LABELS
+    )
+    opinion = judge_of(true, 0.6, 0.4, 6)  # right on 60 %, and as sure of it
+    assert weigh_teacher(opinion, asked, 1.0).right == pytest.approx(np.full(N_LABELS, right), abs=0.15)
+
+
+def test_weak_judges_leave_a_good_teacher_its_labels(true: np.ndarray) -> None:
+    gold = np.repeat(np.arange(N_LABELS), 7)
+    asked = np.where(np.random.default_rng(5).random(len(true)) < 0.95, true, (true + 1) % N_LABELS)
+    judges = {"a": Opinion(judge_of(gold, 0.6, 0.4, 1), judge_of(true, 0.6, 0.4, 2))}
+    check = check_labels(judges, gold, asked)
+    assert accuracy(check.targets, true) > 0.9
+
+
+def test_judges_that_gold_flatters_are_scaled_down_where_the_teacher_contradicts_them(true: np.ndarray) -> None:
+    gold = np.repeat(np.arange(N_LABELS), 5)
+    flattered = judge_of(gold, 0.8, 0.7, 1)
+    agreeing, blind = (
+        check_labels({"a": Opinion(flattered, judge_of(true, 0.8, right, 2))}, gold, true) for right in (0.7, 0.0)
+    )
+    assert blind.scale < agreeing.scale
+    assert accuracy(blind.targets, true) > 1 / N_LABELS
+
+
+def test_a_label_without_candidates_has_the_share_that_is_expected_of_any(true: np.ndarray) -> None:
+    opinion = judge_of(true, 0.8, 0.7, 2)
+    belief = weigh_teacher(opinion[true != 0], true[true != 0], 1.0)
+    assert belief.right[0] == pytest.approx(0.5 + 0.5 / N_LABELS, abs=0.02)
+    assert weigh_teacher(opinion[:0], true[:0], 1.0).targets.shape == (0, N_LABELS)
 
 
 def test_the_order_of_labels_does_not_matter(gold: np.ndarray, true: np.ndarray) -> None:
@@ -150,10 +187,3 @@ def test_a_slow_judge_is_asked_only_where_labels_are_in_question() -> None:
 def test_where_nothing_is_known_no_label_is_likelier() -> None:
     logprobs = np.array([[np.nan, np.nan, np.nan], [-3.0, -5.0, np.nan]])
     assert tempered(logprobs)[0] == pytest.approx(np.full(3, 1 / 3))
-
-
-def test_what_the_teacher_calls_a_label_does_not_matter(gold: np.ndarray, true: np.ndarray) -> None:
-    """A teacher that always writes the next label is as good as one that is right: its noise is read, not its word."""
-    judges = {"a": Opinion(judge_of(gold, 0.7, 0.6, 1), judge_of(true, 0.7, 0.6, 2))}
-    check, other = (check_labels(judges, gold, asked) for asked in (true, (true + 1) % N_LABELS))
-    assert other.targets == pytest.approx(check.targets)
