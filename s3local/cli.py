@@ -276,8 +276,8 @@ def check(task: Task, as_json: bool) -> None:
     "--label-check/--no-label-check",
     default=True,
     show_default=True,
-    help="Let judges trained on dev say how probable each label of a synthetic row is. Mends what a small teacher "
-    "labels, may spoil what a good one does.",
+    help="Let judges trained on dev say how probable each label of a synthetic row is. The label that the teacher was "
+    "asked for counts beside them, for as much as it seems to be right.",
 )
 @click.option(
     "--teacher-reads/--no-teacher-reads",

@@ -115,6 +115,8 @@ def _label_check(result: Mapping[str, Any]) -> list[Text]:
         return []
     who = f"{judges} judges and the teacher" if check["teacher"] else f"{judges} judges"
     done = f"{check['relabelled']:,} rows relabelled"
+    if "rows_right" in check:  # not in runs of earlier versions
+        done = f"{_percent(check['rows_right'])} of all rows seem to be what they were asked for, {done}"
     if not check["judges"]:
         done = "too few to tell from chance, so that all rows keep the label that they were asked for"
     right = _percent(check["dev_accuracy"])

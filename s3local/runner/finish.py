@@ -114,6 +114,7 @@ class Finish:
                 "trust": check.trust,
                 "scale": round(check.scale, 4),
                 "right": dict(zip(bench.task.label_names, check.right.round(4).tolist(), strict=True)),
+                "rows_right": round(float(check.right[self._numbers(self.rows)].mean()), 4),
                 "dev_accuracy": float(found.mean()),
                 "relabelled": sum(a.example.label != b.example.label for a, b in zip(rows, self.kept, strict=True)),
             }

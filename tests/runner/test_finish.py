@@ -241,6 +241,11 @@ def test_the_teacher_is_heard_where_it_knows_what_gold_says_and_reads_all_rows_o
     check = result.summary["final"]["label_check"]
     assert check["teacher"] is knows
     assert set(check["trust"]) == ({"judges", "teacher"} if knows else {"judges"})
+    assert list(check["right"]) == list(task.label_names)
+    assert min(check["right"].values()) <= check["rows_right"] <= max(check["right"].values())
+    console = Console(width=400, record=True)
+    console.print(render(result.summary, result.folder))
+    assert ("seem to be what they were asked for" in console.export_text()) is (check["judges"] > 0)
     read = [row["id"] for row in rows(result.folder / "final" / "teacher.jsonl")]
     written = [row["id"] for row in rows(result.dataset)] if knows else []
     assert read == [row.id for row in load_dev(task)] + written
