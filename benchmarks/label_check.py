@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from shared import known_figures, parsed, parser_for, save
 
 from s3local.curation.label_check import Opinion, check_labels
@@ -69,12 +70,6 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     judged = folds != NO_FOLD
     opinions = {"judges": Opinion(of_gold[judged], np.mean(of_rows, axis=0))}
 
-    def learned(targets: Any) -> float:
-        """How often a student of the rows is right on other ones."""
-        student = train(find_student_body(), rows, labels, TrainingSettings(), seed, soft_targets=targets)
-        said = student.predict_logits(tests).argmax(axis=1)
-        return float(np.mean([labels[int(best)] == row.label for best, row in zip(said, tests, strict=True)]))
-
     after: dict[str, float] = {}
     students: dict[str, dict[str, float]] = {}
     for share in SHARES:
@@ -88,7 +83,10 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
             targets = check.targets if check.holds else hard
             right.append((targets.argmax(axis=1) == true).mean())
             if options.students and draw == 0 and share in STUDENT_SHARES:
-                students[str(share)] = {"asked": learned(hard), "checked": learned(targets)}
+                students[str(share)] = {
+                    what: learned(rows, labels, some, tests, seed)
+                    for what, some in (("asked", hard), ("checked", targets))
+                }
         after[str(share)] = float(np.mean(right))
     return {
         "dataset": name,
@@ -100,6 +98,15 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
         "students": students,
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def learned(
+    rows: Sequence[Example], labels: Sequence[str], targets: NDArray[Any], tests: Sequence[Example], seed: int
+) -> float:
+    """How often a student that learned the label probabilities ``targets`` (n_rows, n_labels) is right on ``tests``."""
+    student = train(find_student_body(), rows, labels, TrainingSettings(), seed, soft_targets=targets)
+    said = student.predict_logits(tests).argmax(axis=1)
+    return float(np.mean([labels[int(best)] == row.label for best, row in zip(said, tests, strict=True)]))
 
 
 def table(measured: Sequence[Mapping[str, Any]]) -> str:

@@ -3,7 +3,8 @@
 A small local teacher often writes a text that does not carry the label it was asked for. Judges see the text alone:
 each gives every gold row and every candidate a probability for each label, and no judge was trained on a row that it
 judges. ``fit_trust`` weighs the judges by how well they explain the gold labels; ``weigh_teacher`` estimates from the
-candidates themselves how many texts carry the label that they were written for; ``check_labels`` puts both together.
+candidates themselves how many texts carry the label that they were written for; ``check_labels`` puts both together,
+and believes the asked label less where the teacher that was asked is a judge as well.
 Knows nothing of how judges are made, of models or of test.
 """
 
@@ -75,10 +76,15 @@ def check_labels(
     opinions: Mapping[str, Opinion],
     gold_labels: Sequence[int] | NDArray[np.int64],
     candidate_labels: Sequence[int] | NDArray[np.int64],
+    *,
+    teacher_judges: bool = False,
 ) -> LabelCheck:
     """The probability of each label of each candidate, given the judges and the label that the teacher was asked for.
 
-    ``gold_labels`` (n_gold,) and ``candidate_labels`` (n_candidates,) are numbers of labels.
+    ``gold_labels`` (n_gold,) and ``candidate_labels`` (n_candidates,) are numbers of labels. ``teacher_judges``: the
+    teacher is one of the judges. It wrote a text from what it believes of a label, and says what it believes of a text
+    when it reads, so that the label asked for may tell nothing new. It counts for half then: the targets are the mean
+    of those with it and those of the judges alone.
     Raises ``ValueError`` for no judges or no gold rows.
     """
     if not opinions or not len(gold_labels):
@@ -90,12 +96,16 @@ def check_labels(
     )
     rows = np.arange(len(gold))
     weight = min(1.0, len(gold) / max(1, len(asked)))
-    beliefs = [weigh_teacher(_softmax(scale * of_candidates), asked, weight) for scale in SCALES]
+    alone = [_softmax(scale * of_candidates) for scale in SCALES]
+    beliefs = [weigh_teacher(opinion, asked, weight) for opinion in alone]
     likelihoods = [np.log(_softmax(scale * of_gold)[rows, gold]).sum() for scale in SCALES]
     chances = _softmax(np.array([[it + belief.evidence for it, belief in zip(likelihoods, beliefs, strict=True)]]))[0]
     joint_of_gold = _softmax(of_gold)
+    targets = np.tensordot(chances, np.stack([belief.targets for belief in beliefs]), axes=1)
+    if teacher_judges:
+        targets = (targets + np.tensordot(chances, np.stack(alone), axes=1)) / 2
     return LabelCheck(
-        targets=np.tensordot(chances, np.stack([belief.targets for belief in beliefs]), axes=1),
+        targets=targets,
         trust=dict(zip(opinions, (round(float(value), 4) for value in trust), strict=True)),
         scale=float(chances @ SCALES),
         right=chances @ np.stack([belief.right for belief in beliefs]),

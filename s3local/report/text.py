@@ -114,11 +114,10 @@ def _label_check(result: Mapping[str, Any]) -> list[Text]:
     if not judges:
         return []
     who = f"{judges} judges and the teacher" if check["teacher"] else f"{judges} judges"
-    done = f"{check['relabelled']:,} rows relabelled"
-    if "rows_right" in check:  # not in runs of earlier versions
-        done = f"{_percent(check['rows_right'])} of all rows seem to be what they were asked for, {done}"
-    if not check["judges"]:
-        done = "too few to tell from chance, so that all rows keep the label that they were asked for"
+    done = "too few to tell from chance, so that all rows keep the label that they were asked for"
+    if check["judges"]:
+        seems = f"{_percent(check['rows_right'])} of all rows seem to be what they were asked for"
+        done = f"{seems}, {check['relabelled']:,} rows relabelled"
     right = _percent(check["dev_accuracy"])
     return [Text(f"Label check: {who}, right on {right} of the dev rows that they did not learn from; {done}.\n")]
 

@@ -175,11 +175,13 @@ class Finish:
     def _checked(self, of_dev: Targets, of_rows: Targets) -> LabelCheck:
         """The label check with the judges' opinions, and the teacher's where it is heard."""
         opinions = {"judges": Opinion(of_dev, of_rows)}
-        if (self.bench.state.read(f"{FINAL}/teacher.json") or {})["heard"]:
+        heard = bool((self.bench.state.read(f"{FINAL}/teacher.json") or {})["heard"])
+        if heard:
             rows = self.bench.state.read_rows(f"{FINAL}/teacher.jsonl")
             said = tempered(np.array([row["logprobs"] for row in rows], dtype=np.float64))
             opinions["teacher"] = Opinion(said[: len(of_dev)], said[len(of_dev) :])
-        return check_labels(opinions, self._numbers(self._judged), self._numbers(self.rows))
+        gold, asked = self._numbers(self._judged), self._numbers(self.rows)
+        return check_labels(opinions, gold, asked, teacher_judges=heard)
 
     @property
     def _judged(self) -> list[Example]:

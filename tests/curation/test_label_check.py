@@ -86,6 +86,20 @@ def test_a_teacher_who_always_means_another_label_is_not_believed(gold: np.ndarr
     assert accuracy(check.targets, true) >= accuracy(judges["a"].candidates, true) - 0.01
 
 
+def test_the_label_asked_for_counts_for_half_where_its_teacher_is_a_judge(gold: np.ndarray, true: np.ndarray) -> None:
+    asked = np.where(np.random.default_rng(5).random(len(true)) < 0.7, true, (true + 1) % N_LABELS)
+    judges = {"a": Opinion(judge_of(gold, 0.7, 0.6, 1), judge_of(true, 0.7, 0.6, 2))}
+    rows = np.arange(len(true))
+    apart, both = (check_labels(judges, gold, asked, teacher_judges=judge) for judge in (False, True))
+    alone = 2 * both.targets - apart.targets
+    assert (alone >= 0).all()
+    assert alone.sum(axis=1) == pytest.approx(1.0)
+    same = [np.unique(alone[judges["a"].candidates.argmax(axis=1) == label].round(9), axis=0) for label in range(3)]
+    assert [len(values) for values in same] == [1, 1, 1]  # whatever was asked for
+    assert both.targets[rows, asked].mean() < apart.targets[rows, asked].mean()
+    assert both.right == pytest.approx(apart.right)
+
+
 @pytest.mark.parametrize("right", [0.95, 0.7, 0.4])
 def test_how_often_the_teacher_is_right_is_found_by_judges_that_are_unsure(true: np.ndarray, right: float) -> None:
     chance = np.random.default_rng(5)
