@@ -283,7 +283,7 @@ def check(task: Task, as_json: bool) -> None:
     "--teacher-reads/--no-teacher-reads",
     default=True,
     show_default=True,
-    help="Make the teacher a judge as well, where that explains dev better.",
+    help="Make the teacher a judge as well, where that explains dev better. The label asked for counts for half then.",
 )
 @click.option(
     "--guard/--no-guard",
