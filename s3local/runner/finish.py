@@ -175,7 +175,8 @@ class Finish:
     def _checked(self, of_dev: Targets, of_rows: Targets) -> LabelCheck:
         """The label check with the judges' opinions, and the teacher's where it is heard."""
         opinions = {"judges": Opinion(of_dev, of_rows)}
-        heard = bool((self.bench.state.read(f"{FINAL}/teacher.json") or {})["heard"])
+        marker = self.bench.state.read(f"{FINAL}/teacher.json")
+        heard = bool(marker and marker["heard"])
         if heard:
             rows = self.bench.state.read_rows(f"{FINAL}/teacher.jsonl")
             said = tempered(np.array([row["logprobs"] for row in rows], dtype=np.float64))
