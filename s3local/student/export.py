@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import errno
 import json
 import logging
 import math
@@ -273,20 +274,24 @@ def quantise(folder: Path, kept_layers: int) -> None:
     quantising them makes the file smaller, not faster, and costs agreement.
     """
     import onnx
+    from google.protobuf.message import DecodeError
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     nodes = onnx.load(folder / FP32_FILE, load_external_data=False).graph.node
     kept = [node.name for node in nodes for number in range(kept_layers) if f"layer.{number}/ffn/lin2/" in node.name]
-    with _quiet(""):
-        quantize_dynamic(
-            folder / FP32_FILE,
-            folder / INT8_FILE,
-            op_types_to_quantize=["MatMul", "Gemm"],
-            nodes_to_exclude=kept,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=not int8_is_exact(),
-        )
+    try:
+        with _quiet(""):
+            quantize_dynamic(
+                folder / FP32_FILE,
+                folder / INT8_FILE,
+                op_types_to_quantize=["MatMul", "Gemm"],
+                nodes_to_exclude=kept,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                reduce_range=not int8_is_exact(),
+            )
+    except DecodeError as exc:  # onnx writes a copy of the model on the way, and does not notice a full disk
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from exc
 
 
 def _compare(before: Form, after: Form) -> Agreement:

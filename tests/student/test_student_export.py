@@ -101,6 +101,19 @@ def test_an_8_bit_form_that_disagrees_is_left_out(
     assert Classifier.load(tmp_path / "student").file == "model.onnx"
 
 
+def test_a_copy_that_a_full_disk_cut_short_is_a_full_disk(
+    tiny_student: TrainedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(model: str, copy: str) -> None:
+        content = Path(model).read_bytes()
+        Path(copy).write_bytes(content[: len(content) // 2])
+
+    monkeypatch.setattr("onnx.shape_inference.infer_shapes_path", cut_short)
+    with pytest.raises(StorageError, match="no space left on the device"):
+        export(tiny_student, tmp_path / "student", reviews())
+    assert names(tmp_path) == set()
+
+
 def test_a_32_bit_form_that_disagrees_is_an_error_and_the_old_folder_stays(
     tiny_student: TrainedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
