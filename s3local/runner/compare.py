@@ -58,14 +58,16 @@ TAKEN_OVER = "taken over"
 TEACHER_ROWS = 200
 """Test rows that the teacher judges: scoring each under every label is slow. The same ones in every cell."""
 
+ZEROGEN = {"rounds": 0, "rationales": 0, "rationales_shown": 0, "with_gold": False, "label_check": False}
 RUNS: Mapping[str, Mapping[str, Any]] = {
-    "zerogen": {"rounds": 0, "rationales": 0, "rationales_shown": 0, "with_gold": False, "label_check": False},
+    "zerogen": ZEROGEN,
+    "zerogen-no-contrast": {**ZEROGEN, "contrast": 0.0},
     "goldgen": {"extrapolate": "dev", "rounds": 0, "with_gold": True, "both_finals": True},
     "s3": {"with_gold": True, "both_finals": True},
     "s3-no-ees": {"rounds": 0, "with_gold": False},
     "s3-no-rationale": {"rationales": 0, "rationales_shown": 0, "with_gold": False},
 }
-"""What each run changes in the settings. ``zerogen`` uses no gold; whatever in a run does belongs into its entry."""
+"""What each run changes in the settings. ``ZEROGEN`` uses no gold; whatever in a run does belongs into its entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ METHODS: Mapping[str, Method] = {
         Method("teacher-zero-shot", "the teacher itself, without gold", uses_gold=False, uses_seed=False),
         Method("teacher-few-shot", "the teacher itself, shown gold rows"),
         Method("zerogen", "zero-shot rows, no rationales, no rounds", run="zerogen", uses_gold=False),
+        Method("zerogen-no-contrast", "the same, plainly sampled", run="zerogen-no-contrast", uses_gold=False),
         Method("goldgen", "all gold rows extrapolated", run="goldgen", stage=GOLDLESS),
         Method("goldgen+gold", "the same, trained on gold too", run="goldgen"),
         Method("s3-no-ees", "S3 without error extrapolation", run="s3-no-ees"),
@@ -313,6 +316,8 @@ class _Comparison:
             reason = "the package is not installed (pip install 's3local[setfit]')"
         elif method.name == "s3-no-rationale" and self.task.given:
             reason = "pairs have no rationales, so that it is s3"
+        elif method.name == "zerogen-no-contrast" and not self.settings.run.contrast_for(self.models.style):
+            reason = "texts are sampled without contrast here, so that it is zerogen"
         if reason:
             self.skipped[method.name] = f"{method.name} is left out: {reason}"
             self.progress.say(self.skipped[method.name])

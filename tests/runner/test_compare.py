@@ -258,6 +258,19 @@ def test_pairs_have_no_s3_without_rationales(tiny_bert: Path, tmp_path: Path) ->
     assert {cell["method"] for cell in result.summary["cells"]} == {"probe"}
 
 
+def test_zerogen_is_asked_for_without_contrast_only_where_it_has_one(
+    task: Task, tiny_bert: Path, tmp_path: Path
+) -> None:
+    Recording.calls.clear()
+    methods = ("zerogen", "zerogen-no-contrast")
+    start(task, tiny_bert, tmp_path / "c", methods=methods, gold=(12,), teacher=lambda: Recording(write))
+    assert {request.contrast is None for call in Recording.calls for request in call} == {True, False}
+
+    plain = start(task, tiny_bert, tmp_path / "d", methods=methods, gold=(12,), contrast=0.0)
+    assert list(plain.summary["skipped"]) == ["zerogen-no-contrast"]
+    assert {cell["method"] for cell in plain.summary["cells"]} == {"zerogen"}
+
+
 def test_the_teacher_decides_for_the_label_under_which_a_text_is_likeliest(task: Task) -> None:
     assert task.test is not None
     test, dev = load_rows(task.test, task), load_dev(task)
