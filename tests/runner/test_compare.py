@@ -261,10 +261,16 @@ def test_pairs_have_no_s3_without_rationales(tiny_bert: Path, tmp_path: Path) ->
 def test_zerogen_is_asked_for_without_contrast_only_where_it_has_one(
     task: Task, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    Recording.calls.clear()
+    asked: list[Request] = []
+
+    class Noting(FakeTeacher):
+        def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
+            asked.extend(requests)
+            return super().generate(requests, advance)
+
     methods = ("zerogen", "zerogen-no-contrast")
-    start(task, tiny_bert, tmp_path / "c", methods=methods, gold=(12,), teacher=lambda: Recording(write))
-    assert {request.contrast is None for call in Recording.calls for request in call} == {True, False}
+    start(task, tiny_bert, tmp_path / "c", methods=methods, gold=(12,), teacher=lambda: Noting(write))
+    assert {request.contrast is None for request in asked} == {True, False}
 
     plain = start(task, tiny_bert, tmp_path / "d", methods=methods, gold=(12,), contrast=0.0)
     assert list(plain.summary["skipped"]) == ["zerogen-no-contrast"]
