@@ -357,7 +357,7 @@ def compare(
       setfit            the SetFit package on them, if it is installed
       teacher           the language model itself, without and with examples
       zerogen           zero-shot rows: no rationales, no rounds
-      zerogen-no-contrast   sampled plainly, as it was published, not with contrast between labels
+      zerogen-no-contrast   the same, sampled plainly as it was when published
       goldgen           more rows like all of the labelled ones
       s3                Synthesis Step by Step: rationales, then rounds of error extrapolation
       s3-no-ees         without error extrapolation
