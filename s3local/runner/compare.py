@@ -541,7 +541,7 @@ def _remove(folder: Path) -> None:
 
 
 class _TimeLeft:
-    """Estimates how long cells take from those of the same method, else from all that were computed."""
+    """Estimates how long cells take from those of the same method: the costs of two methods are nothing alike."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, list[float]] = {}
@@ -550,11 +550,10 @@ class _TimeLeft:
         self._seconds.setdefault(cell.method, []).append(seconds)
 
     def in_words(self, cells: Sequence[Cell]) -> str:
-        """For instance "; about 12 min left", or nothing before the first cell is done."""
-        known = [seconds for times in self._seconds.values() for seconds in times]
-        if not known:
+        """For instance "; about 12 min left", or nothing as long as a method of ``cells`` was never timed."""
+        if any(cell.method not in self._seconds for cell in cells):
             return ""
-        left = sum(float(np.mean(self._seconds.get(cell.method, known))) for cell in cells)
+        left = sum(float(np.mean(self._seconds[cell.method])) for cell in cells)
         return f"; about {left / 60:.0f} min left" if left >= 90 else f"; about {left:.0f} s left"
 
 

@@ -251,6 +251,21 @@ def test_an_absent_setfit_is_left_out_with_a_line(
         start(task, tiny_bert, tmp_path / "d", methods=("setfit",), gold=(12,))
 
 
+def test_the_time_left_is_told_once_every_method_that_waits_was_timed(
+    task: Task, tiny_bert: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+
+    class Noting(Silent):
+        def say(self, message: str) -> None:
+            lines.append(message)
+
+    chosen = CompareSettings(("probe", "gold"), (0, 1), (6,), run=settings(tiny_bert, training=QUICK))
+    models = toy_models(chosen.run, lambda: FakeTeacher(write))
+    compare(task, chosen, folder=tmp_path / "c", models=models, progress=Noting())
+    assert [" left" in line for line in lines if line.startswith("cell ")] == [False, False, True, True]
+
+
 def test_pairs_have_no_s3_without_rationales(tiny_bert: Path, tmp_path: Path) -> None:
     methods = ("probe", "s3-no-rationale")
     result = start(pair_task(tmp_path / "pairs"), tiny_bert, tmp_path / "c", methods=methods, gold=(6,))
