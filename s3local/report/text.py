@@ -108,8 +108,12 @@ def _guard(result: Mapping[str, Any]) -> list[Text]:
 
 
 def _label_check(result: Mapping[str, Any]) -> list[Text]:
-    """What the judges get right on dev rows that they did not learn from; nothing where labels were not checked."""
+    """What the judges get right on dev rows that they did not learn from, or why there are none; nothing where labels
+    were not to be checked."""
     check = result["final"]["label_check"]
+    if few := check.get("too_few"):
+        found = f"dev has {few['rows']} of {few['label']!r}, and judges need {few['least']} rows of each label"
+        return [Text(f"Label check: none, {found}; all rows keep the label that they were asked for.\n")]
     judges = check["judges"] or check.get("left_out", 0)
     if not judges:
         return []

@@ -24,6 +24,7 @@ from s3local.rows import load_dev, load_rows
 from s3local.runner import compare as module
 from s3local.runner import rivals
 from s3local.runner.compare import CompareResult, CompareSettings, compare, draw_gold
+from s3local.runner.finish import LEAST_GOLD
 from s3local.runner.settings import RunSettings
 from s3local.runner.sharing import JudgeShelf, SharedTeacher
 from s3local.student.judge import JudgeSettings, train_judge
@@ -124,7 +125,8 @@ def test_only_what_is_called_so_has_seen_gold(whole: CompareResult) -> None:
         assert ("final-without-gold" in result) == folder.name.startswith(("s3-gold", "goldgen"))
         if "final-without-gold" in result:
             assert result["final"]["rows"] == result["rows"] + gold
-        assert (result["final"]["label_check"]["judges"] == 0) == folder.name.startswith("zerogen")
+        too_few = gold < 2 * LEAST_GOLD  # of two labels
+        assert (result["final"]["label_check"]["judges"] == 0) == (folder.name.startswith("zerogen") or too_few)
 
 
 def test_nothing_is_asked_of_the_teacher_twice_and_the_seed_is_shared(whole: CompareResult) -> None:

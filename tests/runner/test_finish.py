@@ -19,7 +19,7 @@ from s3local.records import Candidate, Example, read_jsonl, write_jsonl
 from s3local.report.text import render
 from s3local.rows import load_dev
 from s3local.runner import finish
-from s3local.runner.finish import Finish, ancestors
+from s3local.runner.finish import LEAST_GOLD, Finish, ancestors
 from s3local.runner.kinds import Lesson
 from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
@@ -267,6 +267,23 @@ def test_judges_that_know_nothing_leave_the_labels_as_they_were_asked_for(
     console = Console(width=400, record=True)
     console.print(render(result.summary, result.folder))
     assert "too few to tell from chance" in console.export_text()
+
+
+@pytest.mark.parametrize("each", [LEAST_GOLD - 1, LEAST_GOLD])
+def test_judges_are_trained_where_dev_has_enough_rows_of_each_label(
+    task: Task, tiny_bert: Path, tmp_path: Path, each: int
+) -> None:
+    dev = load_dev(task)
+    some = [row for label in task.label_names for row in [row for row in dev if row.label == label][:each]]
+    write_jsonl(tmp_path / "dev.jsonl", ({"text": row.text, "label": row.label} for row in some))
+    result = start(task.model_copy(update={"dev": tmp_path / "dev.jsonl"}), tiny_bert, tmp_path / "run", rows=12)
+    few = result.summary["final"]["label_check"].get("too_few")
+    assert few == (None if each == LEAST_GOLD else {"label": "negative", "rows": each, "least": LEAST_GOLD})
+    assert len(list((result.folder / "final").glob("judge-*.json"))) == (0 if few else 2)
+    assert all(("asked" in row["origin"]) is not bool(few) for row in rows(result.dataset))
+    console = Console(width=400, record=True)
+    console.print(render(result.summary, result.folder))
+    assert (f"dev has {each} of 'negative'" in console.export_text()) is bool(few)
 
 
 def test_a_teacher_that_shall_not_judge_is_not_asked(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
