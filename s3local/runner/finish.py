@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.curation.label_check import LabelCheck, Opinion, check_labels, evidence, in_question, tempered
+from s3local.curation.label_check import (
+    LEAST_GOLD,
+    LabelCheck,
+    Opinion,
+    check_labels,
+    evidence,
+    in_question,
+    tempered,
+)
 from s3local.curation.overlap import normal_form
 from s3local.evaluation.folds import NO_FOLD, divide_into_folds
 from s3local.evaluation.guard import GOLD_ALONE, SHARES, Verdict, log_likelihood, weigh
@@ -35,12 +43,6 @@ FINALS = FINAL, GOLDLESS, GOLD, AVERAGED = "final", "final-without-gold", "gold"
 Reading = Callable[[Sequence[Example], NDArray[np.bool_]], NDArray[np.float64]]
 """The log-probability (nats) of each row's text under each label, (n_rows, n_labels), read where the second argument,
 of that shape, is True; NaN elsewhere."""
-
-LEAST_GOLD = 4
-"""Rows of each label that dev must have for a label check: judges that learn from two or three do more harm than good.
-With 20 gold rows of six labels (trec, two draws), students of S3's rows were right on 69.9 and 64.0 % of 1,000 other
-rows of the pool with the labels asked for, on 65.9 and 63.0 % with checked ones; beside the gold rows, on 69.7 and
-64.2, against 65.6 and 59.1 %. With five of each label (ag_news), checked labels are right more often."""
 
 GUARD_PASSES = 1000
 """Rows that each of the guard's students is fine-tuned on, at most: half of what the final one gets, and about what a

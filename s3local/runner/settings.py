@@ -56,7 +56,7 @@ class RunSettings:
     GoldGen). ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``: requests
     in a shard. ``attempts``: texts asked for, at most, for each row. ``label_check``: judges trained on dev, one for
     each of ``folds``, say how probable each label of a synthetic row is, and the final student learns that, if they
-    explain dev better than chance; not where dev has fewer than ``finish.LEAST_GOLD`` rows of a label.
+    explain dev better than chance; not where dev has fewer than ``LEAST_GOLD`` rows of a label (label_check.py).
     ``teacher_reads``: the teacher is a judge as well, by the likelihood of a text under each likely label, where that
     explains dev better; if so, it reads for about as long as it has written.
     ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a folder of its own.

@@ -16,6 +16,7 @@ from rich.console import Console
 from small_world import make_task, settings, toy_models, write
 from toys import LABELS, SETTINGS, UNSEEN, reviews
 
+from s3local.curation.label_check import LEAST_GOLD
 from s3local.exceptions import InputError, RunError, S3LocalError
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import Example
@@ -24,7 +25,6 @@ from s3local.rows import load_dev, load_rows
 from s3local.runner import compare as module
 from s3local.runner import rivals
 from s3local.runner.compare import CompareResult, CompareSettings, compare, draw_gold
-from s3local.runner.finish import LEAST_GOLD
 from s3local.runner.settings import RunSettings
 from s3local.runner.sharing import JudgeShelf, SharedTeacher
 from s3local.student.judge import JudgeSettings, train_judge

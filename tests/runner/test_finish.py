@@ -13,13 +13,14 @@ import pytest
 from rich.console import Console
 from small_world import BagOfWords, make_task, settings, toy_models, well_read_judge, write
 
+from s3local.curation.label_check import LEAST_GOLD
 from s3local.evaluation.folds import divide_into_folds
 from s3local.evaluation.guard import SHARES, Verdict, log_likelihood, weigh
 from s3local.records import Candidate, Example, read_jsonl, write_jsonl
 from s3local.report.text import render
 from s3local.rows import load_dev
 from s3local.runner import finish
-from s3local.runner.finish import LEAST_GOLD, Finish, ancestors
+from s3local.runner.finish import Finish, ancestors
 from s3local.runner.kinds import Lesson
 from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
