@@ -277,8 +277,8 @@ def check(task: Task, as_json: bool) -> None:
     default=True,
     show_default=True,
     help="Let judges trained on dev say how probable each label of a synthetic row is. The label that the teacher was "
-    "asked for counts beside them, for as much as it seems to be right. Left out where dev "
-    "has too few rows of a label for judges.",
+    "asked for counts beside them, for as much as it seems to be right. Left out where dev has too few rows of a label "
+    "for judges.",
 )
 @click.option(
     "--teacher-reads/--no-teacher-reads",

@@ -24,8 +24,8 @@ LEAST_GOLD = 4
 """Gold rows that each label must have for a label check: judges that learn from two or three do more harm than good.
 With 20 gold rows of six labels (trec, two draws), students of S3's rows were right on 69.9 and 64.0 % of 1,000 other
 rows of the pool with the labels asked for, on 65.9 and 63.0 % with checked ones; beside the gold rows, on 69.7 and
-64.2, against 65.6 and 59.1 %. With five of each label (ag_news), checked labels are right
-more often, if the teacher is right on 90 % or less."""
+64.2, against 65.6 and 59.1 %. With five of each label (ag_news), checked labels are right more often, if the teacher
+is right on 90 % or less."""
 LEAST_PROBABILITY = 1e-6
 """A judge that gives less is taken to mean this: none is ever so sure on a few dozen rows."""
 MOST_TRUST = 5.0
