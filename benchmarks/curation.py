@@ -123,7 +123,7 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
     started = time.perf_counter()
     result = run(task, settings, folder=place, progress=Silent(), models=models_of(variant, settings, shared)).summary
     seconds = time.perf_counter() - started + sum(taken_over)
-    guarded = {"handed over": result["handed_over"]} if "guard" in result else {}
+    guarded = {"handed over": result["handed_over"]} if result.get("guard") else {}
     stages = {column: stage for column, stage in {**STAGES, **guarded}.items() if stage in result["test"]}
     facts = ("share", "final", "gold", "chosen", "evidence", "seconds")
     return {
@@ -132,7 +132,7 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
         "variant": variant,
         "synthetic_rows": result["rows"],
         "accuracy": {column: result["test"][stage]["accuracy"] for column, stage in stages.items()},
-        "guard": {key: result["guard"][key] for key in facts} if "guard" in result else None,
+        "guard": {key: result["guard"][key] for key in facts} if result.get("guard") else None,
         "teacher_seconds": sum(entry["synthesis"]["teacher_seconds"] for entry in result["rounds"]) + sum(taken_over),
         "label_check_seconds": result["final"]["label_check"]["seconds"],
         "seconds": round(seconds, 1),

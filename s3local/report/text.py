@@ -86,10 +86,13 @@ def _scores(
 
 
 def _guard(result: Mapping[str, Any]) -> list[Text]:
-    """The verdict of the guard in words; nothing if it was not asked."""
-    guard = result.get("guard")
-    if guard is None:
+    """The verdict of the guard in words, or why there is none; nothing if it was not asked."""
+    if "guard" not in result:
         return []
+    guard = result["guard"]
+    if guard is None:
+        found = "dev has no two rows of one label that could be kept apart"
+        return [Text(f"Guard: none, {found}; nothing tells whether the synthetic rows help.\n")]
     measure = "F1" if result.get("kind") == "extractive_qa" else "right"
     share = guard["share"]
     if share == 0:
@@ -174,7 +177,7 @@ def _time(result: Mapping[str, Any]) -> Table:
     final = result["final"]
     table.add_row("label check", "", "", "", "", f"{final['label_check']['seconds']:.0f}")
     table.add_row("final", "", "", "", f"{final['training_seconds']:.0f}", f"{final['seconds']:.0f}")
-    if "guard" in result:
+    if result.get("guard"):
         table.add_row("guard", "", "", "", "", f"{_guard_seconds(result):.0f}")
     return table
 

@@ -529,7 +529,7 @@ def _seconds(record: RunFolder, summary: Mapping[str, Any], stage: str) -> float
         + (rationales["seconds"] if rationales else 0)
         + summary[FINAL]["label_check"]["seconds"]
         + summary[stage]["seconds"]
-        + (summary["guard"]["seconds"] if stage == FINAL and "guard" in summary else 0)
+        + (summary["guard"]["seconds"] if stage == FINAL and summary.get("guard") else 0)
         + sum(summary[name]["seconds"] for name in (GOLD, AVERAGED) if stage == FINAL and name in summary)
         + sum(taken_over.values())
     )

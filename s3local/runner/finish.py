@@ -76,8 +76,10 @@ class Finish:
         finals = {FINAL: {**self._final(FINAL, settings.with_gold, check), "label_check": check}}
         if settings.both_finals:
             finals[GOLDLESS] = self._final(GOLDLESS, False, check)
-        if not (settings.guard and settings.with_gold and self.n_folds):
+        if not (settings.guard and settings.with_gold):
             return {**finals, "handed_over": FINAL}
+        if not self.n_folds:
+            return {**finals, "guard": None, "handed_over": FINAL}
         checked = bool(check["judges"])
         folds = [
             state.once(f"{FINAL}/guard-{fold}.json", lambda fold=fold: self._guard(fold, checked))  # type: ignore[misc]
@@ -106,11 +108,11 @@ class Finish:
         bench = self.bench
         rows: Sequence[Candidate] = self.kept
         facts: dict[str, Any] = {"judges": 0}
-        if bench.settings.label_check and bench.kind.has_labels and self.n_folds:
+        if bench.settings.label_check and bench.kind.has_labels:
             fewest, count = min(Counter(row.label for row in bench.dev).items(), key=lambda item: item[1])
             if count < LEAST_GOLD:
                 facts["too_few"] = {"label": fewest, "rows": count, "least": LEAST_GOLD}
-            else:
+            elif self.n_folds:
                 rows, facts = self._judged_rows()
         bench.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in rows))
         return facts
