@@ -26,6 +26,9 @@ MEASURES = (
 )
 """Keys of a round's gap (see ``evaluation.gap``), and the heads of their columns."""
 
+UNDIVIDED = "dev has no two rows of one label that could be kept apart"
+AS_ASKED = "all rows keep the label that they were asked for"
+
 
 def read_result(folder: Path) -> dict[str, Any]:
     """The figures of a finished run. Raises ``RunError`` if the folder holds none."""
@@ -91,8 +94,7 @@ def _guard(result: Mapping[str, Any]) -> list[Text]:
         return []
     guard = result["guard"]
     if guard is None:
-        found = "dev has no two rows of one label that could be kept apart"
-        return [Text(f"Guard: none, {found}; nothing tells whether the synthetic rows help.\n")]
+        return [Text(f"Guard: none, {UNDIVIDED}; nothing tells whether the synthetic rows help.\n")]
     measure = "F1" if result.get("kind") == "extractive_qa" else "right"
     share = guard["share"]
     if share == 0:
@@ -116,12 +118,14 @@ def _label_check(result: Mapping[str, Any]) -> list[Text]:
     check = result["final"]["label_check"]
     if few := check.get("too_few"):
         found = f"dev has {few['rows']} of {few['label']!r}, and judges need {few['least']} rows of each label"
-        return [Text(f"Label check: none, {found}; all rows keep the label that they were asked for.\n")]
+        return [Text(f"Label check: none, {found}; {AS_ASKED}.\n")]
+    if check.get("undivided"):
+        return [Text(f"Label check: none, {UNDIVIDED}; {AS_ASKED}.\n")]
     judges = check["judges"] or check.get("left_out", 0)
     if not judges:
         return []
     who = f"{judges} judges and the teacher" if check["teacher"] else f"{judges} judges"
-    done = "too few to tell from chance, so that all rows keep the label that they were asked for"
+    done = f"too few to tell from chance, so that {AS_ASKED}"
     if check["judges"]:
         seems = f"{_percent(check['rows_right'])} of all rows seem to be what they were asked for"
         done = f"{seems}, {check['relabelled']:,} rows relabelled"

@@ -114,6 +114,8 @@ class Finish:
                 facts["too_few"] = {"label": fewest, "rows": count, "least": LEAST_GOLD}
             elif self.n_folds:
                 rows, facts = self._judged_rows()
+            else:
+                facts["undivided"] = True
         bench.state.write_rows(f"{FINAL}/dataset.jsonl", (candidate.to_row() for candidate in rows))
         return facts
 

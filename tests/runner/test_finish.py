@@ -287,12 +287,13 @@ def test_judges_are_trained_where_dev_has_enough_rows_of_each_label(
     assert (f"dev has {each} of 'negative'" in console.export_text()) is bool(few)
 
 
+@pytest.mark.parametrize("times", [1, LEAST_GOLD])
 def test_where_dev_cannot_be_divided_the_report_says_what_is_missing(
-    task: Task, tiny_bert: Path, tmp_path: Path
+    task: Task, tiny_bert: Path, tmp_path: Path, times: int
 ) -> None:
     dev = load_dev(task)
     firsts = [next(row for row in dev if row.label == label) for label in task.label_names]
-    write_jsonl(tmp_path / "dev.jsonl", ({"text": row.text, "label": row.label} for row in firsts))
+    write_jsonl(tmp_path / "dev.jsonl", ({"text": row.text, "label": row.label} for row in times * firsts))
     result = start(task.model_copy(update={"dev": tmp_path / "dev.jsonl"}), tiny_bert, tmp_path / "run")
     assert (result.summary["guard"], result.summary["handed_over"]) == (None, "final")
     console = Console(width=400, record=True)
