@@ -28,6 +28,7 @@ MEASURES = (
 
 UNDIVIDED = "dev has no two rows of one label that could be kept apart"
 AS_ASKED = "all rows keep the label that they were asked for"
+"""Why neither guard nor label check is possible, and what becomes of labels that were not checked."""
 
 
 def read_result(folder: Path) -> dict[str, Any]:

@@ -102,8 +102,8 @@ class Finish:
     def _check_labels(self) -> dict[str, Any]:
         """Write final/dataset.jsonl: all synthetic rows and, where labels are checked, the probability of each.
 
-        Where dev has too few rows for judges, or the check does not hold, the labels stay as the teacher was asked for
-        them.
+        Where dev has too few rows for judges or cannot be divided, or the check does not hold, the labels stay as the
+        teacher was asked for them.
         """
         bench = self.bench
         rows: Sequence[Candidate] = self.kept
