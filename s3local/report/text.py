@@ -27,8 +27,9 @@ MEASURES = (
 """Keys of a round's gap (see ``evaluation.gap``), and the heads of their columns."""
 
 UNDIVIDED = "dev has no two rows of one label that could be kept apart"
+"""Why neither guard nor label check is possible."""
 AS_ASKED = "all rows keep the label that they were asked for"
-"""Why neither guard nor label check is possible, and what becomes of labels that were not checked."""
+"""What becomes of labels that were not checked."""
 
 
 def read_result(folder: Path) -> dict[str, Any]:
