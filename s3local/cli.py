@@ -329,7 +329,7 @@ def run(
     default="gold,zerogen,goldgen,s3,s3-no-ees,s3-no-rationale,s3+gold,goldgen+gold",
     show_default=True,
     metavar="NAME,...",
-    help="Also: probe, teacher, setfit.",
+    help="Also: probe, setfit, teacher, zerogen-no-contrast.",
 )
 @click.option("--reference", default="s3", show_default=True, help="Method that the others are tested against.")
 @click.option("--seeds", default="0,1,2", show_default=True, metavar="N,...", help="Each method runs once with each.")
@@ -353,17 +353,17 @@ def compare(
     """Compare S3 with its rivals on TASK: same labelled rows, teacher, classifier and number of synthetic rows.
 
     \b
-      gold              the classifier on the labelled rows alone
-      probe             a linear layer on their embeddings
-      setfit            the SetFit package on them, if it is installed
-      teacher           the language model itself, without and with examples
-      zerogen           zero-shot rows: no rationales, no rounds
-      zerogen-no-contrast   the same, sampled plainly as it was when published
-      goldgen           more rows like all of the labelled ones
-      s3                Synthesis Step by Step: rationales, then rounds of error extrapolation
-      s3-no-ees         without error extrapolation
-      s3-no-rationale   without rationales
-      s3+gold, goldgen+gold   the final classifier sees the labelled rows too
+      gold                   the classifier on the labelled rows alone
+      probe                  a linear layer on their embeddings
+      setfit                 the SetFit package on them, if it is installed
+      teacher                the language model itself, without and with examples
+      zerogen                zero-shot rows: no rationales, no rounds
+      zerogen-no-contrast    the same, sampled plainly as it was when published
+      goldgen                more rows like all of the labelled ones
+      s3                     Synthesis Step by Step: rationales, then rounds of error extrapolation
+      s3-no-ees              without error extrapolation
+      s3-no-rationale        without rationales
+      s3+gold, goldgen+gold  the final classifier sees the labelled rows too
 
     The same command after Ctrl-C goes on where it stopped; more methods, seeds or gold sizes reuse what is there.
     """
