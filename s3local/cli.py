@@ -329,7 +329,7 @@ def run(
     default="gold,zerogen,goldgen,s3,s3-no-ees,s3-no-rationale,s3+gold,goldgen+gold",
     show_default=True,
     metavar="NAME,...",
-    help="Also: probe, setfit, teacher, zerogen-no-contrast.",
+    help="Those to compare, of the list above.",
 )
 @click.option("--reference", default="s3", show_default=True, help="Method that the others are tested against.")
 @click.option("--seeds", default="0,1,2", show_default=True, metavar="N,...", help="Each method runs once with each.")

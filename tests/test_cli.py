@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from s3local.cli import main
+from s3local.runner.compare import GROUPS, METHODS, CompareSettings
+from s3local.runner.settings import RunSettings
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -150,6 +152,26 @@ def test_a_name_that_no_file_can_have_is_told_in_one_line() -> None:
 def test_report_and_predict_on_a_folder_without_a_run(tmp_path: Path) -> None:
     complains(call("report", str(tmp_path)), "no finished run")
     complains(call("predict", str(tmp_path), "-", stdin="{}\n"), "not an exported student")
+
+
+@pytest.mark.parametrize("name", ["run", "compare"])
+def test_options_have_the_defaults_of_the_settings(name: str) -> None:
+    said = main.commands[name].make_context(name, ["my_task"]).params
+    meant = {field: getattr(RunSettings(), field) for field in said.keys() & set(RunSettings.__dataclass_fields__)}
+    assert {"rows", "rounds", "teacher"} <= set(meant)
+    assert {field: said[field] for field in meant} == meant
+    if name == "compare":
+        defaults = CompareSettings()
+        assert said["methods"] == ",".join(defaults.methods)
+        assert said["seeds"] == ",".join(map(str, defaults.seeds))
+        assert said["reference"] == defaults.reference
+
+
+def test_compare_help_tells_of_every_method() -> None:
+    text = call("compare", "--help").output.partition("Options:")[0]
+    told = {name.strip(",") for name in text.split()}
+    missing = set(METHODS) - set(GROUPS["teacher"]) - told
+    assert not missing and set(GROUPS) <= told
 
 
 def test_help_is_there_for_every_command_and_imports_nothing_heavy() -> None:
