@@ -99,7 +99,7 @@ class JudgeShelf:
             labels: Sequence[str],
             settings: JudgeSettings,
             seed: int,
-            advance: Advance = ignore,
+            advance: Advance,
         ) -> Judge:
             learned = [str(body_folder), [row.to_row() for row in rows], *labels, dataclasses.asdict(settings), seed]
             key = _checksum(learned)

@@ -6,10 +6,10 @@ Knows nothing of synthetic rows, and never sees test.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,18 +88,8 @@ def train_judge(
     return Judge(body, tokenizer, head, len(labels), settings.max_length)
 
 
-class JudgeMaker(Protocol):
-    """What trains a judge as ``train_judge`` does."""
-
-    def __call__(
-        self,
-        body_folder: Path,
-        rows: Sequence[Example],
-        labels: Sequence[str],
-        settings: JudgeSettings,
-        seed: int,
-        advance: Advance = ignore,
-    ) -> Judge: ...
+JudgeMaker = Callable[[Path, Sequence[Example], Sequence[str], JudgeSettings, int, Advance], Judge]
+"""What trains a judge as ``train_judge`` does, with its arguments in their order."""
 
 
 def _embed(body: Any, tokenizer: Any, texts: Sequence[Text], max_length: int, advance: Advance = ignore) -> Floats:

@@ -336,10 +336,10 @@ def test_a_judge_is_trained_once_for_the_same_rows_and_settings(tiny_bert: Path)
     taken: list[str] = []
     rows, short = reviews(), JudgeSettings(passes=32, batch_size=16, max_length=32)
     judge = JudgeShelf(train_judge).maker(lambda key, seconds: taken.append(key))
-    first = judge(tiny_bert, rows, LABELS, short, 3)
-    assert judge(tiny_bert, rows, LABELS, short, 3) is first and len(taken) == 1
+    first = judge(tiny_bert, rows, LABELS, short, 3, ignore)
+    assert judge(tiny_bert, rows, LABELS, short, 3, ignore) is first and len(taken) == 1
     others = [(rows[1:], short, 3), (rows, dataclasses.replace(short, passes=48), 3), (rows, short, 4)]
-    assert all(judge(tiny_bert, some, LABELS, chosen, seed) is not first for some, chosen, seed in others)
+    assert all(judge(tiny_bert, some, LABELS, chosen, seed, ignore) is not first for some, chosen, seed in others)
     same = train_judge(tiny_bert, rows, LABELS, short, 3)
     assert (first.predict_proba(UNSEEN) == same.predict_proba(UNSEEN)).all() and len(taken) == 1
 
