@@ -1,3 +1,3 @@
-from s3local.cli import main
+from s3local.cli.main import main
 
 main(prog_name="s3local")

@@ -20,13 +20,13 @@ import numpy as np
 from rich.console import Console
 from shared import CHECKOUT, DATASETS, known_figures
 
+from s3local.comparison.compare import METHODS, CompareSettings, compare
 from s3local.progress import Silent
 from s3local.records import read_jsonl, write_jsonl
 from s3local.report.compare import render
-from s3local.runner.compare import METHODS, CompareSettings, compare
 from s3local.runner.settings import RunSettings
 from s3local.storage import write_text
-from s3local.task import Task, load_task
+from s3local.task.model import Task, load_task
 
 NAMES = ("trec", "sst2", "ag_news", "imdb", "rte", "qnli")
 SAME = ("rows", "rounds", "test")
@@ -49,9 +49,9 @@ def prepared(options: argparse.Namespace, folder: Path) -> Task:
     chosen = np.random.default_rng(0).permutation(len(test))[: options.test or len(test)]
     write_jsonl(folder / "test.jsonl", [test[place] for place in sorted(chosen.tolist())])
     task = load_task(preset, source / "pool.jsonl", folder / "test.jsonl")
-    if not task.given:
+    if not task.source_fields:
         return task
-    (given,) = task.given
+    (given,) = task.source_fields
     texts = dict.fromkeys(row[given] for _, row in read_jsonl(source / "pool.jsonl"))
     write_jsonl(folder / "contexts.jsonl", ({given: text} for text in list(texts)[: options.contexts]))
     return load_task(preset, source / "pool.jsonl", folder / "test.jsonl", folder / "contexts.jsonl")

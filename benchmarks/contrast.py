@@ -19,21 +19,21 @@ from typing import Any
 import numpy as np
 from shared import CHECKOUT, parsed, parser_for, save
 
-from s3local.drawing import draw_rows, write_drawn
-from s3local.evaluation.errors import divide_rows
+from s3local.allocation import divide_rows
 from s3local.evaluation.gap import distinct
 from s3local.records import Example, read_jsonl
-from s3local.rows import load_dev
-from s3local.student.judge import Judge, JudgeSettings, train_judge
-from s3local.synthesis import Planned, read_candidates, to_row
+from s3local.relabelling.judge import Judge, JudgeSettings, train_judge
 from s3local.synthesis.extrapolation import plan_extrapolation
+from s3local.synthesis.planning import Planned, read_candidates, to_row
 from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.synthesis.seed import plan_seed
-from s3local.task import load_task
-from s3local.teacher import Sampling
+from s3local.task.model import load_task
+from s3local.task.rows import load_dev
+from s3local.task.subsample import draw_rows, write_drawn
 from s3local.teacher.engine import LlamaTeacher
-from s3local.weights import find_student_body, find_teacher
+from s3local.teacher.protocol import Sampling
+from s3local.weights.store import find_student_body, find_teacher
 
 NAMES = ("trec", "sst2", "ag_news")
 JUDGE_PASSES = 2400
@@ -92,7 +92,7 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             replies = teacher.generate([item.request for item in plan])
             seconds = time.perf_counter() - started
             rows = [to_row(item, reply) for item, reply in zip(plan, replies, strict=True)]
-            read = read_candidates(rows, prefix="c", fields=task.fields, written=task.written)
+            read = read_candidates(rows, prefix="c", fields=task.fields, target_field=task.target_field)
             written = [candidate.example for candidate in read if candidate.text]
             said = judge.predict_proba(written).argmax(axis=1)
             right = [labels[int(best)] == row.label for best, row in zip(said, written, strict=True)]

@@ -26,17 +26,17 @@ from typing import Any
 import numpy as np
 from shared import CHECKOUT, known_figures, parsed, parser_for, save
 
-from s3local.drawing import draw_rows, write_drawn
+from s3local.comparison.cache import SharedTeacher
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import read_jsonl, write_jsonl
 from s3local.runner.loop import run
 from s3local.runner.models import Models, find_models
 from s3local.runner.settings import RunSettings
-from s3local.runner.sharing import SharedTeacher
 from s3local.student.training import TrainingSettings
-from s3local.task import Task, load_task
-from s3local.teacher import Completion, Request, Score, Teacher
+from s3local.task.model import Task, load_task
+from s3local.task.subsample import draw_rows, write_drawn
 from s3local.teacher.fake import FakeTeacher
+from s3local.teacher.protocol import Completion, Request, Score, Teacher
 
 NAMES = ("ag_news", "trec", "sst2")
 COLD = TrainingSettings(contrast_passes=0)
@@ -115,15 +115,15 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
     task = prepared(name, folder / f"{name}-{seed}", options.datasets, options, seed)
     settings = RunSettings(seed=seed, rows=options.rows, both_finals=True, **VARIANTS[variant])
     place = folder / f"{name}-{seed}" / variant.replace(" ", "-")
-    taken_over: list[float] = []
+    on_cache_hit: list[float] = []
 
     def shared(opener: Callable[[], Teacher]) -> Teacher:
-        return SharedTeacher(opener, folder / f"{name}-{seed}" / "teacher", lambda _, spent: taken_over.append(spent))
+        return SharedTeacher(opener, folder / f"{name}-{seed}" / "teacher", lambda _, spent: on_cache_hit.append(spent))
 
     started = time.perf_counter()
     result = run(task, settings, folder=place, progress=Silent(), models=models_of(variant, settings, shared)).summary
-    seconds = time.perf_counter() - started + sum(taken_over)
-    guarded = {"handed over": result["handed_over"]} if result.get("guard") else {}
+    seconds = time.perf_counter() - started + sum(on_cache_hit)
+    guarded = {"handed over": result["selected"]} if result.get("guard") else {}
     stages = {column: stage for column, stage in {**STAGES, **guarded}.items() if stage in result["test"]}
     facts = ("share", "final", "gold", "chosen", "evidence", "seconds")
     return {
@@ -133,7 +133,7 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
         "synthetic_rows": result["rows"],
         "accuracy": {column: result["test"][stage]["accuracy"] for column, stage in stages.items()},
         "guard": {key: result["guard"][key] for key in facts} if result.get("guard") else None,
-        "teacher_seconds": sum(entry["synthesis"]["teacher_seconds"] for entry in result["rounds"]) + sum(taken_over),
+        "teacher_seconds": sum(entry["synthesis"]["teacher_seconds"] for entry in result["rounds"]) + sum(on_cache_hit),
         "label_check_seconds": result["final"]["label_check"]["seconds"],
         "seconds": round(seconds, 1),
     }

@@ -177,9 +177,9 @@ def drop_s3local(texts: Sequence[str], vectors: np.ndarray[Any, Any]) -> list[in
 
 def drop_s3local_graph(texts: Sequence[str], vectors: np.ndarray[Any, Any]) -> list[int]:
     """What s3local does above EXACT_ROWS, from the first row on."""
-    from s3local.curation import dedup, neighbours
+    from s3local.curation import dedup, vector_index
 
-    dedup.VectorIndex = functools.partial(neighbours.VectorIndex, exact_rows=0)  # type: ignore[misc, assignment]
+    dedup.VectorIndex = functools.partial(vector_index.VectorIndex, exact_rows=0)  # type: ignore[misc, assignment]
     return drop_s3local(texts, vectors)
 
 
@@ -206,7 +206,7 @@ METHODS = {
 
 def shares_found(originals: Sequence[str], vectors: np.ndarray[Any, Any], model: Path) -> dict[str, dict[str, float]]:
     """For each edit, and for distinct sentences: the share of pairs whose cosine is at least each threshold."""
-    from s3local.curation.neighbours import VectorIndex
+    from s3local.curation.vector_index import VectorIndex
     from s3local.embedder import SentenceTransformerEmbedder
 
     rng = random.Random(SEED)

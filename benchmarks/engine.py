@@ -28,11 +28,11 @@ from unittest import mock
 
 import numpy as np
 
-from s3local.teacher import Request, Sampling
 from s3local.teacher.engine import DEFAULT_SLOTS, EngineSettings, LlamaTeacher
-from s3local.teacher.llama import Feed, LlamaModel, StreamCache
-from s3local.weights import find_teacher
-from s3local.weights.llama import model_parameters
+from s3local.teacher.llama_cache import Feed, LlamaModel, StreamCache
+from s3local.teacher.protocol import Request, Sampling
+from s3local.weights.llama_runtime import model_parameters
+from s3local.weights.store import find_teacher
 
 DATA = Path(__file__).parent.parent / "data/support_desk/dev.jsonl"
 PHRASES = {

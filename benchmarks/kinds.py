@@ -24,16 +24,16 @@ from typing import Any
 
 from shared import CHECKOUT, parsed, parser_for, save
 
-from s3local.drawing import draw_rows, write_drawn
 from s3local.progress import Silent
 from s3local.records import Example, read_jsonl, write_jsonl
-from s3local.rows import load_dev, load_rows
-from s3local.runner.kinds import Lesson, Texts, kind_of
 from s3local.runner.loop import run
 from s3local.runner.settings import RunSettings
+from s3local.runner.task_kinds import Texts, TrainingSet, kind_of
 from s3local.student.training import TrainingSettings
-from s3local.task import Task, load_task
-from s3local.weights import find_student_body
+from s3local.task.model import Task, load_task
+from s3local.task.rows import load_dev, load_rows
+from s3local.task.subsample import draw_rows, write_drawn
+from s3local.weights.store import find_student_body
 
 NAMES = ("trec", "sst2", "ag_news", "rte", "qnli", "imdb", "adversarial_qa")
 LONG = ("imdb", "adversarial_qa")
@@ -59,9 +59,9 @@ def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespac
     test = [row for _, row in read_jsonl(source / "test.jsonl")]
     write_jsonl(folder / "test.jsonl", test[: share(options.test, name)] if options.test else test)
     task = load_task(preset, folder / "dev.jsonl", folder / "test.jsonl")
-    if not task.given:
+    if not task.source_fields:
         return task
-    (given,) = task.given
+    (given,) = task.source_fields
     texts = dict.fromkeys(row[given] for _, row in read_jsonl(pool))
     write_jsonl(folder / "contexts.jsonl", ({given: text} for text in list(texts)[: options.contexts]))
     return load_task(preset, folder / "dev.jsonl", folder / "test.jsonl", folder / "contexts.jsonl")
@@ -75,7 +75,7 @@ def share(count: int, name: str) -> int:
 def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], folder: Path, seed: int) -> dict[str, Any]:
     """The test figures of a student trained on the gold rows alone."""
     body = find_student_body(None)
-    student = kind.train(body, Lesson(dev, seed), kind.fitted(body).resolved(len(dev)))
+    student = kind.train(body, TrainingSet(dev, seed), kind.fitted(body).resolved(len(dev)))
     kind.export(student, folder, 1.0)
     return dict(kind.judge(folder, test).metrics)
 
@@ -121,7 +121,10 @@ def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace
 def median_length(run_folder: Path, task: Task, dev: Sequence[Example]) -> dict[str, int]:
     """The median length of the written texts, gold and synthetic, in characters."""
     rows = [row for _, row in read_jsonl(run_folder / "final" / "dataset.jsonl")]
-    texts = {"gold": [row.fields[task.written] for row in dev], "synthetic": [row[task.written] for row in rows]}
+    texts = {
+        "gold": [row.fields[task.target_field] for row in dev],
+        "synthetic": [row[task.target_field] for row in rows],
+    }
     return {name: sorted(map(len, some))[len(some) // 2] for name, some in texts.items()}
 
 

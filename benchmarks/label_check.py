@@ -23,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from shared import known_figures, parsed, parser_for, save
 
-from s3local.curation.label_check import Opinion, check_labels
-from s3local.drawing import draw_rows
-from s3local.evaluation.folds import NO_FOLD, divide_into_folds
+from s3local.evaluation.cross_validation import NO_FOLD, divide_into_folds
 from s3local.records import Example, read_jsonl
+from s3local.relabelling.judge import train_judge
+from s3local.relabelling.label_model import JudgePredictions, check_labels
 from s3local.runner.settings import RunSettings
-from s3local.student.judge import train_judge
 from s3local.student.training import TrainingSettings, train
-from s3local.weights import find_student_body
+from s3local.task.subsample import draw_rows
+from s3local.weights.store import find_student_body
 
 NAMES = ("trec", "sst2", "ag_news")
 SHARES = (0.98, 0.9, 0.8, 0.7, 0.5)
@@ -68,7 +68,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
         of_gold[folds == fold] = judge.predict_proba(gold)[folds == fold]
         of_rows.append(judge.predict_proba(rows))
     judged = folds != NO_FOLD
-    opinions = {"judges": Opinion(of_gold[judged], np.mean(of_rows, axis=0))}
+    opinions = {"judges": JudgePredictions(of_gold[judged], np.mean(of_rows, axis=0))}
 
     after: dict[str, float] = {}
     students: dict[str, dict[str, float]] = {}

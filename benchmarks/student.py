@@ -30,11 +30,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from s3local.evaluation.calibration import fit_temperature
 from s3local.hardware import physical_cores
 from s3local.records import Example, read_jsonl
-from s3local.student.distilbert import build_classifier
+from s3local.student.body import build_classifier
 from s3local.student.export import export
-from s3local.student.inference import Classifier, fit_temperature
+from s3local.student.inference import Classifier
 from s3local.student.training import TrainedStudent, TrainingSettings, train
 
 ROOT = Path(__file__).resolve().parent.parent

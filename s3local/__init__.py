@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from s3local.runner.loop import RunResult, run
     from s3local.runner.settings import RunSettings
     from s3local.student.inference import Classifier
-    from s3local.task import Task
+    from s3local.task.model import Task
 
 __all__ = ["Classifier", "RunResult", "RunSettings", "Task", "run"]
 
@@ -25,7 +25,7 @@ _HOMES = {
     "Classifier": "s3local.student.inference",
     "RunResult": "s3local.runner.loop",
     "RunSettings": "s3local.runner.settings",
-    "Task": "s3local.task",
+    "Task": "s3local.task.model",
     "run": "s3local.runner.loop",
 }
 

@@ -1,4 +1,4 @@
-"""The direction of imports, from design: a part imports only parts above it in the list."""
+"""The direction of imports: a module imports only modules above it in the list, inside a folder too."""
 
 from __future__ import annotations
 
@@ -9,74 +9,99 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "s3local"
 
-ORDER = (
-    "exceptions",
-    "storage",
-    "progress",
-    "records",
-    "offline",
-    "hardware",
-    "wording",
-    "task",
-    "rows",
-    "task_check",
-    "drawing",
-    "starter",
-    "weights",
-    "embedder",
-    "teacher",
-    "synthesis",
-    "curation",
-    "student",
-    "evaluation",
-    "runner",
-    "report",
-    "prediction",
-    "cli_models",
-    "cli",
-)
-ANYWHERE = {"__version__"}
+_ORDER = """
+exceptions  progress  wording  hardware  storage  records  text  allocation  offline
+weights.llama_runtime  weights.headers  weights.manifest  weights.store  weights.optimize
+weights.fetch  weights.importing
+embedder
+task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
+teacher.protocol  teacher.fake  teacher.account  teacher.sampling  teacher.llama_cache  teacher.grammar
+teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine
+synthesis.prompts  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
+synthesis.extrapolation
+curation.shared_runs  curation.vector_index  curation.decontamination  curation.dedup  curation.rules
+curation.pair_rules
+student.encoding  student.windows  student.inference  student.reader
+student.optimisation  student.contrastive  student.body  student.training  student.reader_training
+student.export  student.reader_export
+evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.cross_validation
+evaluation.gap
+relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
+runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
+runner.model_selection  runner.finish  runner.loop
+comparison.significance  comparison.baselines  comparison.cache  comparison.compare
+prediction
+report.text  report.check  report.compare
+cli.models  cli.main
+"""
+ORDER = _ORDER.split()
+PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def module_of(path: Path) -> str:
+    return "s3local." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def imported_parts(path: Path) -> set[str]:
-    """The parts of the package that a file imports, inside functions as well."""
-    parts = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "s3local":
-            parts |= {alias.name for alias in node.names} - ANYWHERE
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("s3local."):
-            parts.add((node.module or "").split(".")[1])
+def imported_modules(source: str) -> set[str]:
+    """The modules of the package that a source imports, inside functions and type-checking blocks as well."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports name the whole path"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                is_module = (
+                    name in PLACE or is_package(name) or (node.module == "s3local" and alias.name != "__version__")
+                )
+                found.add(name if is_module else str(node.module))
         elif isinstance(node, ast.Import):
-            parts |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("s3local.")}
-    return parts
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.startswith("s3local.")}
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)
+def is_package(name: str) -> bool:
+    return (PACKAGE.parent / name.replace(".", "/") / "__init__.py").is_file()
 
 
-def test_every_part_has_its_place_in_the_order() -> None:
-    assert {part_of(path) for path in FILES} == set(ORDER)
+def forbidden_imports(module: str, source: str) -> set[str]:
+    """What ``source``, the text of ``module``, imports from its own place in the order or from below it."""
+    return {name for name in imported_modules(source) if PLACE.get(name, len(ORDER)) >= PLACE[module]}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_imports_only_parts_above_its_own(path: Path) -> None:
-    own = ORDER.index(part_of(path))
-    below = {part for part in imported_parts(path) if ORDER.index(part) > own}
-    assert not below
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_has_its_place_in_the_order() -> None:
+    assert sorted(map(module_of, FILES)) == sorted(PLACE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_module_imports_only_modules_above_its_own(path: Path) -> None:
+    assert not forbidden_imports(module_of(path), path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/__init__.py")), ids=lambda path: path.parent.name)
+def test_a_package_imports_nothing_by_itself(path: Path) -> None:
+    assert not imported_modules(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_forbidden_import_is_found_wherever_it_is_added(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    for name in [*ORDER[PLACE[module_of(path)] :], "student", "nowhere"]:
+        whole = f"s3local.{name}"
+        parent, _, last = whole.rpartition(".")
+        for line in (f"import {whole}", f"from {whole} import anything", f"from {parent} import {last}"):
+            assert whole in forbidden_imports(module_of(path), f"{source}\ndef added():\n    {line}\n"), line
+
+
+@pytest.mark.parametrize("path", [*FILES, *PACKAGE.glob("*/__init__.py")], ids=module_of)
 def test_a_file_says_what_it_is(path: Path) -> None:
-    if path.read_text(encoding="utf-8").strip():
-        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def test_no_part_is_called_like_a_public_name() -> None:
     """A part that is imported becomes an attribute of the package, and would take the name's place."""
     import s3local
 
-    assert not {part_of(path) for path in FILES} & set(s3local.__all__)
+    assert not {name.split(".")[0] for name in ORDER} & set(s3local.__all__)

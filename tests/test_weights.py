@@ -24,16 +24,17 @@ import pytest
 from click.testing import CliRunner
 
 from s3local import offline
-from s3local.cli_models import models as commands
+from s3local.cli.models import models as commands
 from s3local.exceptions import InputError, ModelError, NetworkError, StorageError
 from s3local.hardware import cpu_name
 from s3local.progress import Silent
-from s3local.weights import fetch, find_encoder, find_student_body, find_teacher, known_models, load_manifest, manifest
+from s3local.weights import fetch, manifest
 from s3local.weights import optimize as optimizing
 from s3local.weights.headers import check_safetensors, read_gguf_header
 from s3local.weights.importing import import_model
-from s3local.weights.llama import model_parameters
-from s3local.weights.store import Measured, survey, verify
+from s3local.weights.llama_runtime import model_parameters
+from s3local.weights.manifest import known_models, load_manifest
+from s3local.weights.store import Measured, find_encoder, find_student_body, find_teacher, survey, verify
 
 N_NUMBERS = 64
 
@@ -697,6 +698,6 @@ class TestOptimize:
 def test_llama_cpp_arranges_no_weights_for_amx(
     flags: set[str], arranged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("s3local.weights.llama.cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr("s3local.weights.llama_runtime.cpu_flags", lambda: frozenset(flags))
     parameters = model_parameters(gpu_layers=3)
     assert (parameters.use_extra_bufts, parameters.n_gpu_layers) == (arranged, 3)

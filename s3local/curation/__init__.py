@@ -1,10 +1,11 @@
-"""What becomes of the teacher's texts: which are dropped, and how probable each label of the others is.
+"""Which of the teacher's texts are kept.
 
-    rules.py             broken texts, echoes, loops, copies of gold
-    given.py             texts that were written on a given one
-    dedup.py             near-duplicates; neighbours.py finds them, decontamination.py and overlap.py know gold
-    label_check.py       several judges' joint opinion of the labels
+    rules.py            broken texts, echoes, loops, copies of gold
+    pair_rules.py       texts that were written on a given one
+    shared_runs.py      runs of words that two texts share
+    vector_index.py     the nearest of many vectors
+    decontamination.py  gold rows that no text may copy
+    dedup.py            copies and near-duplicates
 
-Filters take candidates and return what is kept and what is dropped, with reasons. Knows nothing of how texts are
-written, and trains nothing.
+Filters take candidates and return what is kept and what is dropped, with reasons.
 """

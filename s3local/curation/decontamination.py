@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from s3local.curation.neighbours import VectorIndex
-from s3local.curation.overlap import RunIndex, normal_form
+from s3local.curation.shared_runs import RunIndex
+from s3local.curation.vector_index import VectorIndex
 from s3local.embedder import Vectors
 from s3local.records import Candidate, Dropped
+from s3local.text import normal_form
 
 
 class GoldGuard:

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.curation.decontamination import GoldGuard
-from s3local.curation.neighbours import VectorIndex
-from s3local.curation.overlap import RunIndex, excerpt, normal_form
+from s3local.curation.shared_runs import RunIndex
+from s3local.curation.vector_index import VectorIndex
 from s3local.embedder import Embedder, Vectors
 from s3local.progress import Advance, ignore
 from s3local.records import Candidate, Dropped, FilterResult
+from s3local.text import excerpt, normal_form
 
 BLOCK_ROWS = 1024
 """Candidates compared with the kept rows, and with each other, at a time."""
@@ -50,8 +51,8 @@ class DedupSettings:
 class Deduplicator:
     """Which candidates are new: unlike the protected gold rows, and unlike every row kept before them.
 
-    ``written`` names the field that the teacher wrote, where the others were given to it (a premise, a paragraph):
-    then that field alone is compared, and only among candidates with equal given fields. None compares all text.
+    ``compared_field`` names the target field of pairs: that field alone is compared, and only among candidates with
+    equal source fields (a premise, a paragraph). None compares all text.
 
     Reasons of drops: those of ``GoldGuard``; ``exact_duplicate`` (equal in normal form, score 1) and
     ``near_duplicate`` (score is the cosine), whose detail names the kept row by id and text. How candidates are
@@ -59,11 +60,11 @@ class Deduplicator:
     """
 
     def __init__(
-        self, embedder: Embedder, settings: DedupSettings | None = None, *, written: str | None = None
+        self, embedder: Embedder, settings: DedupSettings | None = None, *, compared_field: str | None = None
     ) -> None:
         self._embedder = embedder
         self._settings = settings or DedupSettings()
-        self._written = written
+        self._compared_field = compared_field
         self._guards: list[GoldGuard] = []
         self._groups: dict[tuple[str, ...], _Group] = {}
 
@@ -111,7 +112,7 @@ class Deduplicator:
             group.remember([kept[row] for row in rows], [self._text(kept[row]) for row in rows], vectors[rows])
 
     def _text(self, candidate: Candidate) -> str:
-        return candidate.text if self._written is None else candidate.example.fields[self._written]
+        return candidate.text if self._compared_field is None else candidate.example.fields[self._compared_field]
 
     def _find_copy(self, candidate: Candidate) -> Dropped | None:
         text = self._text(candidate)
@@ -123,8 +124,8 @@ class Deduplicator:
         for place, candidate in enumerate(candidates):
             given = (
                 ()
-                if self._written is None
-                else tuple(text for name, text in candidate.example.fields.items() if name != self._written)
+                if self._compared_field is None
+                else tuple(text for name, text in candidate.example.fields.items() if name != self._compared_field)
             )
             places.setdefault(given, []).append(place)
         return [(self._groups.setdefault(given, _Group()), rows) for given, rows in places.items()]

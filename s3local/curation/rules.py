@@ -14,17 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s3local.curation.overlap import (
-    RunIndex,
-    excerpt,
-    normal_form,
-    script_counts,
-    units_of,
-    writes_without_spaces,
-)
+from s3local.curation.shared_runs import RunIndex
 from s3local.records import Candidate, Dropped, FilterResult
-from s3local.synthesis.prompts import SENTENCE_ENDS
-from s3local.task import Length
+from s3local.task.model import Length
+from s3local.text import SENTENCE_ENDS, excerpt, normal_form, script_counts, units_of, writes_without_spaces
 
 JAPANESE_KANA = frozenset({"HIRAGANA", "KATAKANA"})
 """Where one of these is at home, the other one and Chinese characters are too."""
@@ -97,14 +90,14 @@ def check_rules(
     length: Length | None = None,
     names: Sequence[str] = (),
     prompts: Sequence[str] = (),
-    written: str | None = None,
+    compared_field: str | None = None,
 ) -> FilterResult:
     """Keep the candidates that break no rule, in order; each dropped one has the first rule that it breaks.
 
     ``gold`` are the texts of dev and of all shown examples, ``length`` is what a text may have (None: any), ``names``
-    are the names of labels and fields, ``prompts`` the instruction and the label descriptions. ``written`` names the
-    field that the teacher wrote, and ``gold`` holds that field then; None checks all text. A candidate whose origin
-    says ``finish`` is "length" met the token cap.
+    are the names of labels and fields, ``prompts`` the instruction and the label descriptions. ``compared_field``
+    names the field that the teacher wrote, and ``gold`` holds that field then; None checks all text. A candidate whose
+    origin says ``finish`` is "length" met the token cap.
 
     Reasons and what their score counts: ``broken_text`` (characters that are none), ``empty`` (0),
     ``too_short``, ``too_long`` (what ``length`` counts), ``unfinished`` (characters), ``list_marker``, ``header``,
@@ -114,7 +107,7 @@ def check_rules(
     checker = _Checker(settings or RuleSettings(), gold, length, names, prompts)
     kept, dropped = [], []
     for candidate in candidates:
-        text = candidate.text if written is None else candidate.example.fields[written]
+        text = candidate.text if compared_field is None else candidate.example.fields[compared_field]
         finding = checker.check(text, capped=candidate.origin.get("finish") == "length")
         if finding is None:
             kept.append(candidate)

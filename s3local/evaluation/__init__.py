@@ -1,10 +1,9 @@
-"""What is measured: how good predictions are, which rows count as errors, and whether synthetic rows help.
+"""What is measured: how good predictions are, which rows count as errors, and how far synthetic texts are from gold.
 
-    metrics.py  answers.py   labels and answer spans
-    errors.py                the rows to extrapolate
-    folds.py    guard.py     cross-validation on gold, and what is handed over
-    gap.py                   the distance between synthetic and gold texts
-    comparison.py            which of two methods is better
+    metrics.py  squad.py  labels and answer spans
+    errors.py             the rows to extrapolate
+    cross_validation.py   folds of gold rows
+    gap.py                the distance between synthetic and gold texts
 
-Numbers in, numbers out. Knows nothing of run folders, and trains nothing.
+Numbers in, numbers out.
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,14 +102,3 @@ def _most(n_errors: int, n_labels: int, cap: float) -> int:
 
 def _hardness(error: Error) -> tuple[float, str]:
     return error.own_probability, error.example.id
-
-
-def divide_rows(rows: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """``rows`` divided by ``weights`` into whole numbers that add up to it (largest remainders first)."""
-    total = sum(weights.values())
-    shares = {name: rows * weight / total for name, weight in weights.items()}
-    divided = {name: int(share) for name, share in shares.items()}
-    by_remainder = sorted(shares, key=lambda name: (divided[name] - shares[name], name))
-    for name in by_remainder[: rows - sum(divided.values())]:
-        divided[name] += 1
-    return divided

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.curation.overlap import units_of, writes_without_spaces
 from s3local.embedder import Vectors
+from s3local.text import units_of, writes_without_spaces
 
 MAX_ROWS = 2000
 """Rows of either side that are compared, so that all pairs fit into memory; of more, a sample."""

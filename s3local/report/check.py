@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s3local.task import Task
-from s3local.task_check import TaskSummary
+from s3local.task.check import TaskSummary
+from s3local.task.model import Task
 
 
 def render(task: Task, summary: TaskSummary) -> RenderableType:
@@ -20,10 +20,10 @@ def render(task: Task, summary: TaskSummary) -> RenderableType:
     for label in task.label_names:
         labels.add_row(label, *(f"{split.per_label[label]:,}" for _, split in splits))
     labels.add_row("all", *(f"{split.rows:,}" for _, split in splits))
-    for given in task.given:
+    for given in task.source_fields:
         labels.add_row(f"distinct: {given}", *(f"{split.contexts:,}" for _, split in splits))
 
-    lengths = Table(f"length of {task.written}", "shortest", "5 %", "median", "95 %", "longest", box=SIMPLE_HEAD)
+    lengths = Table(f"length of {task.target_field}", "shortest", "5 %", "median", "95 %", "longest", box=SIMPLE_HEAD)
     for column in lengths.columns[1:]:
         column.justify = "right"
     for name, split in splits:

@@ -195,7 +195,7 @@ def _guard_seconds(result: Mapping[str, Any]) -> float:
 
 def _where(result: Mapping[str, Any], folder: Path) -> Text:
     lines = [
-        f"model:    {folder / result['handed_over'] / 'student'}",
+        f"model:    {folder / result['selected'] / 'student'}",
         f"dataset:  {folder / 'final' / 'dataset.jsonl'} ({result['rows']:,} synthetic rows, "
         f"sha256 {result['dataset_sha256'][:16]}...)",
         f"predict:  s3local predict {folder} your-file.csv",

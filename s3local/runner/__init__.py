@@ -1,10 +1,12 @@
-"""The order of things: one run, from the first text to the test, and the comparison of several.
+"""Run orchestration: one run, from the first text to the test.
 
-    loop.py        seed, rounds, test; finish.py is the end of it, generation.py the shards of a round
-    kinds.py       what differs between single texts, pairs and questions
-    settings.py    every choice; models.py finds the models, state.py keeps the folder, workbench.py what stages share
-    channel.py     the teacher as a judge
-    compare.py     S3 against its rivals: rivals.py, and sharing.py for what they have in common
+    settings.py         every choice that changes a result, with its default
+    state.py            the run folder; models.py finds the models; context.py is what the stages of a run share
+    task_kinds.py       what differs between single texts, pairs and questions
+    generation.py       the shards of a round
+    model_selection.py  how far synthetic rows help, by cross-validation
+    finish.py           relabelling, the final students and their selection
+    loop.py             seed, rounds, test
 
-The only part that knows there is a next stage. Knows nothing of click or tables.
+The only part that knows there is a next stage.
 """

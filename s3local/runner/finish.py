@@ -18,24 +18,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.curation.label_check import (
+from s3local.evaluation.calibration import fit_temperature, log_likelihood
+from s3local.evaluation.cross_validation import NO_FOLD, divide_into_folds
+from s3local.records import Candidate, Example
+from s3local.relabelling.label_model import (
     LEAST_GOLD,
+    JudgePredictions,
     LabelCheck,
-    Opinion,
     check_labels,
     evidence,
     in_question,
     tempered,
 )
-from s3local.curation.overlap import normal_form
-from s3local.evaluation.folds import NO_FOLD, divide_into_folds
-from s3local.evaluation.guard import GOLD_ALONE, SHARES, Verdict, log_likelihood, weigh
-from s3local.records import Candidate, Example
-from s3local.runner.kinds import Lesson, Targets
-from s3local.runner.workbench import GUARD, JUDGES, STUDENT, Workbench
+from s3local.runner.context import GUARD, JUDGES, STUDENT, RunContext
+from s3local.runner.model_selection import GOLD_ALONE, SHARES, Verdict, weigh
+from s3local.runner.task_kinds import Targets, TrainingSet
 from s3local.storage import translated_errors
-from s3local.student.inference import fit_temperature
 from s3local.student.training import averaged
+from s3local.text import normal_form
 
 FINALS = FINAL, GOLDLESS, GOLD, AVERAGED = "final", "final-without-gold", "gold", "averaged"
 """Stages: the student of all rows, the same without dev, the student of dev alone, the mean of the first and that."""
@@ -53,16 +53,17 @@ class Finish:
     """The end of one run, whose rows are ``kept``. ``reading`` is the teacher's, of any rows."""
 
     def __init__(
-        self, bench: Workbench, kept: Sequence[Candidate], rounds: Sequence[Mapping[str, Any]], reading: Reading
+        self, bench: RunContext, kept: Sequence[Candidate], rounds: Sequence[Mapping[str, Any]], reading: Reading
     ) -> None:
-        self.bench = bench
+        self.context = bench
         self.reading = reading
         self.kept = kept
         self.rounds = rounds
         self.rows = [candidate.example for candidate in kept]
         dev, settings = bench.dev, bench.settings
         groups = [  # a row that stands in dev twice must not be judged by what learned its twin
-            tuple(row.fields[name] for name in bench.task.given) or normal_form(row.text) or row.text for row in dev
+            tuple(row.fields[name] for name in bench.task.source_fields) or normal_form(row.text) or row.text
+            for row in dev
         ]
         folds = divide_into_folds([row.label for row in dev], settings.folds, bench.seed_for(JUDGES), groups)
         self.fold_of = folds if folds.max() > 0 else np.full_like(folds, NO_FOLD)
@@ -71,15 +72,15 @@ class Finish:
 
     def run(self) -> dict[str, Any]:
         """The figures of each final student by its stage, those of the guard, and the stage that is handed over."""
-        state, settings = self.bench.state, self.bench.settings
+        state, settings = self.context.state, self.context.settings
         check = state.once(f"{FINAL}/label_check.json", self._check_labels)
         finals = {FINAL: {**self._final(FINAL, settings.with_gold, check), "label_check": check}}
         if settings.both_finals:
             finals[GOLDLESS] = self._final(GOLDLESS, False, check)
         if not (settings.guard and settings.with_gold):
-            return {**finals, "handed_over": FINAL}
+            return {**finals, "selected": FINAL}
         if not self.n_folds:
-            return {**finals, "guard": None, "handed_over": FINAL}
+            return {**finals, "guard": None, "selected": FINAL}
         checked = bool(check["judges"])
         folds = [
             state.once(f"{FINAL}/guard-{fold}.json", lambda fold=fold: self._guard(fold, checked))  # type: ignore[misc]
@@ -87,7 +88,7 @@ class Finish:
         ]
         verdict, temperatures = self._verdict(folds)
         finals[GOLD] = state.once(
-            f"{GOLD}/metrics.json", lambda: self._made(GOLD, self._gold_lesson(), temperatures[GOLD_ALONE])
+            f"{GOLD}/metrics.json", lambda: self._made(GOLD, self._gold_training_set(), temperatures[GOLD_ALONE])
         )
         stage = GOLD if verdict.share == GOLD_ALONE else AVERAGED
         if stage == AVERAGED:
@@ -95,7 +96,7 @@ class Finish:
                 f"{AVERAGED}/metrics.json", lambda: self._average(check, verdict.share, temperatures[verdict.share])
             )
         guard = {**dataclasses.asdict(verdict), "seconds": round(sum(fold["seconds"] for fold in folds), 3)}
-        return {**finals, "guard": guard, "handed_over": stage}
+        return {**finals, "guard": guard, "selected": stage}
 
     # Label check
 
@@ -105,7 +106,7 @@ class Finish:
         Where dev has too few rows for judges or cannot be divided, or the check does not hold, the labels stay as the
         teacher was asked for them.
         """
-        bench = self.bench
+        bench = self.context
         rows: Sequence[Candidate] = self.kept
         facts: dict[str, Any] = {"judges": 0}
         if bench.settings.label_check and bench.kind.has_labels:
@@ -122,10 +123,10 @@ class Finish:
     def _judged_rows(self) -> tuple[Sequence[Candidate], dict[str, Any]]:
         """All rows as the judges, and the teacher where it is heard, would label them, and what they come from; as they
         are where the check does not hold."""
-        bench = self.bench
+        bench = self.context
         for fold in range(self.n_folds):
             bench.state.once(f"{FINAL}/judge-{fold}.json", lambda fold=fold: self._judge(fold))  # type: ignore[misc]
-        of_dev, of_rows = self._opinions()
+        of_dev, of_rows = self._judge_predictions()
         judged = of_rows.mean(axis=0)
         heard = bench.state.once(f"{FINAL}/teacher.json", lambda: self._ask_teacher(of_dev, judged))
         check = self._checked(of_dev, judged)
@@ -138,7 +139,7 @@ class Finish:
             "left_out": 0 if check.holds else self.n_folds,
             "gain": round(check.gain, 3),
             "teacher": heard["heard"],
-            "trust": check.trust,
+            "pool_weights": check.pool_weights,
             "scale": round(check.scale, 4),
             "right": dict(zip(bench.task.label_names, check.right.round(4).tolist(), strict=True)),
             "rows_right": round(float(check.right[self._numbers(self.rows)].mean()), 4),
@@ -148,7 +149,7 @@ class Finish:
 
     def _judge(self, fold: int) -> dict[str, Any]:
         """What a judge that has not seen the fold says of dev and of all rows."""
-        bench = self.bench
+        bench = self.context
         learned = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its != fold]
         labels, settings, models = bench.task.label_names, bench.settings.judge, bench.models
         name = f"label check: judge {fold + 1} of {self.n_folds}"
@@ -164,13 +165,13 @@ class Finish:
         )
         return {"gold": len(learned)}
 
-    def _opinions(self) -> tuple[Targets, Targets]:
+    def _judge_predictions(self) -> tuple[Targets, Targets]:
         """Label probabilities of the dev rows that are in a fold (n_judged, n_labels), each by the judge that did not
         learn from it, and those of all rows by each judge (n_folds, n_rows, n_labels)."""
-        files = [self.bench.state.read_rows(f"{FINAL}/judge-{fold}.jsonl") for fold in range(self.n_folds)]
+        files = [self.context.state.read_rows(f"{FINAL}/judge-{fold}.jsonl") for fold in range(self.n_folds)]
         values = np.array([[row["probabilities"] for row in rows] for rows in files], dtype=np.float32)
         places = np.flatnonzero(self.fold_of != NO_FOLD)
-        n_dev = len(self.bench.dev)
+        n_dev = len(self.context.dev)
         return values[self.fold_of[places], places], values[:, n_dev:]
 
     def _ask_teacher(self, of_dev: Targets, of_rows: Targets) -> dict[str, Any]:
@@ -180,8 +181,8 @@ class Finish:
         knows better than the few gold rows show, it decides, between the labels that are in question by what the judges
         say, ``of_dev`` and ``of_rows``; where it does not, it costs the reading of dev.
         """
-        bench, rows = self.bench, self._judged
-        if not bench.settings.teacher_reads or bench.task.given:
+        bench, rows = self.context, self._judged
+        if not bench.settings.teacher_reads or bench.task.source_fields:
             return {"heard": False}
         of_gold = self.reading(rows, in_question(of_dev))
         gain = evidence([of_dev], tempered(of_gold), self._numbers(rows))
@@ -199,28 +200,28 @@ class Finish:
 
     def _checked(self, of_dev: Targets, of_rows: Targets) -> LabelCheck:
         """The label check with the judges' opinions, and the teacher's where it is heard."""
-        opinions = {"judges": Opinion(of_dev, of_rows)}
-        marker = self.bench.state.read(f"{FINAL}/teacher.json")
+        opinions = {"judges": JudgePredictions(of_dev, of_rows)}
+        marker = self.context.state.read(f"{FINAL}/teacher.json")
         heard = bool(marker and marker["heard"])
         if heard:
-            rows = self.bench.state.read_rows(f"{FINAL}/teacher.jsonl")
+            rows = self.context.state.read_rows(f"{FINAL}/teacher.jsonl")
             said = tempered(np.array([row["logprobs"] for row in rows], dtype=np.float64))
-            opinions["teacher"] = Opinion(said[: len(of_dev)], said[len(of_dev) :])
+            opinions["teacher"] = JudgePredictions(said[: len(of_dev)], said[len(of_dev) :])
         gold, asked = self._numbers(self._judged), self._numbers(self.rows)
         return check_labels(opinions, gold, asked, teacher_judges=heard)
 
     @property
     def _judged(self) -> list[Example]:
         """The dev rows that are in a fold."""
-        return [row for row, fold in zip(self.bench.dev, self.fold_of, strict=True) if fold != NO_FOLD]
+        return [row for row, fold in zip(self.context.dev, self.fold_of, strict=True) if fold != NO_FOLD]
 
     def _numbers(self, rows: Sequence[Example]) -> Any:
-        labels = self.bench.task.label_names
+        labels = self.context.task.label_names
         return np.array([labels.index(row.label) for row in rows], dtype=np.int64)
 
     def _with_label(self, candidate: Candidate, probabilities: Any) -> Candidate:
         """The candidate with its likeliest label; what the teacher was asked for goes into its origin."""
-        labels = self.bench.task.label_names
+        labels = self.context.task.label_names
         rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
         origin = {**candidate.origin, "asked": candidate.example.label, "probabilities": rounded}
         return Candidate(dataclasses.replace(candidate.example, label=labels[int(np.argmax(probabilities))]), origin)
@@ -232,62 +233,64 @@ class Finish:
 
         Without dev and without a label check it has the rows of the last round's student, and so is that one.
         """
-        bench, last = self.bench, self.rounds[-1]
+        bench, last = self.context, self.rounds[-1]
         if not with_gold and not check["judges"]:
             return bench.state.once(f"{stage}/metrics.json", lambda: self._adopt(last, stage))
         # a student that has seen dev is too sure of it: the label check's targets are calibrated as they are, and
         # one that learned plain labels is as sure as the last round's, which had not seen dev
         temperature = 1.0 if check["judges"] else last["metrics"]["temperature"]
-        lesson = self._final_lesson(with_gold, check)
-        return bench.state.once(f"{stage}/metrics.json", lambda: self._made(stage, lesson, temperature))
+        training_set = self._final_training_set(with_gold, check)
+        return bench.state.once(f"{stage}/metrics.json", lambda: self._made(stage, training_set, temperature))
 
-    def _final_lesson(self, with_gold: bool, check: Mapping[str, Any]) -> Lesson:
+    def _final_training_set(self, with_gold: bool, check: Mapping[str, Any]) -> TrainingSet:
         """All synthetic rows, as they were checked, and, if asked for, dev."""
-        bench = self.bench
+        bench = self.context
         rows, targets = self.rows, None
         if check["judges"]:
             checked = [Candidate.from_row(row) for row in bench.state.read_rows(f"{FINAL}/dataset.jsonl")]
             rows = [candidate.example for candidate in checked]
             targets = np.array([list(row.origin["probabilities"].values()) for row in checked], dtype=np.float32)
-        return self._lesson(rows, targets, bench.dev if with_gold else [], self._seed)
+        return self._training_set(rows, targets, bench.dev if with_gold else [], self._seed)
 
-    def _gold_lesson(self) -> Lesson:
+    def _gold_training_set(self) -> TrainingSet:
         """Dev alone, with the seed of the final student: both begin with the same weights."""
-        return Lesson(self.bench.dev, self._seed)
+        return TrainingSet(self.context.dev, self._seed)
 
     @property
     def _seed(self) -> int:
-        return self.bench.seed_for(STUDENT, len(self.rounds))
+        return self.context.seed_for(STUDENT, len(self.rounds))
 
-    def _made(self, stage: str, lesson: Lesson, temperature: float) -> dict[str, Any]:
-        """The figures of a student of ``lesson``; where it may be averaged, it is kept."""
-        student = self.bench.train(stage, lesson)
-        if self.bench.settings.guard and stage != GOLDLESS:
+    def _made(self, stage: str, training_set: TrainingSet, temperature: float) -> dict[str, Any]:
+        """The figures of a student of ``training_set``; where it may be averaged, it is kept."""
+        student = self.context.train(stage, training_set)
+        if self.context.settings.guard and stage != GOLDLESS:
             self._students[stage] = student
-        return self.bench.judged(stage, student, lesson, temperature)
+        return self.context.judged(stage, student, training_set, temperature)
 
     def _average(self, check: Mapping[str, Any], share: float, temperature: float) -> dict[str, Any]:
         """The figures of the mean of the final student, which has ``share``, and that of gold alone.
 
         Both are at hand, unless the run was interrupted in between: then they are trained again.
         """
-        lessons = {FINAL: self._final_lesson(True, check), GOLD: self._gold_lesson()}
+        training_sets = {FINAL: self._final_training_set(True, check), GOLD: self._gold_training_set()}
         final, gold = (
-            self._students[stage] if stage in self._students else self.bench.train(stage, lesson)
-            for stage, lesson in lessons.items()
+            self._students[stage] if stage in self._students else self.context.train(stage, training_set)
+            for stage, training_set in training_sets.items()
         )
-        return self.bench.judged(AVERAGED, averaged(final, gold, share), lessons[FINAL], temperature)
+        return self.context.judged(AVERAGED, averaged(final, gold, share), training_sets[FINAL], temperature)
 
-    def _lesson(self, rows: Sequence[Example], targets: Targets | None, gold: Sequence[Example], seed: int) -> Lesson:
+    def _training_set(
+        self, rows: Sequence[Example], targets: Targets | None, gold: Sequence[Example], seed: int
+    ) -> TrainingSet:
         """Synthetic rows, their label probabilities where there are any, and gold rows."""
         if targets is not None:
-            own = np.eye(len(self.bench.task.label_names), dtype=np.float32)[self._numbers(gold)]
+            own = np.eye(len(self.context.task.label_names), dtype=np.float32)[self._numbers(gold)]
             targets = np.concatenate([targets / targets.sum(axis=1, keepdims=True), own])
-        return Lesson([*rows, *gold], seed, targets)
+        return TrainingSet([*rows, *gold], seed, targets)
 
     def _adopt(self, last: Mapping[str, Any], stage: str) -> dict[str, Any]:
         """Make the last round's student the final one; its metrics."""
-        source, target = self.bench.state.path / last["stage"], self.bench.state.path / stage
+        source, target = self.context.state.path / last["stage"], self.context.state.path / stage
         with translated_errors(target):
             shutil.copytree(source / "student", target / "student", dirs_exist_ok=True)
             for name in ("predictions.jsonl", "errors.jsonl"):
@@ -299,7 +302,7 @@ class Finish:
     def _guard(self, fold: int, checked: bool) -> dict[str, Any]:
         """What the final student, the one of gold alone and their means score on each row of the fold, which none of
         them has seen."""
-        bench = self.bench
+        bench = self.context
         held_out = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its == fold]
         learned = [row for row, its in zip(bench.dev, self.fold_of, strict=True) if its != fold]
         names = {row.id for row in held_out}
@@ -307,12 +310,12 @@ class Finish:
         rows = [self.rows[place] for place in free]
         targets = None
         if checked and rows:
-            of_dev, of_rows = self._opinions()
+            of_dev, of_rows = self._judge_predictions()
             targets = np.asarray(self._checked(of_dev, of_rows[fold]).targets, np.float32)[free]
         seed = bench.seed_for(GUARD, fold)
         name = f"guard: fold {fold + 1} of {self.n_folds}"
-        final = self._half_trained(self._lesson(rows, targets, learned, seed), f"{name}, final")
-        gold = self._half_trained(Lesson(learned, seed), f"{name}, gold")
+        final = self._half_trained(self._training_set(rows, targets, learned, seed), f"{name}, final")
+        gold = self._half_trained(TrainingSet(learned, seed), f"{name}, gold")
         scores = {share: bench.kind.scores(averaged(final, gold, share), held_out) for share in SHARES}
         return {
             "synthetic_rows": len(rows),
@@ -321,14 +324,14 @@ class Finish:
             "logits": [its.logits.tolist() for its in scores.values() if its.logits is not None],
         }
 
-    def _half_trained(self, lesson: Lesson, name: str) -> Any:
-        """A student of ``lesson``, see ``GUARD_PASSES``."""
-        bench = self.bench
-        settings = bench.kind.fitted(bench.models.body).resolved(len(lesson.rows))
-        epochs = min(settings.epochs or 1, max(1, round(GUARD_PASSES / len(lesson.rows))))
+    def _half_trained(self, training_set: TrainingSet, name: str) -> Any:
+        """A student of ``training_set``, see ``GUARD_PASSES``."""
+        bench = self.context
+        settings = bench.kind.fitted(bench.models.body).resolved(len(training_set.rows))
+        epochs = min(settings.epochs or 1, max(1, round(GUARD_PASSES / len(training_set.rows))))
         settings = dataclasses.replace(settings, epochs=epochs, contrast_passes=settings.contrast_passes // 2)
-        with bench.progress.step(name, settings.passes(len(lesson.rows)), "texts") as advance:
-            return bench.kind.train(bench.models.body, lesson, settings, advance)
+        with bench.progress.step(name, settings.passes(len(training_set.rows)), "texts") as advance:
+            return bench.kind.train(bench.models.body, training_set, settings, advance)
 
     def _verdict(self, folds: Sequence[Mapping[str, Any]]) -> tuple[Verdict, dict[float, float]]:
         """The guard's, from what the students of all folds said of the rows held out; and the temperature of each
@@ -338,7 +341,7 @@ class Finish:
         if not all(fold["logits"] for fold in folds):
             return weigh(scores, counts), dict.fromkeys(SHARES, 1.0)
         logits = {share: np.concatenate([fold["logits"][n] for fold in folds]) for n, share in enumerate(SHARES)}
-        by_id = {row.id: row for row in self.bench.dev}
+        by_id = {row.id: row for row in self.context.dev}
         own = self._numbers([by_id[name] for fold in folds for name in fold["ids"]])
         verdict = weigh(scores, counts, {share: log_likelihood(values, own) for share, values in logits.items()})
         return verdict, {share: fit_temperature(values, own) for share, values in logits.items()}

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from s3local.evaluation.errors import divide_rows
+from s3local.allocation import divide_rows
 from s3local.progress import Progress
 from s3local.records import Candidate, Dropped, FilterResult
 from s3local.runner.state import RunFolder
-from s3local.synthesis import Planned, to_row
-from s3local.teacher import Teacher
+from s3local.synthesis.planning import Planned, to_row
+from s3local.teacher.protocol import Teacher
 
 MIN_SHARD = 32
 """The last shards of a stage are smaller than the others, but not smaller than this, if as many may be asked for."""

@@ -20,32 +20,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local import __version__, offline
+from s3local.allocation import divide_rows
 from s3local.curation.dedup import Deduplicator
 from s3local.curation.rules import check_rules
 from s3local.embedder import CachedEmbedder, Embedder
-from s3local.evaluation.errors import Error, choose_errors, divide_rows
+from s3local.evaluation.errors import Error, choose_errors
 from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Example, FilterResult
-from s3local.rows import load_dev, load_rows
-from s3local.runner.channel import label_logprobs
+from s3local.relabelling.teacher_likelihood import label_logprobs
+from s3local.runner.context import RATIONALES, STUDENT, SYNTHESIS, RunContext
 from s3local.runner.finish import FINAL, FINALS, Finish
 from s3local.runner.generation import Plan, synthesize
-from s3local.runner.kinds import Lesson, SeedOrder, kind_of
 from s3local.runner.models import Models, TeacherSource, configuration, find_models
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RESULT_FILE, RunFolder
-from s3local.runner.workbench import RATIONALES, STUDENT, SYNTHESIS, Workbench
+from s3local.runner.task_kinds import SeedOrder, TrainingSet, kind_of
 from s3local.storage import sha256_of
 from s3local.student.encoding import unknown_share
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
-from s3local.synthesis import Planned, read_candidates
 from s3local.synthesis.extrapolation import plan_extrapolation
+from s3local.synthesis.planning import Planned, read_candidates
 from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.synthesis.rationales import plan_rationales, select_rationales
-from s3local.task import Task
+from s3local.task.model import Task
+from s3local.task.rows import load_dev, load_rows
 
 RUNS_FOLDER = Path("runs")
 
@@ -66,7 +67,7 @@ class RunResult:
         onnxruntime. With a guard it is the mean of the final one and that of gold alone, or, if synthetic rows do not
         help, that of gold alone; without, the final one.
         """
-        return self.folder / str(self.summary["handed_over"]) / "student"
+        return self.folder / str(self.summary["selected"]) / "student"
 
     @property
     def dataset(self) -> Path:
@@ -114,8 +115,8 @@ def run(
             chosen = settings.student or "the embedded one"
             problem = f"the student ({chosen}) does not know {unknown:.0%} of dev's word pieces"
             progress.say(f"warning: {problem}; choose --student and --encoder for the language of your texts")
-        test_texts = [row.fields[task.written] for row in test]  # that no row may copy; their labels stay here
-        bench = Workbench(task, kind, dev, settings, state, progress, models)
+        test_texts = [row.fields[task.target_field] for row in test]  # that no row may copy; their labels stay here
+        bench = RunContext(task, kind, dev, settings, state, progress, models)
         loop = _Loop(bench, source, models.embedder, test_texts)
         summary = loop.run(test)
         state.event("ended")
@@ -125,21 +126,21 @@ def run(
 class _Loop:
     """One run, from the first text to the test."""
 
-    def __init__(self, bench: Workbench, source: TeacherSource, embedder: Embedder, test_texts: Sequence[str]) -> None:
-        self.bench = bench
+    def __init__(self, bench: RunContext, source: TeacherSource, embedder: Embedder, test_texts: Sequence[str]) -> None:
+        self.context = bench
         self.task = task = bench.task
         self.kind = bench.kind
         self.dev = dev = bench.dev
-        self.written = [row.fields[task.written] for row in dev]
+        self.target_texts = [row.fields[task.target_field] for row in dev]
         self.settings = settings = bench.settings
         self.state = bench.state
         self.progress = bench.progress
         self.source = source
         self.contrast = settings.contrast_for(source.style)
         self.embedder = CachedEmbedder(embedder)
-        self.written_alone = task.written if task.given else None
-        self.dedup = Deduplicator(self.embedder, settings.dedup, written=self.written_alone)
-        self.protected: dict[str, Sequence[str]] = {"dev": self.written, "test": test_texts}
+        self.compared_field = task.target_field if task.source_fields else None
+        self.dedup = Deduplicator(self.embedder, settings.dedup, compared_field=self.compared_field)
+        self.protected: dict[str, Sequence[str]] = {"dev": self.target_texts, "test": test_texts}
         self.length = task.length_of_texts(dev)
         self.kept: list[Candidate] = []
 
@@ -152,7 +153,7 @@ class _Loop:
             plan = self._extrapolation_plan([error.example for error in errors], len(rounds))
             rounds.append(self._round(len(rounds), plan, quotas))
         self.source.close()
-        finals = Finish(self.bench, self.kept, rounds, self._reading).run()
+        finals = Finish(self.context, self.kept, rounds, self._reading).run()
         return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, finals, test))
 
     # Stages
@@ -225,8 +226,10 @@ class _Loop:
         return {"stage": stage, "synthesis": synthesis, "gap": gap, "metrics": metrics}
 
     def _train(self, number: int) -> dict[str, Any]:
-        lesson = Lesson([candidate.example for candidate in self.kept], self.bench.seed_for(STUDENT, number))
-        return self.bench.judged(_stage(number), self.bench.train(_stage(number), lesson), lesson)
+        training_set = TrainingSet(
+            [candidate.example for candidate in self.kept], self.context.seed_for(STUDENT, number)
+        )
+        return self.context.judged(_stage(number), self.context.train(_stage(number), training_set), training_set)
 
     def _gap(self, n_before: int) -> dict[str, Any]:
         """How far the texts are from dev, and how they differ: all so far, and those that the round has added.
@@ -284,7 +287,7 @@ class _Loop:
     def _prompts(self) -> Prompts:
         """The prompts for the teacher, which is loaded for it."""
         teacher = self.source.open()
-        cap = token_cap(self.written, self.length, teacher.count_tokens)
+        cap = token_cap(self.target_texts, self.length, teacher.count_tokens)
         tokens = self.settings.prompt_tokens
         return Prompts(self.task, self.source.style, cap, teacher.chat, teacher.count_tokens, tokens)
 
@@ -373,20 +376,20 @@ class _Loop:
                     self.dedup.protect(texts, name, advance)
 
     def _read(self, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[Candidate]:
-        return read_candidates(rows, prefix=prefix, fields=self.task.fields, written=self.task.written)
+        return read_candidates(rows, prefix=prefix, fields=self.task.fields, target_field=self.task.target_field)
 
     def _curate(self, candidates: list[Candidate]) -> FilterResult:
         """Rules, what the kind demands, duplicates: each filter gets what the one before it kept."""
         prompts = [self.task.texts, *(label.description for label in self.task.labels)]
-        names = self.task.label_names if self.written_alone is None else (*self.task.label_names, *self.task.fields)
+        names = self.task.label_names if self.compared_field is None else (*self.task.label_names, *self.task.fields)
         result = check_rules(
             candidates,
             self.settings.rules,
-            gold=self.written,
+            gold=self.target_texts,
             length=self.length,
             names=names,
             prompts=prompts,
-            written=self.written_alone,
+            compared_field=self.compared_field,
         )
         result = result.then(lambda kept: self.kind.check(kept, lambda: (self.source.open(), self._prompts())))
         with self.progress.step("looking for duplicates", len(result.kept), "rows") as advance:

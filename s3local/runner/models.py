@@ -17,15 +17,15 @@ import torch
 from s3local import __version__
 from s3local.embedder import Embedder, LateEmbedder
 from s3local.hardware import cpu_name, torch_device
+from s3local.relabelling.judge import JudgeTrainer, train_judge
 from s3local.runner.settings import RunSettings
 from s3local.storage import sha256_of
-from s3local.student.judge import JudgeMaker, train_judge
 from s3local.synthesis.prompts import Style
-from s3local.task import Task
-from s3local.teacher import Teacher
+from s3local.task.model import Task
 from s3local.teacher.engine import LlamaTeacher
-from s3local.teacher.llama import require_gpu
-from s3local.weights import find_encoder, find_student_body, find_teacher
+from s3local.teacher.llama_cache import require_gpu
+from s3local.teacher.protocol import Teacher
+from s3local.weights.store import find_encoder, find_student_body, find_teacher
 
 RECORDED_PACKAGES = (
     "llama-cpp-python",
@@ -50,7 +50,7 @@ class Models:
     embedder: Embedder
     body: Path
     identity: Mapping[str, Any]
-    judge: JudgeMaker = train_judge
+    judge: JudgeTrainer = train_judge
 
 
 def find_models(

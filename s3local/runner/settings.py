@@ -8,11 +8,11 @@ from typing import Literal
 
 from s3local.curation.dedup import DedupSettings
 from s3local.curation.rules import RuleSettings
-from s3local.student.judge import JudgeSettings
+from s3local.relabelling.judge import JudgeSettings
 from s3local.student.training import TrainingSettings
 from s3local.synthesis.prompts import PROMPT_TOKENS, Style
-from s3local.teacher import Sampling
 from s3local.teacher.engine import EngineSettings
+from s3local.teacher.protocol import Sampling
 
 LIST_CONTRAST = 0.5
 """Of the embedded teacher's texts, 58 in place of 52 % are right with it (trec, zero-shot), 71 in place of 62 % (trec,

@@ -131,10 +131,10 @@ class RunFolder:
         write_jsonl(self.path / name, rows)
 
 
-def handed_over(folder: Path) -> Path:
+def selected_student(folder: Path) -> Path:
     """The folder of the student that the run in ``folder`` handed over; of the final one, if the run has not ended."""
     result = RunFolder(folder).read(RESULT_FILE) or {}
-    return folder / str(result.get("handed_over", "final")) / "student"
+    return folder / str(result.get("selected", "final")) / "student"
 
 
 def _is_begun(name: str) -> bool:

@@ -25,8 +25,6 @@ Floats = NDArray[np.float32]
 BATCH_ROWS = 16
 WINDOW_ROWS = 4096
 """Rows of a stream that are held at once: sorted by length inside, so that batches pad little."""
-LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.5, 10.0
-"""A few dev rows that are all right would ask for a temperature of 0; they do not know so much."""
 META_FILE = "s3local.json"
 FP32_FILE = "model.onnx"
 
@@ -163,28 +161,3 @@ def softmax(logits: Floats) -> Floats:
     """Probabilities of the rows of ``logits``, (n_rows, n_labels)."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
-
-
-def fit_temperature(logits: NDArray[Any], labels: Sequence[int] | NDArray[Any]) -> float:
-    """The temperature T for which softmax(logits / T) gives the labels the highest likelihood.
-
-    ``logits`` is (n_rows, n_labels), ``labels`` holds the number of each row's true label. The result lies
-    between ``LOWEST_TEMPERATURE`` and ``HIGHEST_TEMPERATURE``. Rows that the student trained on would make it
-    look too sure. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2.
-    Raises ``ValueError`` for no rows, or arrays that do not fit.
-    """
-    scores = np.asarray(logits, dtype=np.float64)
-    gold = np.asarray(labels)
-    if scores.ndim != 2 or gold.shape != scores.shape[:1] or not len(gold):
-        raise ValueError(f"logits of shape {scores.shape} and labels of shape {gold.shape} do not fit")
-    true_scores = scores[np.arange(len(gold)), gold]
-    low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
-    for _ in range(50):  # the likelihood is concave in 1/T, so its slope changes sign once
-        middle = (low + high) / 2
-        powers = np.exp(middle * (scores - scores.max(axis=1, keepdims=True)))
-        expected = (powers * scores).sum(axis=1) / powers.sum(axis=1)
-        if (true_scores - expected).sum() > 0:
-            low = middle
-        else:
-            high = middle
-    return 2 / (low + high)

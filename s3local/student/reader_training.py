@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from s3local.progress import Advance, ignore
 from s3local.records import Example
-from s3local.student.distilbert import build_reader
+from s3local.student.body import build_reader
 from s3local.student.reader import Question, as_question
 from s3local.student.training import PREDICTION_BATCH, Trained, TrainingSettings, checked_max_length, fit
 from s3local.student.windows import USUAL_WINDOW, Floats, Window, best_spans, make_windows, score_windows

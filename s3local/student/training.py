@@ -28,8 +28,8 @@ from s3local.exceptions import ModelError
 from s3local.hardware import torch_device
 from s3local.progress import Advance, ignore
 from s3local.records import Example
-from s3local.student.contrast import ContrastiveSettings, mean_and_first, pull_together
-from s3local.student.distilbert import build_classifier
+from s3local.student.body import build_classifier
+from s3local.student.contrastive import ContrastiveSettings, mean_and_first, pull_together
 from s3local.student.encoding import Text, batches_by_length, encode, pad
 from s3local.student.optimisation import (
     MAX_GRADIENT_NORM,

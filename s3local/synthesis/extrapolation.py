@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from s3local.records import Example
-from s3local.synthesis import Planned, another_label, drawn, in_turn, length_of, request_seeds
+from s3local.synthesis.planning import Planned, another_label, drawn, in_turn, length_of, request_seeds
 from s3local.synthesis.prompts import Prompts
-from s3local.teacher import Sampling
+from s3local.teacher.protocol import Sampling
 
 
 def plan_extrapolation(
@@ -46,7 +46,7 @@ def plan_extrapolation(
     for error, count in _turns(wanted, errors, samples, chance):
         shown = drawn([row for row in gold[error.label] if row.id != error.id], shots, chance)
         origin: dict[str, Any] = {"error": error.id, "shots": [row.id for row in shown]}
-        given = {name: error.fields[name] for name in prompts.task.given}
+        given = {name: error.fields[name] for name in prompts.task.source_fields}
         other, against = None, []
         if contrast and prompts.task.labels:
             other = another_label(prompts.task.label_names, error.label, chance)

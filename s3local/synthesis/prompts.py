@@ -18,8 +18,9 @@ from string import Template
 from typing import Literal
 
 from s3local.records import SPAN, Answer, Example
-from s3local.task import Kind, Label, Length, Task
-from s3local.teacher import Contrast, Request, Sampling
+from s3local.task.model import Kind, Label, Length, Task
+from s3local.teacher.protocol import Contrast, Request, Sampling
+from s3local.text import SENTENCE_ENDS, one_line
 
 Style = Literal["list", "chat"]
 
@@ -131,9 +132,6 @@ TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
     },
 }
 """The program's own prompts; a task may bring others (``Task.prompts``)."""
-
-SENTENCE_ENDS = frozenset(".!?…。！？｡؟۔।॥።։༎။៕")
-"""Characters that end a sentence, in the scripts that have one."""
 
 PROMPT_TOKENS = 1024
 MIN_CUT_CHARACTERS = 200
@@ -264,14 +262,16 @@ class Prompts:
 
     def entry(self, text: str) -> str:
         """``text`` as the continuation of ``scoring``: the rest of its line, cut where it is too long for a prompt."""
-        return self._fitting((), {self.task.written: text}, lambda _, shown: f" {one_line(shown[self.task.written])}\n")
+        return self._fitting(
+            (), {self.task.target_field: text}, lambda _, shown: f" {one_line(shown[self.task.target_field])}\n"
+        )
 
     def answer(self, given: str, question: str) -> Prompt:
         """Ask for the answer to ``question`` in the words of the ``given`` text, which is cut if it is too long."""
-        (name,) = self.task.given
+        (name,) = self.task.source_fields
 
         def text_of(_: Sequence[str], shown: Mapping[str, str]) -> str:
-            words = {"given": self._lines(shown), "written": self._lines({self.task.written: question})}
+            words = {"given": self._lines(shown), "written": self._lines({self.task.target_field: question})}
             return TEMPLATES[self.style][self.task.kind]["answer"].substitute(self._words("") | words)
 
         return self._prompt(self._fitting((), {name: given}, text_of), ("\n",), ANSWER_TOKENS)
@@ -319,16 +319,16 @@ class Prompts:
                 "description": entry.description,
                 "phrase": entry.phrase or f'of the kind "{entry.name}" ({entry.description.rstrip(".")})',
             }
-        for given in self.task.given:
-            words |= {"given_name": _spoken(given), "written_name": _spoken(self.task.written)}
+        for given in self.task.source_fields:
+            words |= {"given_name": _spoken(given), "written_name": _spoken(self.task.target_field)}
         return words
 
     def _block(self, fields: Mapping[str, str], answers: Sequence[Answer]) -> str:
         """An example as it is shown: what was given, the answer if there is one, and the written text as an entry."""
-        given = {name: fields[name] for name in self.task.given}
+        given = {name: fields[name] for name in self.task.source_fields}
         if answers:
             given[SPAN] = answers[0].text
-        entry = f"- {one_line(fields[self.task.written])}"
+        entry = f"- {one_line(fields[self.task.target_field])}"
         return f"{self._lines(given)}\n{entry}" if given else entry
 
     def _lines(self, given: Mapping[str, str]) -> str:
@@ -336,7 +336,7 @@ class Prompts:
 
     def _listed(self, label: str, blocks: Sequence[str], model: str | None) -> str:
         """The extrapolation prompt for ``label`` that shows ``blocks``."""
-        shown = ("\n\n" if self.task.given else "\n").join(blocks)
+        shown = ("\n\n" if self.task.source_fields else "\n").join(blocks)
         return self._filled("extrapolation", {**self._words(label), "shots": shown}, model)
 
     def _fitting(
@@ -399,11 +399,6 @@ def token_cap(texts: Sequence[str], length: Length, count_tokens: Callable[[str]
     units = max(1, sum(length.measure(text) for text in texts))
     tokens = max(1, sum(count_tokens(text) for text in texts))
     return math.ceil(length.max * tokens / units) + SPARE_TOKENS
-
-
-def one_line(text: str) -> str:
-    """``text`` with each run of white space as one blank, as an entry of a list must be."""
-    return " ".join(text.split())
 
 
 def parse_text(reply: str) -> str:

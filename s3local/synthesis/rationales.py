@@ -9,9 +9,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from s3local.synthesis import Planned, request_seeds
+from s3local.synthesis.planning import Planned, request_seeds
 from s3local.synthesis.prompts import Prompts, parse_text
-from s3local.teacher import Completion, Sampling
+from s3local.teacher.protocol import Completion, Sampling
 
 SAMPLES_PER_KEPT = 6
 """Reasons asked for, for each one that is kept."""

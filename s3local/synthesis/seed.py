@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from s3local.records import SPAN, Answer
-from s3local.synthesis import Planned, another_label, drawn, in_turn, labels_in_turn, length_of, request_seeds
+from s3local.synthesis.planning import Planned, another_label, drawn, in_turn, labels_in_turn, length_of, request_seeds
 from s3local.synthesis.prompts import Prompts
-from s3local.teacher import Sampling
+from s3local.teacher.protocol import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def plan_seed_on(
     ``models`` and ``contrast`` as for ``plan_seed``; questions have no other label to be set against.
     """
     chance = np.random.default_rng(list(seed))
-    (given,) = prompts.task.given
+    (given,) = prompts.task.source_fields
     planned = []
     labels = labels_in_turn(wanted, chance)
     turn, lengths = in_turn(contexts, chance), in_turn(models, chance)

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.progress import Advance
-from s3local.teacher import Completion, Request, sampling
+from s3local.teacher import sampling
 from s3local.teacher.account import EngineAccount
 from s3local.teacher.grammar import Grammar
-from s3local.teacher.lanes import Assignment, LaneSchedule, Prompts
-from s3local.teacher.llama import Feed, LlamaModel, Logits, StreamCache, Wanted
+from s3local.teacher.llama_cache import Feed, LlamaModel, Logits, StreamCache, Wanted
+from s3local.teacher.protocol import Completion, Request
+from s3local.teacher.scheduler import Assignment, LaneSchedule, Prompts
 from s3local.teacher.writing import Writing
 
 
@@ -90,7 +91,7 @@ class Batch:
         """A completion for each request, in their order."""
         try:
             while self._fill_lanes(advance):
-                self._close_ranks()
+                self._compact_active_slots()
                 self._compute()
                 self._draw([lane for lane, occupied in self._occupied.items() if occupied.is_due], advance)
         finally:
@@ -131,7 +132,7 @@ class Batch:
         writing = Writing(request, prompts[0], grammar)
         self._occupied[assignment.lane] = Occupied(assignment.request, assignment.group, writing, tracks)
 
-    def _close_ranks(self) -> None:
+    def _compact_active_slots(self) -> None:
         """Move texts so that active lanes are adjacent: llama.cpp batches only streams with consecutive numbers.
 
         On two cores, 16 active streams with gaps between them took 131 ms a step, 16 adjacent ones 39; the copy of a

@@ -15,11 +15,11 @@ from pathlib import Path
 from s3local.exceptions import TeacherError
 from s3local.hardware import available_memory_bytes, physical_cores, total_memory_bytes
 from s3local.progress import Advance, ignore
-from s3local.teacher import Completion, Request, Score
 from s3local.teacher.account import EngineAccount
 from s3local.teacher.batch import Batch
-from s3local.teacher.lanes import Prompts
-from s3local.teacher.llama import SMALLER_CACHE, STREAM_ROUNDING, CacheType, LlamaModel, StreamCache, max_streams
+from s3local.teacher.llama_cache import SMALLER_CACHE, STREAM_ROUNDING, CacheType, LlamaModel, StreamCache, max_streams
+from s3local.teacher.protocol import Completion, Request, Score
+from s3local.teacher.scheduler import Prompts
 from s3local.teacher.scoring import score_continuations
 
 DEFAULT_SLOTS = 64

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from s3local.progress import Advance, ignore
-from s3local.teacher import Completion, FinishReason, Request, Score
+from s3local.teacher.protocol import Completion, FinishReason, Request, Score
 
 WORDS = (
     "the a film story actor scene ending music was is felt looked seemed very quite rather slow bright dull warm "

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import TeacherError
-from s3local.teacher.llama import LlamaModel
+from s3local.teacher.llama_cache import LlamaModel
 
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.teacher import Sampling
+from s3local.teacher.protocol import Sampling
 
 BARS = (1e-3, 1e-4, 1e-5)
 """Weights relative to the likeliest token, tried in turn before all of the vocabulary is sorted."""

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from s3local.teacher import Score
-from s3local.teacher.llama import Feed, StreamCache
+from s3local.teacher.llama_cache import Feed, StreamCache
+from s3local.teacher.protocol import Score
 from s3local.teacher.sampling import Row, log_probability
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from s3local.teacher import Completion, FinishReason, Request
 from s3local.teacher.grammar import Grammar
+from s3local.teacher.protocol import Completion, FinishReason, Request
 from s3local.teacher.sampling import PENALTY_WINDOW
 
 

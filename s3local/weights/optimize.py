@@ -29,7 +29,7 @@ from s3local.hardware import cpu_name, total_memory_bytes
 from s3local.progress import Progress
 from s3local.storage import sha256_of, translated_errors, write_text
 from s3local.weights.headers import read_gguf_header
-from s3local.weights.llama import llama_complaint, model_parameters, silence_llama_log
+from s3local.weights.llama_runtime import llama_complaint, model_parameters, silence_llama_log
 from s3local.weights.manifest import Model, WeightFile
 from s3local.weights.store import (
     OPTIMIZED_NAME,

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3local.curation import dedup, neighbours
+from s3local.curation import dedup, vector_index
 from s3local.curation.dedup import Deduplicator, DedupSettings
-from s3local.curation.neighbours import VectorIndex
-from s3local.curation.overlap import normal_form
+from s3local.curation.vector_index import VectorIndex
 from s3local.embedder import CachedEmbedder, SentenceTransformerEmbedder, Vectors
 from s3local.progress import Advance, ignore
 from s3local.records import Candidate, Dropped, Example, FilterResult
+from s3local.text import normal_form
 
 MODEL = Path(__file__).parents[2] / "models" / "all-minilm-l6-v2"
 THRESHOLD = 0.9
@@ -51,7 +51,7 @@ def fates(result: FilterResult) -> list[tuple[str, str, str]]:
 
 
 def deduplicator(threshold: float = THRESHOLD, written: str | None = None) -> Deduplicator:
-    return Deduplicator(AngleEmbedder(), DedupSettings(threshold=threshold), written=written)
+    return Deduplicator(AngleEmbedder(), DedupSettings(threshold=threshold), compared_field=written)
 
 
 def kept_by_definition(texts: Sequence[str], threshold: float) -> list[int]:
@@ -236,7 +236,7 @@ def test_an_empty_index_has_no_nearest_row() -> None:
 @settings(deadline=None)
 def test_the_index_finds_the_nearest_row_however_it_grew(sizes: list[int], seed: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "BLOCK_ROWS", 16)
+        patch.setattr(vector_index, "BLOCK_ROWS", 16)
         check_nearest(sizes, seed)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from s3local.curation.rules import check_rules
 from s3local.records import Candidate, Example
-from s3local.task import Length
+from s3local.task.model import Length
 
 DATASETS = Path(__file__).parents[3] / "shared" / "datasets"
 GOLD = [
@@ -140,7 +140,7 @@ def test_without_gold_the_script_is_not_judged() -> None:
 
 def test_only_the_written_field_is_checked() -> None:
     row = Candidate(Example("p", {"premise": "1. " + GOLD[0], "hypothesis": "The harbour was open."}, "no"))
-    assert check_rules([row], gold=["It rained."], written="hypothesis").kept == [row]
+    assert check_rules([row], gold=["It rained."], compared_field="hypothesis").kept == [row]
     assert check_rules([row], gold=["It rained."]).dropped[0].reason == "list_marker"
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from s3local import RunSettings, Task, run
-from s3local.drawing import draw_rows, write_drawn
 from s3local.exceptions import ModelError
 from s3local.prediction import predict_file
-from s3local.student.judge import JudgeSettings
+from s3local.relabelling.judge import JudgeSettings
 from s3local.student.training import TrainingSettings
-from s3local.task import load_task
-from s3local.weights import find_student_body, find_teacher
+from s3local.task.model import load_task
+from s3local.task.subsample import draw_rows, write_drawn
+from s3local.weights.store import find_student_body, find_teacher
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -13,22 +13,23 @@ import pytest
 from rich.console import Console
 from small_world import BagOfWords, make_task, settings, toy_models, well_read_judge, write
 
-from s3local.curation.label_check import LEAST_GOLD
-from s3local.evaluation.folds import divide_into_folds
-from s3local.evaluation.guard import SHARES, Verdict, log_likelihood, weigh
+from s3local.evaluation.calibration import fit_temperature, log_likelihood
+from s3local.evaluation.cross_validation import divide_into_folds
 from s3local.records import Candidate, Example, read_jsonl, write_jsonl
+from s3local.relabelling.label_model import LEAST_GOLD
 from s3local.report.text import render
-from s3local.rows import load_dev
 from s3local.runner import finish
+from s3local.runner.context import JUDGES
 from s3local.runner.finish import Finish, ancestors
-from s3local.runner.kinds import Lesson
 from s3local.runner.loop import RunResult, run
+from s3local.runner.model_selection import SHARES, Verdict, weigh
 from s3local.runner.models import find_models
-from s3local.runner.state import handed_over
-from s3local.runner.workbench import JUDGES
-from s3local.student.inference import Classifier, fit_temperature
+from s3local.runner.state import selected_student
+from s3local.runner.task_kinds import TrainingSet
+from s3local.student.inference import Classifier
 from s3local.student.training import TrainedStudent
-from s3local.task import Task
+from s3local.task.model import Task
+from s3local.task.rows import load_dev
 from s3local.teacher.fake import FakeTeacher
 
 
@@ -42,7 +43,7 @@ def start(task: Task, body: Path, folder: Path, **changes: object) -> RunResult:
     return run(task, chosen, folder=folder, models=toy_models(chosen))
 
 
-LESSONS: list[Lesson] = []
+TRAINING_SETS: list[TrainingSet] = []
 MEANS: list[tuple[int, int, float]] = []
 """What the guard's students learned, and of how many rows each two students were that a mean was made of."""
 
@@ -51,9 +52,9 @@ MEANS: list[tuple[int, int, float]] = []
 def guarded(task: Task, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     half_trained, mean = Finish._half_trained, finish.averaged
 
-    def watched(self: Finish, lesson: Lesson, name: str) -> Any:
-        LESSONS.append(lesson)
-        return half_trained(self, lesson, name)
+    def watched(self: Finish, training_set: TrainingSet, name: str) -> Any:
+        TRAINING_SETS.append(training_set)
+        return half_trained(self, training_set, name)
 
     def averaged(first: TrainedStudent, second: TrainedStudent, share: float) -> TrainedStudent:
         MEANS.append((first.n_rows, second.n_rows, share))
@@ -108,14 +109,14 @@ def test_no_student_of_the_guard_has_seen_its_fold(task: Task, guarded: RunResul
     origins = {row["id"]: row["origin"] for row in rows(guarded.dataset)}
     for fold in range(2):
         held = set(json.loads((guarded.folder / "final" / f"guard-{fold}.json").read_text())["ids"])
-        final, gold = LESSONS[2 * fold : 2 * fold + 2]
+        final, gold = TRAINING_SETS[2 * fold : 2 * fold + 2]
         heirs = {name for name, its in origins.items() if held & {its.get("error"), *its.get("shots", ())}}
         assert heirs
         assert {row.id for row in gold.rows} == dev - held
         assert {row.id for row in final.rows} == (dev - held) | (set(origins) - heirs)
         assert final.seed == gold.seed
     n_free = sum("error" not in its for its in origins.values())  # the seed's rows stand in front, in both folds
-    first, second = (LESSONS[place].targets for place in (0, 2))
+    first, second = (TRAINING_SETS[place].targets for place in (0, 2))
     assert first is not None and second is not None
     assert not np.allclose(first[:n_free], second[:n_free]), "each fold has the opinion of its own judge alone"
     assert [share for _, _, share in MEANS[:10]] == [*SHARES] * 2
@@ -142,7 +143,7 @@ def test_each_student_is_as_sure_as_the_rows_that_none_of_its_kind_has_seen_allo
     by_id = {row.id: task.label_names.index(row.label) for row in load_dev(task)}
     own = np.array([by_id[name] for fold in folds for name in fold["ids"]])
     shares = {"gold": 0.0, "averaged": guarded.summary["guard"]["share"]}
-    for stage in {"gold", guarded.summary["handed_over"]}:
+    for stage in {"gold", guarded.summary["selected"]}:
         place = SHARES.index(shares[stage])
         logits = np.concatenate([fold["logits"][place] for fold in folds])
         temperature = guarded.summary[stage]["temperature"]
@@ -191,8 +192,8 @@ def test_the_guard_decides_which_one_is_handed_over(
     monkeypatch.setattr(finish, "weigh", deciding(share))
     shutil.copytree(undecided, tmp_path / "run")
     result = start(task, tiny_bert, tmp_path / "run", label_check=False)
-    assert result.summary["handed_over"] == stage
-    assert result.model == handed_over(result.folder) == result.folder / stage / "student"
+    assert result.summary["selected"] == stage
+    assert result.model == selected_student(result.folder) == result.folder / stage / "student"
     assert result.classifier().labels == task.label_names
     assert stage in result.summary["test"]
 
@@ -223,7 +224,7 @@ def test_without_gold_there_is_nothing_to_guard(task: Task, tiny_bert: Path, tmp
     result = start(task, tiny_bert, tmp_path / "run", with_gold=False, label_check=False)
     assert "guard" not in result.summary
     assert not (result.folder / "gold").exists()
-    assert json.loads((result.folder / "result.json").read_text(encoding="utf-8"))["handed_over"] == "final"
+    assert json.loads((result.folder / "result.json").read_text(encoding="utf-8"))["selected"] == "final"
 
 
 @pytest.mark.parametrize("knows", [True, False])
@@ -241,7 +242,7 @@ def test_the_teacher_is_heard_where_it_knows_what_gold_says_and_reads_all_rows_o
     result = run(task, chosen, folder=tmp_path / "run", models=models)
     check = result.summary["final"]["label_check"]
     assert check["teacher"] is knows
-    assert set(check["trust"]) == ({"judges", "teacher"} if knows else {"judges"})
+    assert set(check["pool_weights"]) == ({"judges", "teacher"} if knows else {"judges"})
     assert list(check["right"]) == list(task.label_names)
     assert min(check["right"].values()) <= check["rows_right"] <= max(check["right"].values())
     console = Console(width=400, record=True)
@@ -295,7 +296,7 @@ def test_where_dev_cannot_be_divided_the_report_says_what_is_missing(
     firsts = [next(row for row in dev if row.label == label) for label in task.label_names]
     write_jsonl(tmp_path / "dev.jsonl", ({"text": row.text, "label": row.label} for row in times * firsts))
     result = start(task.model_copy(update={"dev": tmp_path / "dev.jsonl"}), tiny_bert, tmp_path / "run")
-    assert (result.summary["guard"], result.summary["handed_over"]) == (None, "final")
+    assert (result.summary["guard"], result.summary["selected"]) == (None, "final")
     console = Console(width=400, record=True)
     console.print(render(result.summary, result.folder))
     text = console.export_text()

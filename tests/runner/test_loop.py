@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from small_world import BagOfWords, make_task, settings, toy_models, write
 
-from s3local.evaluation.errors import divide_rows
+from s3local.allocation import divide_rows
 from s3local.exceptions import RunError
 from s3local.hardware import cpu_name
 from s3local.progress import Advance, Silent, ignore
@@ -23,9 +23,9 @@ from s3local.runner.models import find_models
 from s3local.runner.state import RunFolder
 from s3local.storage import sha256_of
 from s3local.student.inference import Classifier
-from s3local.task import Task
-from s3local.teacher import Completion, Request
+from s3local.task.model import Task
 from s3local.teacher.fake import FakeTeacher
+from s3local.teacher.protocol import Completion, Request
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +317,7 @@ def test_a_teacher_that_writes_nothing_usable_ends_in_one_clear_error(
 def test_the_teacher_is_closed_before_a_student_trains(
     task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from s3local.runner import kinds
+    from s3local.runner import task_kinds
 
     teachers: list[FakeTeacher] = []
     open_while_training = []
@@ -330,8 +330,8 @@ def test_the_teacher_is_closed_before_a_student_trains(
         open_while_training.append(sum(not teacher.closed for teacher in teachers))
         return train(*args, **kwargs)  # type: ignore[arg-type]
 
-    train = kinds.train
-    monkeypatch.setattr(kinds, "train", watched)
+    train = task_kinds.train
+    monkeypatch.setattr(task_kinds, "train", watched)
     start(task, tiny_bert, tmp_path / "run", opener)
     assert open_while_training and not any(open_while_training)
     assert all(teacher.closed for teacher in teachers)

@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import LABELS, SETTINGS, reviews
 
+from s3local.evaluation.calibration import fit_temperature
 from s3local.exceptions import ModelError
 from s3local.records import Example
 from s3local.student import inference
 from s3local.student.export import export
-from s3local.student.inference import Classifier, Prediction, fit_temperature, softmax
+from s3local.student.inference import Classifier, Prediction, softmax
 from s3local.student.training import TrainedStudent, train
 
 TEXTS = [row.text + " and" * (number % 7) for number, row in enumerate(reviews())]

@@ -15,8 +15,8 @@ from toys import LABELS, SETTINGS, UNSEEN, reviews, tiny_tokenizer
 from s3local.exceptions import ModelError
 from s3local.records import Example
 from s3local.student import training
-from s3local.student.contrast import contrastive_loss, mean_and_first, pull_together
-from s3local.student.distilbert import build_classifier
+from s3local.student.body import build_classifier
+from s3local.student.contrastive import contrastive_loss, mean_and_first, pull_together
 from s3local.student.encoding import encode, pad
 from s3local.student.optimisation import learning_rate_factor, seeded
 from s3local.student.training import TrainedStudent, TrainingSettings, _row_weights, _shuffled_batches, averaged, train
@@ -64,7 +64,7 @@ def test_the_callers_random_state_neither_matters_nor_changes(tiny_bert: Path) -
 
 
 def test_word_embeddings_stay_and_the_rest_moves(tiny_bert: Path, tiny_student: TrainedStudent) -> None:
-    from s3local.student.distilbert import load_body
+    from s3local.student.body import load_body
 
     body, _ = load_body(tiny_bert)
     trained = tiny_student.model.distilbert.state_dict()

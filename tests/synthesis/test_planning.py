@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from s3local.records import SPAN, Answer, Example
-from s3local.synthesis import Planned, another_label
 from s3local.synthesis.extrapolation import plan_extrapolation
+from s3local.synthesis.planning import Planned, another_label
 from s3local.synthesis.prompts import Prompts
 from s3local.synthesis.seed import Context, plan_seed, plan_seed_on
-from s3local.task import Label, Task
-from s3local.teacher import Sampling
+from s3local.task.model import Label, Task
 from s3local.teacher.fake import FakeTeacher
+from s3local.teacher.protocol import Sampling
 
 LABELS = tuple(Label(name=name, description=f"About {name}.", phrase=f"on {name}") for name in ("sun", "rain", "wind"))
 TEXTS = Task(name="w", texts="weather notes", labels=LABELS)
@@ -111,8 +111,8 @@ def test_errors_take_turns_and_each_prompt_brings_its_samples() -> None:
 def test_the_rival_of_a_pair_has_the_same_given_text_last() -> None:
     for item in extrapolated(PAIRS)(0.5):
         assert item.request.contrast is not None
-        assert item.request.contrast.prompt.endswith(f"\n\nNote: {item.given['note']}\n-")
-        assert f"Note: {item.given['note']}\n- " in item.request.prompt
+        assert item.request.contrast.prompt.endswith(f"\n\nNote: {item.source_fields['note']}\n-")
+        assert f"Note: {item.source_fields['note']}\n- " in item.request.prompt
 
 
 def test_questions_have_no_label_to_be_set_against() -> None:

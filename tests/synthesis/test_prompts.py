@@ -6,9 +6,9 @@ import pytest
 
 from s3local.records import SPAN, Answer, Example
 from s3local.synthesis.prompts import Prompts, parse_long_text, parse_text, token_cap
-from s3local.task import Label, Length, Task
-from s3local.teacher import Sampling
+from s3local.task.model import Label, Length, Task
 from s3local.teacher.fake import FakeTeacher
+from s3local.teacher.protocol import Sampling
 
 LABELS = (
     Label(name="fault", description="Something broke.", phrase="that report a fault"),
@@ -65,8 +65,8 @@ def test_the_chat_style_names_the_language_and_leaves_nothing_open(task: Task) -
     label = task.groups[0]
     row = Example("q", dict.fromkeys(task.fields, "Ada built it."), label, (Answer("Ada", 0),) * (not task.labels))
     made = [prompts(task, "chat").extrapolation(label, [row], row)]
-    if task.given:
-        made.append(prompts(task, "chat").seed_on(label, {task.given[0]: "Ada built it."}, "Ada"))
+    if task.source_fields:
+        made.append(prompts(task, "chat").seed_on(label, {task.source_fields[0]: "Ada built it."}, "Ada"))
     else:
         made.append(prompts(task, "chat").seed(LABELS[0], []))
     for prompt in made:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from s3local.synthesis.prompts import Prompts
 from s3local.synthesis.rationales import SAMPLES_PER_KEPT, plan_rationales, select_rationales
-from s3local.task import Label, Task
-from s3local.teacher import Completion, FinishReason, Sampling
+from s3local.task.model import Label, Task
 from s3local.teacher.fake import FakeTeacher
+from s3local.teacher.protocol import Completion, FinishReason, Sampling
 
 
 def completions(*texts: str, finish: FinishReason = "stop") -> list[Completion]:

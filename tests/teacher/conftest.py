@@ -9,7 +9,7 @@ import pytest
 
 from s3local.exceptions import ModelError
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
-from s3local.weights import find_teacher
+from s3local.weights.store import find_teacher
 
 SMALL = EngineSettings(slots=6)
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from s3local.exceptions import TeacherError
-from s3local.teacher import Completion, Contrast, Request, Sampling, Teacher
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.teacher.grammar import grammar_of_schema
-from s3local.teacher.llama import TEMPLATE_DAY, LlamaModel, StreamCache
+from s3local.teacher.llama_cache import TEMPLATE_DAY, LlamaModel, StreamCache
+from s3local.teacher.protocol import Completion, Contrast, Request, Sampling, Teacher
 from s3local.teacher.writing import Writing
-from s3local.weights.llama import model_parameters
+from s3local.weights.llama_runtime import model_parameters
 
 pytestmark = pytest.mark.models
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s3local.teacher import Request, Teacher
 from s3local.teacher.fake import FakeTeacher
+from s3local.teacher.protocol import Request, Teacher
 
 
 def test_default_texts_depend_on_seed_and_prompt_alone() -> None:

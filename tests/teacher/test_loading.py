@@ -11,9 +11,9 @@ import llama_cpp
 import pytest
 
 from s3local.exceptions import ModelError, TeacherError
-from s3local.teacher import Request
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
-from s3local.weights import find_teacher
+from s3local.teacher.protocol import Request
+from s3local.weights.store import find_teacher
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ import gc, sys
 from pathlib import Path
 
 import psutil
-from s3local.teacher import Request
+from s3local.teacher.protocol import Request
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
 
 def resident():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from s3local.teacher import Sampling
+from s3local.teacher.protocol import Sampling
 from s3local.teacher.sampling import draw, log_probability
 
 N = 4000

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3local.teacher import Completion, Request
+from s3local.teacher.protocol import Completion, Request
 from s3local.teacher.writing import Writing
 
 

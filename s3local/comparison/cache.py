@@ -1,0 +1,130 @@
+"""A teacher that never writes the same thing twice, and judges that are trained once: what one method asked for, the
+next one takes over.
+
+The texts of a call depend on its requests and the teacher's settings alone, so a call is kept on disk under the
+checksum of its requests. Rationales and shards that several methods plan alike are thereby written once, and the
+model itself generates only what is asked anew. Judges depend on gold rows alone, and stay in memory.
+Knows nothing of methods.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from s3local.exceptions import RunError
+from s3local.progress import Advance, ignore
+from s3local.records import Example
+from s3local.relabelling.judge import Judge, JudgeSettings, JudgeTrainer
+from s3local.storage import write_text
+from s3local.teacher.protocol import Completion, Request, Score, Teacher
+
+OnCacheHit = Callable[[str, float], None]
+"""Told the checksum of what was taken over, and the seconds that it took when it was first made."""
+
+SHELF = 8
+"""Judges in memory, those of two label checks; some 90 MB each."""
+
+
+class SharedTeacher:
+    """A ``Teacher`` in front of another, with the calls of ``generate`` kept in ``folder``."""
+
+    def __init__(self, opener: Callable[[], Teacher], folder: Path, on_cache_hit: OnCacheHit) -> None:
+        self._opener = opener
+        self._folder = folder
+        self._on_cache_hit = on_cache_hit
+        self._teacher: Teacher | None = None
+
+    def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
+        """See ``Teacher.generate``. Raises ``RunError`` if a kept call is damaged."""
+        key = _checksum([dataclasses.asdict(request) for request in requests])
+        path = self._folder / f"{key}.json"
+        if path.is_file():
+            completions, seconds = _read(path)
+            self._on_cache_hit(key, seconds)
+            advance(len(completions))
+            return completions
+        teacher = self._open()
+        started = time.perf_counter()
+        completions = teacher.generate(requests, advance)
+        content = {
+            "seconds": round(time.perf_counter() - started, 3),
+            "completions": [dataclasses.asdict(completion) for completion in completions],
+        }
+        write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
+        return completions
+
+    def score(self, prompt: str, continuations: Sequence[str]) -> list[Score]:
+        """See ``Teacher.score``; not kept."""
+        return self._open().score(prompt, continuations)
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """See ``Teacher.chat``."""
+        return self._open().chat(messages)
+
+    def count_tokens(self, text: str) -> int:
+        """See ``Teacher.count_tokens``."""
+        return self._open().count_tokens(text)
+
+    def close(self) -> None:
+        """See ``Teacher.close``."""
+        if self._teacher is not None:
+            self._teacher.close()
+            self._teacher = None
+
+    def _open(self) -> Teacher:
+        if self._teacher is None:
+            self._teacher = self._opener()
+        return self._teacher
+
+
+class JudgeShelf:
+    """The judges that ``train`` made last, by what they learned from."""
+
+    def __init__(self, train: JudgeTrainer) -> None:
+        self._train = train
+        self._judges: dict[str, tuple[Judge, float]] = {}
+
+    def maker(self, on_cache_hit: OnCacheHit) -> JudgeTrainer:
+        """Trains as ``train`` does, and takes from the shelf what is there."""
+
+        def judge(
+            body_folder: Path,
+            rows: Sequence[Example],
+            labels: Sequence[str],
+            settings: JudgeSettings,
+            seed: int,
+            advance: Advance,
+        ) -> Judge:
+            learned = [str(body_folder), [row.to_row() for row in rows], *labels, dataclasses.asdict(settings), seed]
+            key = _checksum(learned)
+            if key in self._judges:
+                made, seconds = self._judges[key]
+                on_cache_hit(key, seconds)
+                advance(settings.passes)
+                return made
+            started = time.perf_counter()
+            made = self._train(body_folder, rows, labels, settings, seed, advance)
+            self._judges[key] = made, time.perf_counter() - started
+            while len(self._judges) > SHELF:
+                del self._judges[next(iter(self._judges))]
+            return made
+
+        return judge
+
+
+def _checksum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path) -> tuple[list[Completion], float]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return [Completion(**row) for row in content["completions"]], content["seconds"]
+    except (OSError, ValueError, TypeError, KeyError) as exc:
+        raise RunError(f"{path} is damaged ({exc}); delete it, and the teacher writes it again") from exc

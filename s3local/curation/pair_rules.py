@@ -1,0 +1,82 @@
+"""Checks on a text that was written on a given one: a copy of it, a question that is none, an answer that is lost.
+
+What gold rows do is no fault here either. Knows nothing of vectors, labels or languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from s3local.records import Candidate, Dropped, Example, FilterResult
+from s3local.text import excerpt, normal_form
+
+QUESTION_MARKS = frozenset("?？؟;՞፧")
+"""Characters that end a question, in the scripts that have one; the Greek one looks like a semicolon."""
+
+QUESTION_SHARE = 0.9
+"""Where so many gold texts end like a question, a candidate that does not is none."""
+
+Finding = tuple[str, float, str]
+"""Reason, score and detail of a drop."""
+
+
+def check_given(
+    candidates: Sequence[Candidate],
+    gold: Sequence[Example],
+    *,
+    source_field: str,
+    target_field: str,
+    habit_share: float = 0.02,
+) -> FilterResult:
+    """Keep the candidates that break no rule, in order; each dropped one has the first rule that it breaks.
+
+    ``source_field`` and ``target_field`` name the fields of a candidate. A rule that ``habit_share`` of the ``gold``
+    rows break does not apply. Reasons, and what their score counts:
+
+    ``answer_not_in_context``  an answer does not stand where the row says (1)
+    ``copies_given``           the text is the given one, or the text of a question stands in it (1)
+    ``no_question``            most gold texts are questions, this is none (the share of gold texts that are)
+    ``gives_answer_away``      the question holds its answer (1)
+    """
+    questions = sum(_is_question(row.fields[target_field]) for row in gold) / max(1, len(gold))
+
+    def lost_answer(row: Example) -> Finding | None:
+        lost = next((answer for answer in row.answers if not answer.stands_in(row.fields[source_field])), None)
+        return ("answer_not_in_context", 1.0, excerpt(lost.text)) if lost else None
+
+    def copy(row: Example) -> Finding | None:
+        text, source = normal_form(row.fields[target_field]), normal_form(row.fields[source_field])
+        copied = f" {text} " in f" {source} " if row.answers else text == source
+        return ("copies_given", 1.0, excerpt(row.fields[source_field])) if copied else None
+
+    def no_question(row: Example) -> Finding | None:
+        if questions < QUESTION_SHARE or _is_question(row.fields[target_field]):
+            return None
+        return "no_question", questions, "of gold texts end with a question mark"
+
+    def answer_given_away(row: Example) -> Finding | None:
+        text = f" {normal_form(row.fields[target_field])} "
+        told = next((answer for answer in row.answers if f" {normal_form(answer.text)} " in text), None)
+        return ("gives_answer_away", 1.0, excerpt(told.text)) if told else None
+
+    rules: list[Callable[[Example], Finding | None]] = [
+        lost_answer,
+        no_question,
+        *(rule for rule in (copy, answer_given_away) if not _is_habit(rule, gold, habit_share)),
+    ]
+    kept, dropped = [], []
+    for candidate in candidates:
+        finding = next((finding for rule in rules if (finding := rule(candidate.example))), None)
+        if finding is None:
+            kept.append(candidate)
+        else:
+            dropped.append(Dropped(candidate, *finding))
+    return FilterResult(kept, dropped)
+
+
+def _is_question(text: str) -> bool:
+    return text.rstrip().rstrip("\"'”’»)」").rstrip()[-1:] in QUESTION_MARKS
+
+
+def _is_habit(rule: Callable[[Example], Finding | None], gold: Sequence[Example], share: float) -> bool:
+    return sum(rule(row) is not None for row in gold) >= share * max(1, len(gold))

@@ -1,0 +1,467 @@
+"""What the student shall learn: ``Task``, read from task.yaml by ``load_task``: its kind, its labels, its texts.
+
+Whatever a user got wrong ends as an ``InputError`` with file and line. The YAML is read as text throughout, so that a
+label written as ``yes``, ``no`` or ``0`` stays exactly that. Knows nothing of what rows hold (see rows.py), of models,
+prompts or runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from s3local.exceptions import InputError
+from s3local.records import SPAN, Example
+from s3local.storage import translated_errors
+from s3local.task.yaml_file import dotted, line_of, read_yaml
+from s3local.wording import shown, unknown
+
+TASK_FILE = "task.yaml"
+ROW_SUFFIXES = (".jsonl", ".csv", ".tsv")
+"""The kinds of row files, in the order in which they are looked for."""
+
+MAX_LINE_CHARACTERS = 1_000
+"""The longest name, description, phrase or rationale: each must fit into a prompt many times over."""
+
+RESERVED_FIELDS = ("id", "label", "origin", "reason", "score", "detail", "answer_start")
+"""Keys that a written row uses for other things (see ``records``)."""
+
+Kind = Literal["classification", "pair", "extractive_qa"]
+"""One text and its label; a given text with a written one, and their label; or a question on a context and the span
+of the context that answers it."""
+
+USUAL_FIELDS: Mapping[str, tuple[str, ...]] = {"classification": ("text",), "extractive_qa": ("context", "question")}
+"""The fields of a task that names none; a pair has to name its own."""
+
+_OF_A_LABEL = ("texts", "language", "label", "description", "phrase")
+_OF_A_PAIR = (*_OF_A_LABEL, "given", "given_name", "written_name")
+_OF_A_SPAN = ("texts", "language", "given", "given_name", "written_name")
+PROMPT_VARIABLES: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {
+    "classification": {
+        "rationale": _OF_A_LABEL,
+        "seed": (*_OF_A_LABEL, "reasons"),
+        "extrapolation": (*_OF_A_LABEL, "shots"),
+    },
+    "pair": {"seed": _OF_A_PAIR, "extrapolation": (*_OF_A_LABEL, "given_name", "written_name", "shots")},
+    "extractive_qa": {
+        "seed": (*_OF_A_SPAN, "answer"),
+        "extrapolation": ("texts", "language", "given_name", "written_name", "shots"),
+    },
+}
+"""The prompts of each kind, and the variables that each can hold."""
+
+_NAMES_THE_LABEL = ("label", "description", "phrase")
+PROMPT_NEEDS: Mapping[Kind, Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "classification": {
+        "rationale": (_NAMES_THE_LABEL,),
+        "seed": (_NAMES_THE_LABEL,),
+        "extrapolation": (_NAMES_THE_LABEL, ("shots",)),
+    },
+    "pair": {"seed": (_NAMES_THE_LABEL, ("given",)), "extrapolation": (_NAMES_THE_LABEL, ("shots",))},
+    "extractive_qa": {"seed": (("given",), ("answer",)), "extrapolation": (("shots",),)},
+}
+"""What each prompt cannot do without: of each of these groups, one variable at least."""
+
+MAX_PROMPT_CHARACTERS = 20_000
+"""The longest prompt that a task may bring along, before its variables are filled in."""
+
+
+def _one_line(text: str) -> str:
+    """``text`` with each run of white space as one blank; refused if nothing is left or it is too long."""
+    line = " ".join(text.split())
+    if not line:
+        raise ValueError("empty, a line of text belongs here")
+    if len(line) > MAX_LINE_CHARACTERS:
+        raise ValueError(f"{len(line):,} characters, at most {MAX_LINE_CHARACTERS:,} are allowed")
+    return line
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("empty, a name belongs here")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+Name = Annotated[str, AfterValidator(_not_empty)]
+Unit = Literal["characters", "words"]
+
+
+class Label(BaseModel):
+    """One label: its name in the rows, what it means, and optionally what helps the teacher to write for it.
+
+    ``phrase`` continues the task's ``texts`` in a prompt: "messages to a shop" + "that report a fault".
+    ``rationales`` are reasons why a text would carry this label; a pair has none, there the given text leads.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Line
+    description: Line
+    phrase: Line = Field(default="", validate_default=False)
+    rationales: tuple[Line, ...] = ()
+
+
+class Length(BaseModel):
+    """How long a text may be: from ``min`` to ``max``, both included, in ``unit``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unit: Unit
+    min: int = Field(ge=1)
+    max: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Length:
+        if self.min > self.max:
+            raise ValueError(f"min is {self.min} and max is {self.max}; min must not be above max")
+        return self
+
+    def measure(self, text: str) -> int:
+        """The length of ``text`` in this unit; words are what white space separates."""
+        return len(text) if self.unit == "characters" else len(text.split())
+
+    def allows(self, text: str) -> bool:
+        """Whether ``text`` is neither too short nor too long."""
+        return self.min <= self.measure(text) <= self.max
+
+
+class PromptTexts(BaseModel):
+    """Prompts that replace the program's own: ``string.Template`` texts with the variables of ``PROMPT_VARIABLES``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rationale: str | None = None
+    seed: str | None = None
+    extrapolation: str | None = None
+
+
+class Task(BaseModel):
+    """A text task: its kind, its labels, what the texts are, and where the gold rows lie.
+
+    ``fields`` names the texts of an example in the order in which the student reads them: one, or for a pair and for
+    question answering two, a source field and the target field, which the teacher writes. ``generated`` says which of
+    a pair's fields that is (None: the last); a question is always the last. ``texts`` says what the written texts are.
+    ``columns`` maps a field, "label" (or "answer" and "answer_start") or "id" to the column that holds it in the user's
+    files. ``contexts`` is a file of more given texts without labels. ``load_task`` makes ``dev``, ``test`` and ``contexts``
+    whole paths; the last two are None where there are none. ``length`` None means: as the dev rows are
+    (``length_of_texts``).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Line
+    kind: Kind = "classification"
+    language: Line = "English"
+    texts: Line
+    labels: tuple[Label, ...] = ()
+    fields: tuple[Line, ...] = ()
+    generated: Line | None = None
+    columns: dict[str, Name] = Field(default_factory=dict)
+    length: Length | None = None
+    prompts: PromptTexts = PromptTexts()
+    dev: Path = Path("dev.jsonl")
+    test: Path | None = None
+    contexts: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_fields(cls, content: Any) -> Any:
+        """A task that names no fields has those of its kind."""
+        if not isinstance(content, Mapping) or "fields" in content:
+            return content
+        return {**content, "fields": USUAL_FIELDS.get(str(content.get("kind", "classification")), ())}
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        """Labels may be written as a list or as a mapping from name to description (or to a label's other keys)."""
+        if isinstance(value, list):
+            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        if not isinstance(value, Mapping):
+            return value
+        return [
+            {"name": name, **entry} if isinstance(entry, Mapping) else {"name": name, "description": entry}
+            for name, entry in value.items()
+        ]
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct_labels(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
+        names = [label.name for label in labels]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise _misplaced(f"the label {shown(name)} is there twice", index)
+        return labels
+
+    @field_validator("fields")
+    @classmethod
+    def _free_distinct_fields(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
+        for index, name in enumerate(fields):
+            if name in RESERVED_FIELDS:
+                raise ValueError(f"{shown(name)} has another meaning in a row; choose another name for the text")
+            if name in fields[:index]:
+                raise ValueError(f"{shown(name)} is there twice; each text of a row needs its own name")
+        return fields
+
+    @model_validator(mode="after")
+    def _as_its_kind(self) -> Task:
+        """Each kind has its number of fields and labels, and keys that the others have no use for."""
+        if self.kind == "classification":
+            if len(self.fields) != 1:
+                raise _misplaced(f"found {len(self.fields)} names, a classification has exactly one field", "fields")
+        elif not self.fields:
+            raise _misplaced("a pair names its two texts under fields, such as [premise, hypothesis]", "kind")
+        elif len(self.fields) != 2:
+            what = "a pair has exactly two fields, such as [premise, hypothesis]"
+            if self.kind == "extractive_qa":
+                what = "question answering has exactly two fields, such as [context, question]"
+            raise _misplaced(f"found {len(self.fields)} names, {what}", "fields")
+        if self.kind == "extractive_qa":
+            if self.labels:
+                raise _misplaced("found labels, question answering has none; its rows hold an answer", "labels")
+            if SPAN in self.fields:
+                raise _misplaced(f"{shown(SPAN)} holds the answer; choose another name for the text", "fields")
+        elif "labels" not in self.model_fields_set:
+            raise _misplaced("labels is missing")
+        elif len(self.labels) < 2:
+            raise _misplaced(f"found {len(self.labels)}, a {self.kind} needs at least two labels", "labels")
+        if self.kind == "pair":
+            for number, label in enumerate(self.labels):
+                if label.rationales:
+                    problem = "a pair has no rationales, the given text leads the teacher; leave them out"
+                    raise _misplaced(problem, "labels", number, "rationales")
+        for key in ("generated", "contexts"):
+            if getattr(self, key) is not None and self.kind == "classification":
+                raise _misplaced("a classification has no given text; leave this out", key)
+        if self.generated is not None and self.kind == "extractive_qa":
+            raise _misplaced("question answering always writes its last field; leave this out", "generated")
+        if self.generated is not None and self.generated not in self.fields:
+            raise _misplaced(unknown("field", self.generated, self.fields), "generated")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_prompts(self) -> Task:
+        """Prompts of the task itself: known names, known variables, and all that are needed."""
+        for name in self.prompts.model_fields_set:
+            text, known = getattr(self.prompts, name), PROMPT_VARIABLES[self.kind]
+            if name not in known:
+                raise _misplaced(unknown(f"prompt of a task of kind {self.kind}", name, tuple(known)), "prompts", name)
+            problem = _prompt_problem(text, known[name], PROMPT_NEEDS[self.kind][name])
+            if problem:
+                raise _misplaced(problem, "prompts", name)
+        return self
+
+    @model_validator(mode="after")
+    def _distinct_columns(self) -> Task:
+        known = (*self.fields, *self.targets, "id")
+        for key in self.columns:
+            if key not in known:
+                raise _misplaced(unknown("key", key, known), "columns", key)
+        holders: dict[str, str] = {}
+        for key in known:
+            other = holders.setdefault(self.column(key), key)
+            if other != key:
+                problem = f"{shown(self.column(key))} would hold both {other} and {key}; each needs its own column"
+                raise _misplaced(problem, "columns")
+        return self
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        dev: str | Path | None = None,
+        test: str | Path | None = None,
+        contexts: str | Path | None = None,
+    ) -> Task:
+        """``load_task``, under a name that is easy to find."""
+        return load_task(path, dev, test, contexts)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels' names, in the order of the task: a label's index here is its class. None for spans."""
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What rows are divided over and counted by: the labels; where there are none, the one that all rows have."""
+        return self.label_names or (SPAN,)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What a row holds besides its texts: "label", or "answer" and "answer_start"."""
+        return (SPAN, "answer_start") if self.kind == "extractive_qa" else ("label",)
+
+    @property
+    def target_field(self) -> str:
+        """The field that the teacher writes."""
+        return self.generated or self.fields[-1]
+
+    @property
+    def source_fields(self) -> tuple[str, ...]:
+        """The fields that the teacher is given: none, or one."""
+        return tuple(name for name in self.fields if name != self.target_field)
+
+    def label(self, name: str) -> Label:
+        """The label called ``name``. Raises ``ValueError`` if there is none."""
+        return self.labels[self.label_names.index(name)]
+
+    def column(self, name: str) -> str:
+        """The column of the user's files that holds a field, a target or "id"."""
+        return self.columns.get(name, name)
+
+    def length_of_texts(self, dev: Sequence[Example]) -> Length:
+        """The ``length`` of written texts: that of the task, or else one taken from the dev rows, in characters.
+
+        It reaches from half of the 5 % quantile to twice the 95 % quantile. Raises ``ValueError`` without rows.
+        """
+        if self.length is not None:
+            return self.length
+        lengths = [len(row.fields[self.target_field]) for row in dev]
+        shortest, longest = quantile(lengths, 0.05), quantile(lengths, 0.95)
+        return Length(unit="characters", min=max(1, shortest // 2), max=longest * 2)
+
+
+def _prompt_problem(text: str, known: Sequence[str], needed: Sequence[Sequence[str]]) -> str | None:
+    """What is wrong with a prompt of a task, or None."""
+    if not text.strip():
+        return "empty, a prompt belongs here"
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        return f"{len(text):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are allowed"
+    found = set()
+    for match in Template.pattern.finditer(text):
+        name = match["named"] or match["braced"]
+        if match["invalid"] is not None:
+            return f"a $ without a name after it, at character {match.start() + 1}; write $$ for a dollar sign"
+        if name is not None and name not in known:
+            return unknown("variable", f"${name}", tuple(f"${name}" for name in known))
+        found.add(name)
+    for names in needed:
+        if not found & set(names):
+            return f"the variable {' or '.join(f'${name}' for name in names)} is missing; this prompt needs it"
+    return None
+
+
+def quantile(values: Sequence[int], share: float) -> int:
+    """The smallest of ``values`` that at least ``share`` of them do not exceed. Raises ``ValueError`` without any."""
+    if not values:
+        raise ValueError("a quantile needs at least one value")
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+# Reading task.yaml
+
+
+def load_task(
+    path: str | Path,
+    dev: str | Path | None = None,
+    test: str | Path | None = None,
+    contexts: str | Path | None = None,
+) -> Task:
+    """The task of a folder, or of a task.yaml; ``dev``, ``test`` and ``contexts`` replace the files that it names.
+
+    Paths in the file are relative to its folder. Where it names none, dev.jsonl, dev.csv or dev.tsv is taken,
+    the first that is there; likewise for test and, where a kind has any, for contexts, which may be absent.
+    Raises ``InputError`` with the line for whatever does not belong in the file, and if rows are missing.
+    """
+    path = Path(path)
+    with translated_errors(path, "read"):
+        file = path / TASK_FILE if path.is_dir() else path
+        if not file.is_file():
+            raise InputError(file, f"no such file; a {TASK_FILE} that describes the task belongs here")
+        node, content = read_yaml(file)
+        try:
+            task = Task.model_validate(content)
+        except ValidationError as exc:
+            raise _input_error(file, node, exc) from exc
+        dev_file = _rows_file("dev", dev, task, file, node)
+        test_file = _rows_file("test", test, task, file, node)
+        contexts_file = None
+        if task.source_fields:
+            contexts_file = _rows_file("contexts", contexts, task, file, node)
+        elif contexts is not None:
+            raise InputError(contexts, f"a task of kind {task.kind} has no given text, so it cannot use contexts")
+        if dev_file is None:
+            problem = "no dev rows; a file dev.jsonl, dev.csv or dev.tsv belongs in this folder, or one named by --dev"
+            raise InputError(file.parent, problem)
+        if test_file is not None:
+            if dev_file.samefile(test_file):
+                problem = "dev and test are the same file; test rows must be rows that dev does not have"
+                raise InputError(dev_file, problem)
+            if contexts_file is not None and contexts_file.samefile(test_file):
+                raise InputError(contexts_file, "contexts and test are the same file; contexts never come from test")
+    return task.model_copy(update={"dev": dev_file, "test": test_file, "contexts": contexts_file})
+
+
+def _rows_file(
+    key: Literal["dev", "test", "contexts"], given: str | Path | None, task: Task, file: Path, node: yaml.Node
+) -> Path | None:
+    """The file of some rows: the one given, else the one written in the task, else the first usual one."""
+    if given is not None:
+        if not Path(given).is_file():
+            raise InputError(given, f"no such file; the {key} rows belong here")
+        return Path(given)
+    if key in task.model_fields_set:
+        written = file.parent / str(getattr(task, key))
+        if not written.is_file():
+            raise InputError(file, f"{key}: there is no file {written}", line=line_of(node, (key,)))
+        return written
+    usual = [file.parent / f"{key}{suffix}" for suffix in ROW_SUFFIXES]
+    return next((path for path in usual if path.is_file()), None)
+
+
+def _misplaced(problem: str, *place: str | int) -> PydanticCustomError:
+    """An error whose place lies below the validator's own, ``place`` leading there."""
+    return PydanticCustomError("misplaced", "{problem}", {"problem": problem, "place": place})
+
+
+_BELONGS_THERE = {
+    "string_type": "a line of text belongs here",
+    "path_type": "a path belongs here",
+    "tuple_type": "a list belongs here",
+    "dict_type": "keys with values belong here",
+    "model_type": "keys with values belong here",
+    "int_parsing": "a whole number belongs here",
+    "int_type": "a whole number belongs here",
+}
+"""What to say for pydantic's types of error."""
+
+_KEYS = {
+    "": tuple(Task.model_fields),
+    "labels": tuple(Label.model_fields),
+    "length": tuple(Length.model_fields),
+    "prompts": tuple(PromptTexts.model_fields),
+}
+"""The keys that are known at the top of a task file and below three of its keys."""
+
+
+def _input_error(file: Path, node: yaml.Node, invalid: ValidationError) -> InputError:
+    """The most telling of pydantic's errors as one line: an unknown key first, as it explains a missing one."""
+    errors = invalid.errors(include_url=False)
+    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+    context = error.get("ctx", {})
+    place = (*error["loc"], *context.get("place", ()))
+    where = dotted(node, place, TASK_FILE)
+    kind, found = error["type"], shown(error["input"])
+    if kind == "extra_forbidden":
+        owner = _KEYS[str(place[0]) if len(place) > 1 else ""]
+        problem = unknown("key", str(place[-1]), owner)
+    elif kind == "missing":
+        problem = f"{where} is missing"
+    elif kind == "literal_error":
+        problem = f"{where}: found {found}, supported is {context['expected']}"
+    elif kind in _BELONGS_THERE:
+        problem = f"{where}: found {found}, {_BELONGS_THERE[kind]}"
+    elif kind == "value_error":
+        problem = f"{where}: {context['error']}"
+    else:
+        problem = f"{where}: {error['msg']}"
+    return InputError(file, problem, line=line_of(node, place))

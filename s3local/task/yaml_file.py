@@ -1,0 +1,99 @@
+"""A YAML file read as text, with the line of every key.
+
+Every scalar is a string as written, so that a label written as ``yes``, ``no`` or ``0`` stays exactly that. Whatever is
+no such file ends as an ``InputError`` with its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from s3local.exceptions import InputError
+from s3local.storage import read_utf8
+from s3local.wording import shown
+
+MAX_YAML_BYTES = 1_000_000
+
+
+def read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, Any]]:
+    """The file's nodes (for their lines) and its content, in which every scalar is a string as written."""
+    size = file.stat().st_size
+    if size > MAX_YAML_BYTES:
+        problem = f"{size:,} bytes, at most {MAX_YAML_BYTES:,} are allowed; rows belong in files of their own"
+        raise InputError(file, problem)
+    text = read_utf8(file)
+    try:
+        node = yaml.compose(text, Loader=yaml.BaseLoader)
+        if not isinstance(node, yaml.MappingNode):
+            raise InputError(file, "keys such as name, texts and labels belong here", line=1)
+        _refuse_repeated_keys(file, node)
+        return node, yaml.load(text, Loader=yaml.BaseLoader)
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else None
+        context = f" ({exc.context}, which begins on line {exc.context_mark.line + 1})" if exc.context_mark else ""
+        raise InputError(file, f"not valid YAML: {exc.problem}{context}", line=line) from exc
+    except yaml.reader.ReaderError as exc:
+        line = text.count("\n", 0, exc.position) + 1
+        raise InputError(file, f"not valid YAML: the character {exc.character!r} is not allowed", line=line) from exc
+    except RecursionError as exc:
+        raise InputError(file, "not a task: nested too deeply") from exc
+
+
+def _refuse_repeated_keys(file: Path, root: yaml.Node) -> None:
+    """YAML itself would keep the last of two equal keys and drop the first in silence."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an alias leads to a node that was here before
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                if isinstance(key, yaml.ScalarNode) and lines.setdefault(key.value, line) != line:
+                    problem = f"{shown(key.value)} is there twice, first on line {lines[key.value]}"
+                    raise InputError(file, problem, line=line)
+                waiting.append(value)
+
+
+def _steps(node: yaml.Node, place: Iterable[str | int]) -> Iterator[tuple[yaml.Node | None, yaml.Node]]:
+    """Follow ``place`` down the nodes as far as it leads, yielding (key node or None, value node).
+
+    A number also picks from a mapping: labels written as a mapping are numbered by pydantic.
+    """
+    for step in place:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [pair for index, pair in enumerate(node.value) if step in (index, pair[0].value)]
+            if not pairs:
+                return
+            key, node = pairs[0]
+            yield key, node
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+            yield None, node
+        else:
+            return
+
+
+def line_of(node: yaml.Node, place: Iterable[str | int]) -> int:
+    """The line, from 1, of the deepest node that ``place`` leads to."""
+    mark = node.start_mark
+    for key, value in _steps(node, place):
+        mark = (key or value).start_mark
+    return int(mark.line) + 1
+
+
+def dotted(node: yaml.Node, place: Sequence[str | int], file_name: str) -> str:
+    """``place`` in words the user wrote: labels.fault.description; a place in a list is counted from 1."""
+    words = [step + 1 if isinstance(step, int) else step for step in place]
+    for index, (key, _) in enumerate(_steps(node, place)):
+        if isinstance(key, yaml.ScalarNode):
+            words[index] = key.value
+    return ".".join(str(word) for word in words) or file_name

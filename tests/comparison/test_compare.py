@@ -1,0 +1,354 @@
+"""Laws of a comparison, on the scripted teacher: one budget, shared work, resumable, honest about what is missing."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kinds_world import pair_task
+from rich.console import Console
+from small_world import make_task, settings, toy_models, write
+from toys import LABELS, SETTINGS, UNSEEN, reviews
+
+from s3local.comparison import baselines
+from s3local.comparison import compare as module
+from s3local.comparison.cache import JudgeShelf, SharedTeacher
+from s3local.comparison.compare import CompareResult, CompareSettings, compare, draw_gold
+from s3local.exceptions import InputError, RunError, S3LocalError
+from s3local.progress import Advance, Silent, ignore
+from s3local.records import Example
+from s3local.relabelling.judge import JudgeSettings, train_judge
+from s3local.relabelling.label_model import LEAST_GOLD
+from s3local.report.compare import CSV_FILE, GAP_PLOT, GOLD_PLOT, ROWS_PLOT, render, save
+from s3local.runner.settings import RunSettings
+from s3local.synthesis.prompts import Prompts
+from s3local.task.model import Task
+from s3local.task.rows import load_dev, load_rows
+from s3local.teacher.fake import FakeTeacher
+from s3local.teacher.protocol import Completion, Request, Teacher
+
+METHODS = ("gold", "probe", "teacher", "zerogen", "goldgen", "s3", "s3-no-ees", "s3+gold", "goldgen+gold")
+SIZES = (6, 12)
+QUICK = dataclasses.replace(SETTINGS, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    return make_task(tmp_path_factory.mktemp("toy"))
+
+
+class Recording(FakeTeacher):
+    """Notes each call's requests for all teachers together, and dies like a killed process after ``left`` calls."""
+
+    calls: list[tuple[Request, ...]] = []  # noqa: RUF012
+    left: int | None = None
+
+    def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
+        if Recording.left is not None:
+            if Recording.left == 0:
+                raise KeyboardInterrupt
+            Recording.left -= 1
+        Recording.calls.append(tuple(requests))
+        return super().generate(requests, advance)
+
+
+def start(
+    task: Task,
+    body: Path,
+    folder: Path,
+    *,
+    methods: Sequence[str] = METHODS,
+    seeds: Sequence[int] = (0,),
+    gold: Sequence[int] = SIZES,
+    teacher: Callable[[], Teacher] = lambda: FakeTeacher(write),
+    **changes: object,
+) -> CompareResult:
+    chosen = CompareSettings(
+        tuple(methods), tuple(seeds), tuple(gold), run=settings(body, **{"training": QUICK, **changes})
+    )
+    return compare(task, chosen, folder=folder, models=toy_models(chosen.run, teacher))
+
+
+@pytest.fixture(scope="module")
+def whole(task: Task, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> CompareResult:
+    """A comparison that was never interrupted."""
+    Recording.calls.clear()
+    Recording.left = None
+    return start(task, tiny_bert, tmp_path_factory.mktemp("whole") / "c", teacher=lambda: Recording(write))
+
+
+def cells_of(result: CompareResult) -> dict[tuple[str, int | None, int], dict[str, Any]]:
+    """The cells without their times."""
+    return {
+        (cell["method"], cell["seed"], cell["gold_rows"]): {k: v for k, v in cell.items() if k != "seconds"}
+        for cell in result.summary["cells"]
+    }
+
+
+def test_every_method_has_its_cells(whole: CompareResult) -> None:
+    found = Counter(cell["method"] for cell in whole.summary["cells"])
+    once = {"zerogen": 1, "teacher-zero-shot": 1}  # they use no gold, so that one cell serves both sizes
+    twice = dict.fromkeys(set(METHODS) - {"teacher", "zerogen"} | {"teacher-few-shot"}, 2)
+    assert found == {**once, **twice}
+    assert json.loads((whole.folder / "compare.json").read_text()) == whole.summary
+
+
+def test_all_that_generate_have_the_same_rows_or_say_what_is_missing(whole: CompareResult) -> None:
+    for (method, _, _), cell in cells_of(whole).items():
+        if method in ("gold", "probe", "teacher-zero-shot", "teacher-few-shot"):
+            assert cell["synthetic_rows"] == cell["shortfall"] == 0
+        else:
+            assert cell["rounds"][-1]["rows"] == cell["synthetic_rows"]
+            assert cell["synthetic_rows"] + cell["shortfall"] == 24
+            if method in ("zerogen", "goldgen", "s3-no-ees"):
+                assert cell["shortfall"] == 0 and len(cell["rounds"]) == 1
+
+
+def test_every_round_has_its_gap(whole: CompareResult) -> None:
+    for cell in whole.summary["cells"]:
+        for entry in cell["rounds"]:
+            assert 0 <= entry["gap"]["auc"] <= 1 and 0 <= entry["gap"]["coverage"] <= 1
+            assert set(entry["gap"]) == set(entry["gap_of_new"])
+
+
+def test_only_what_is_called_so_has_seen_gold(whole: CompareResult) -> None:
+    for folder in (whole.folder / "runs").iterdir():
+        result = json.loads((folder / "result.json").read_text())
+        gold = int(folder.name.split("-gold")[1].split("-")[0])
+        assert result.get("final-without-gold", result["final"])["rows"] == result["rows"]
+        assert ("final-without-gold" in result) == folder.name.startswith(("s3-gold", "goldgen"))
+        if "final-without-gold" in result:
+            assert result["final"]["rows"] == result["rows"] + gold
+        too_few = gold < 2 * LEAST_GOLD  # of two labels
+        assert (result["final"]["label_check"]["judges"] == 0) == (folder.name.startswith("zerogen") or too_few)
+
+
+def test_nothing_is_asked_of_the_teacher_twice_and_the_seed_is_shared(whole: CompareResult) -> None:
+    assert len(Recording.calls) == len(set(map(repr, Recording.calls)))
+    for size in SIZES:
+        first = [
+            whole.folder / "runs" / f"{run}-gold{size}-seed0" / "round-0/shards/0000.jsonl"
+            for run in ("s3", "s3-no-ees")
+        ]
+        assert first[0].read_text() == first[1].read_text()
+
+
+def test_a_text_that_was_taken_over_counts_with_its_time(whole: CompareResult) -> None:
+    events = (whole.folder / "runs/s3-no-ees-gold12-seed0/events.jsonl").read_text() + (
+        whole.folder / "runs/s3-gold12-seed0/events.jsonl"
+    ).read_text()
+    assert '"cache hit"' in events
+
+
+def test_no_student_is_left_behind(whole: CompareResult) -> None:
+    assert not list(whole.folder.rglob("*.onnx"))
+
+
+def test_predictions_give_the_accuracy_again(whole: CompareResult) -> None:
+    for cell in whole.summary["cells"]:
+        seed = "" if cell["seed"] is None else f"-seed{cell['seed']}"
+        path = whole.folder / "cells" / f"{cell['method']}-gold{cell['gold_rows']}{seed}" / "predictions.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        assert sum(row["label"] == row["predicted"] for row in rows) / len(rows) == cell["test_accuracy"]
+
+
+def test_s3_is_tested_against_every_other_method_at_every_size(whole: CompareResult) -> None:
+    tested = {(row["gold_rows"], row["method"]) for row in whole.summary["comparisons"]}
+    assert tested == {(row["gold_rows"], row["method"]) for row in whole.summary["summary"] if row["method"] != "s3"}
+
+
+@pytest.mark.parametrize("calls", [3])
+def test_a_comparison_that_was_stopped_ends_as_one_that_was_not(
+    task: Task, tiny_bert: Path, whole: CompareResult, tmp_path: Path, calls: int
+) -> None:
+    chosen = {"methods": ("gold", "goldgen", "s3", "s3+gold"), "gold": (12,)}
+    Recording.left = calls
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start(task, tiny_bert, tmp_path / "c", teacher=lambda: Recording(write), **chosen)  # type: ignore[arg-type]
+    finally:
+        Recording.left = None
+    resumed = cells_of(start(task, tiny_bert, tmp_path / "c", **chosen))  # type: ignore[arg-type]
+    assert resumed == {key: cell for key, cell in cells_of(whole).items() if key in resumed}
+    assert len(resumed) == 4
+
+
+def test_a_finished_comparison_computes_nothing_again(
+    task: Task, tiny_bert: Path, whole: CompareResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "run", None)
+    monkeypatch.setattr(module, "rivals", None)
+    again = start(task, tiny_bert, whole.folder, gold=(12,))
+    assert cells_of(again).items() <= cells_of(whole).items()
+
+
+def test_other_settings_in_the_same_folder_are_refused(task: Task, tiny_bert: Path, whole: CompareResult) -> None:
+    with pytest.raises(RunError, match=r"settings\.rows: was 24, now 30"):
+        start(task, tiny_bert, whole.folder, rows=30)
+
+
+def test_tables_plots_and_csv(whole: CompareResult) -> None:
+    written = save(whole.summary, whole.folder)
+    assert [path.name for path in written] == [CSV_FILE, ROWS_PLOT, GOLD_PLOT, GAP_PLOT]
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in written[1:])
+    with (whole.folder / CSV_FILE).open(newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == len(whole.summary["cells"])
+    console = Console(width=80, record=True, file=(whole.folder / "table.txt").open("w"))
+    console.print(render(whole.summary, whole.folder))
+    text = console.export_text()
+    assert all(method in text for method in cells_of(whole) for method in method[:1])
+    assert "AUC" in text and "on this test set" in text
+
+
+def test_gold_draws_are_nested_and_balanced(task: Task) -> None:
+    dev = load_dev(task)
+    for seed in range(5):
+        draws = {size: draw_gold(dev, size, seed) for size in range(2, len(dev) + 1)}
+        for size, rows in draws.items():
+            counts = Counter(row.label for row in rows)
+            assert len(rows) == size and max(counts.values()) - min(counts.values()) <= 1
+            assert {row.id for row in draws.get(size - 1, [])} <= {row.id for row in rows}
+            assert rows == [row for row in dev if row in rows]
+        assert draws[len(dev)] == dev
+    assert {row.id for row in draw_gold(dev, 4, 0)} != {row.id for row in draw_gold(dev, 4, 1)}
+
+
+def test_a_rare_label_gives_all_its_rows_and_the_others_the_rest() -> None:
+    dev = [Example(f"e{n}", {"text": "x"}, "rare" if n < 2 else "common") for n in range(30)]
+    assert Counter(row.label for row in draw_gold(dev, 10, 0)) == {"rare": 2, "common": 8}
+
+
+def test_what_cannot_be_compared_is_said(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(S3LocalError, match="unknown method 's4'; known are gold, "):
+        CompareSettings(methods=("s4",))
+    with pytest.raises(S3LocalError, match="unknown method 'teacher'"):
+        CompareSettings(reference="teacher")
+    with pytest.raises(InputError, match="12 rows, but 13 gold rows"):
+        start(task, tiny_bert, tmp_path / "c", gold=(13,))
+    with pytest.raises(InputError, match="1 gold rows cannot show"):
+        start(task, tiny_bert, tmp_path / "c", gold=(1,))
+    with pytest.raises(InputError, match="needs test rows"):
+        start(task.model_copy(update={"test": None}), tiny_bert, tmp_path / "c")
+    with pytest.raises(ValueError, match="without rounds"):
+        RunSettings(extrapolate="dev")
+    with pytest.raises(ValueError, match="with_gold must be true"):
+        RunSettings(with_gold=False, both_finals=True)
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_absent_setfit_is_left_out_with_a_line(
+    task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "has_setfit", lambda: False)
+    result = start(task, tiny_bert, tmp_path / "c", methods=("probe", "setfit"), gold=(12,))
+    assert "setfit" in result.summary["skipped"]
+    assert {cell["method"] for cell in result.summary["cells"]} == {"probe"}
+    with pytest.raises(S3LocalError, match="nothing is left to compare"):
+        start(task, tiny_bert, tmp_path / "d", methods=("setfit",), gold=(12,))
+
+
+def test_the_time_left_is_told_once_every_method_that_waits_was_timed(
+    task: Task, tiny_bert: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+
+    class Noting(Silent):
+        def say(self, message: str) -> None:
+            lines.append(message)
+
+    chosen = CompareSettings(("probe", "gold"), (0, 1), (6,), run=settings(tiny_bert, training=QUICK))
+    models = toy_models(chosen.run, lambda: FakeTeacher(write))
+    compare(task, chosen, folder=tmp_path / "c", models=models, progress=Noting())
+    assert [" left" in line for line in lines if line.startswith("cell ")] == [False, False, True, True]
+
+
+def test_pairs_have_no_s3_without_rationales(tiny_bert: Path, tmp_path: Path) -> None:
+    methods = ("probe", "s3-no-rationale")
+    result = start(pair_task(tmp_path / "pairs"), tiny_bert, tmp_path / "c", methods=methods, gold=(6,))
+    assert list(result.summary["skipped"]) == ["s3-no-rationale"]
+    assert {cell["method"] for cell in result.summary["cells"]} == {"probe"}
+
+
+def test_zerogen_is_asked_for_without_contrast_only_where_it_has_one(
+    task: Task, tiny_bert: Path, tmp_path: Path
+) -> None:
+    asked: list[Request] = []
+
+    class Noting(FakeTeacher):
+        def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
+            asked.extend(requests)
+            return super().generate(requests, advance)
+
+    methods = ("zerogen", "zerogen-no-contrast")
+    start(task, tiny_bert, tmp_path / "c", methods=methods, gold=(12,), teacher=lambda: Noting(write))
+    assert {request.contrast is None for request in asked} == {True, False}
+
+    plain = start(task, tiny_bert, tmp_path / "d", methods=methods, gold=(12,), contrast=0.0)
+    assert list(plain.summary["skipped"]) == ["zerogen-no-contrast"]
+    assert {cell["method"] for cell in plain.summary["cells"]} == {"zerogen"}
+
+
+def test_the_teacher_decides_for_the_label_under_which_a_text_is_likeliest(task: Task) -> None:
+    assert task.test is not None
+    test, dev = load_rows(task.test, task), load_dev(task)
+    moods = {"that praise": ("good", "great", "fine"), "that complain": ("bad", "awful", "poor")}
+
+    def weigh(prompt: str, text: str) -> float:
+        phrase = next(phrase for phrase in moods if phrase in prompt)
+        return -1.0 if any(word in text for word in moods[phrase]) else -2.0
+
+    teacher = FakeTeacher(weigh=weigh)
+    prompts = Prompts(task, "list", 1, teacher.chat)
+    for gold in ([], dev):
+        predicted = baselines.classify_by_teacher(teacher, prompts, gold, test, 0, Silent())
+        assert predicted == [row.label for row in test]
+    zero_shot, few_shot = teacher.scored[0][0], teacher.scored[-1][0]
+    assert not any(row.text in zero_shot for row in dev)
+    assert any(row.text in few_shot for row in dev if row.label == "positive")
+    assert not any(row.text in few_shot for row in dev if row.label == "negative")
+
+
+def test_a_shared_teacher_repeats_a_call_from_disk_and_no_other(tmp_path: Path) -> None:
+    taken: list[str] = []
+    requests = [Request("A list", seed=seed, max_tokens=5) for seed in range(3)]
+    inner = FakeTeacher()
+
+    def shared() -> SharedTeacher:
+        return SharedTeacher(lambda: inner, tmp_path, lambda key, seconds: taken.append(key))
+
+    first = shared().generate(requests)
+    assert shared().generate(requests) == first and len(taken) == 1
+    assert shared().generate(requests[:2]) == first[:2] and len(taken) == 1
+    assert inner.n_calls == 2
+    next(tmp_path.glob("*.json")).write_text("{")
+    with pytest.raises(RunError, match="is damaged"):
+        for wanted in (requests, requests[:2]):
+            shared().generate(wanted)
+
+
+def test_a_judge_is_trained_once_for_the_same_rows_and_settings(tiny_bert: Path) -> None:
+    taken: list[str] = []
+    rows, short = reviews(), JudgeSettings(passes=32, batch_size=16, max_length=32)
+    judge = JudgeShelf(train_judge).maker(lambda key, seconds: taken.append(key))
+    first = judge(tiny_bert, rows, LABELS, short, 3, ignore)
+    assert judge(tiny_bert, rows, LABELS, short, 3, ignore) is first and len(taken) == 1
+    others = [(rows[1:], short, 3), (rows, dataclasses.replace(short, passes=48), 3), (rows, short, 4)]
+    assert all(judge(tiny_bert, some, LABELS, chosen, seed, ignore) is not first for some, chosen, seed in others)
+    same = train_judge(tiny_bert, rows, LABELS, short, 3)
+    assert (first.predict_proba(UNSEEN) == same.predict_proba(UNSEEN)).all() and len(taken) == 1
+
+
+def test_cells_known_from_elsewhere_are_taken_over(
+    task: Task, tiny_bert: Path, whole: CompareResult, tmp_path: Path
+) -> None:
+    chosen = CompareSettings(("gold", "probe"), (0,), SIZES, run=settings(tiny_bert))
+    models = toy_models(chosen.run)
+    known = [{**cell, "seconds": 1234.5} for cell in whole.summary["cells"]]
+    again = compare(task, chosen, folder=tmp_path / "c", models=models, known=known)
+    assert again.summary["cells"] == [cell for cell in known if cell["method"] in ("gold", "probe")]

@@ -1,0 +1,74 @@
+"""Drawn samples: as many as asked, balanced if asked, the same for the same seed, and untouched."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3local.allocation import share_out
+from s3local.exceptions import InputError
+from s3local.records import read_jsonl
+from s3local.task.subsample import draw_rows, write_drawn
+
+COUNTS = {"a": 50, "b": 30, "c": 4}
+
+
+def pool(folder: Path, suffix: str = ".jsonl") -> Path:
+    path = folder / f"pool{suffix}"
+    rows = [(label, f"text {n}, of {label}") for label, count in COUNTS.items() for n in range(count)]
+    if suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"text": text, "label": label, "more": [1]}) + "\n" for label, text in rows))
+    else:
+        path.write_text("label,text\n" + "".join(f'{label},"{text}"\n' for label, text in rows))
+    return path
+
+
+@given(st.dictionaries(st.text(min_size=1), st.integers(1, 40), min_size=1), st.data())
+def test_shares_add_up_and_differ_only_where_rows_run_out(available, data) -> None:
+    count = data.draw(st.integers(1, sum(available.values())))
+    shares = share_out(count, available)
+    assert sum(shares.values()) == count
+    assert all(shares[name] <= available[name] for name in available)
+    unspent = [shares[name] for name in available if shares[name] < available[name]]
+    assert not unspent or max(shares.values()) - min(unspent) <= 1
+
+
+def test_a_balanced_sample(tmp_path: Path) -> None:
+    rows = draw_rows(pool(tmp_path), 30, 0, label_column="label")
+    assert Counter(row["label"] for row in rows) == {"a": 13, "b": 13, "c": 4}
+    assert rows == draw_rows(pool(tmp_path), 30, 0, label_column="label")
+    assert rows != draw_rows(pool(tmp_path), 30, 1, label_column="label")
+    assert rows[0]["more"] == [1]
+
+
+def test_a_plain_sample_keeps_the_order_and_smaller_ones_are_part_of_it(tmp_path: Path) -> None:
+    everything = [row for _, row in read_jsonl(pool(tmp_path))]
+    small, large = draw_rows(pool(tmp_path), 10, 3), draw_rows(pool(tmp_path), 40, 3)
+    assert len({row["text"] for row in small}) == 10
+    assert [row for row in everything if row in large] == large
+    assert all(row in large for row in small)
+
+
+def test_tables_are_drawn_from_too(tmp_path: Path) -> None:
+    rows = draw_rows(pool(tmp_path, ".csv"), 6, 0, label_column="label")
+    assert Counter(row["label"] for row in rows) == {"a": 2, "b": 2, "c": 2}
+    write_drawn(rows, tmp_path / "out.jsonl")
+    assert [row for _, row in read_jsonl(tmp_path / "out.jsonl")] == rows
+
+
+def test_what_cannot_be_drawn_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="85 rows were asked for, found 84"):
+        draw_rows(pool(tmp_path), 85, 0)
+    with pytest.raises(InputError, match="line 1: no label in the column 'topic', found text, label, more"):
+        draw_rows(pool(tmp_path), 5, 0, label_column="topic")
+    empty = tmp_path / "empty.csv"
+    empty.write_text("label,text\na,one\n ,two\n")
+    with pytest.raises(InputError, match="line 3: no label in the column 'label'"):
+        draw_rows(empty, 2, 0, label_column="label")
+    with pytest.raises(InputError, match=r"ends in \.jsonl"):
+        write_drawn([], tmp_path / "out.csv")

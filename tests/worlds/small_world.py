@@ -1,0 +1,122 @@
+"""A whole run in seconds: a scripted teacher, a bag-of-words embedder, judges, a tiny student, and a task for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from toys import SETTINGS
+
+from s3local.embedder import Vectors
+from s3local.progress import Advance, ignore
+from s3local.records import Example
+from s3local.relabelling.judge import Floats, Judge, JudgeSettings, train_judge
+from s3local.runner.models import Models, find_models
+from s3local.runner.settings import RunSettings
+from s3local.student.encoding import Text
+from s3local.task.model import Task
+from s3local.teacher.fake import FakeTeacher
+from s3local.teacher.protocol import Request, Teacher
+
+WORDS = {"positive": ("good", "great", "fine"), "negative": ("bad", "awful", "poor")}
+THINGS = ("film", "book", "song", "story", "scene", "ending", "actor", "plot", "music", "picture", "start", "middle")
+
+
+def write(request: Request) -> str:
+    """Reviews of the label that the prompt names, now and then a broken one, as a small teacher writes."""
+    chance = random.Random(request.seed)
+    mood = "positive" if "that praise" in request.prompt.rsplit("A list of", 1)[-1] else "negative"
+    if chance.random() < 0.1:
+        return chance.choice(["", "!!!", "x"])
+    first, second, third = (chance.choice(THINGS) for _ in range(3))
+    word, other = chance.choice(WORDS[mood]), chance.choice(WORDS[mood])
+    return f"the {first} was {word} and the {second} of the {third} quite {other}\n"
+
+
+class BagOfWords:
+    """An embedder: a unit vector in which each word has a place."""
+
+    def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
+        rows = np.full((len(texts), 256), 1e-3, np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for place, word in enumerate(text.split()):
+                row[zlib.crc32(f"{word}{place}".encode()) % 256] += 1
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+class WellRead(Judge):
+    """A judge, and what the words say: twelve rows teach none so much that it is heard."""
+
+    def __init__(self, judge: Judge, labels: Sequence[str]) -> None:
+        self._judge = judge
+        self._labels = labels
+
+    def predict_proba(self, texts: Sequence[Text], advance: Advance = ignore) -> Floats:
+        mine = self._judge.predict_proba(texts, advance)
+        for row, text in zip(mine, texts, strict=True):
+            found = [any(word in text.text for word in WORDS[label]) for label in self._labels]
+            row[:] = 0.2 * row + 0.8 * (np.where(found, 0.95, 0.05) if any(found) else 0.5)
+        return mine
+
+
+def well_read_judge(body: Path, rows: Sequence[Example], labels: Sequence[str], *others: Any) -> Judge:
+    """A ``train_judge`` whose judges know the words."""
+    return WellRead(train_judge(body, rows, labels, *others), labels)
+
+
+def toy_models(chosen: RunSettings, teacher: Callable[[], Teacher] = lambda: FakeTeacher(write)) -> Models:
+    """The scripted models, with judges that are heard."""
+    return dataclasses.replace(find_models(chosen, teacher=teacher, embedder=BagOfWords()), judge=well_read_judge)
+
+
+def settings(body: Path, **changes: object) -> RunSettings:
+    """Settings for a run of seconds."""
+    values = {
+        "rows": 24,
+        "shard_size": 8,
+        "rationales": 2,
+        "student": str(body),
+        "training": SETTINGS,
+        "judge": JudgeSettings(passes=64, batch_size=16, max_length=32),
+        "folds": 2,
+        "guard": False,
+        **changes,
+    }
+    return RunSettings(**values)  # type: ignore[arg-type]
+
+
+def make_task(folder: Path, *, flip_test: bool = False) -> Task:
+    """Reviews with two labels; 12 dev rows, some of them labelled against their words, and 6 test rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {
+        "name": "toy",
+        "texts": "short reviews",
+        "labels": {
+            "negative": {"description": "The writer was let down.", "phrase": "that complain"},
+            "positive": {"description": "The writer was pleased.", "phrase": "that praise"},
+        },
+        "length": {"unit": "characters", "min": 5, "max": 120},
+    }
+    (folder / "task.yaml").write_text(json.dumps(description), encoding="utf-8")
+    dev = [
+        {"id": f"d{n}", "text": f"i found number {n} {word} in the end", "label": label}
+        for n, (label, word) in enumerate(
+            (label, word) for label in WORDS for word in (*WORDS[label], "odd", "long", "loud")
+        )
+    ]
+    test = [
+        {"id": f"t{n}", "text": f"all of it seemed {word} today", "label": label}
+        for n, (label, word) in enumerate((label, word) for label in WORDS for word in WORDS[label])
+    ]
+    if flip_test:
+        for row in test:
+            row["label"] = "negative" if row["label"] == "positive" else "positive"
+    for name, rows in (("dev", dev), ("test", test)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return Task.load(folder)
