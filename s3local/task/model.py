@@ -150,8 +150,8 @@ class Task(BaseModel):
     question answering two, a source field and the target field, which the teacher writes. ``generated`` says which of
     a pair's fields that is (None: the last); a question is always the last. ``texts`` says what the written texts are.
     ``columns`` maps a field, "label" (or "answer" and "answer_start") or "id" to the column that holds it in the user's
-    files. ``contexts`` is a file of more given texts without labels. ``load_task`` makes ``dev``, ``test`` and ``contexts``
-    whole paths; the last two are None where there are none. ``length`` None means: as the dev rows are
+    files. ``contexts`` is a file of more source texts without labels. ``load_task`` makes ``dev``, ``test`` and
+    ``contexts`` whole paths; the last two are None where there are none. ``length`` None means: as the dev rows are
     (``length_of_texts``).
     """
 
