@@ -12,6 +12,7 @@ goes on where it stopped. Needs ../shared/datasets, and the package setfit for t
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ from s3local.comparison.compare import METHODS, CompareSettings, compare
 from s3local.progress import Silent
 from s3local.records import read_jsonl, write_jsonl
 from s3local.report.compare import render
+from s3local.results import CompareSummary, read_result, to_plain
 from s3local.runner.settings import RunSettings
 from s3local.storage import write_text
 from s3local.task.model import Task, load_task
@@ -73,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.datasets.is_dir():
         parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
-    known = known_figures(options, SAME, "cells")
+    known = read_result(options.json, CompareSummary).cells if known_figures(options, SAME, "cells") else ()
     methods, seeds, gold = tuple(options.methods), tuple(options.seeds), tuple(options.gold)
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
@@ -83,9 +85,9 @@ def main() -> None:
         settings = CompareSettings(methods, seeds, gold, run=run)
         result = compare(task, settings, folder=work / "compare", progress=Talking(), known=known)
         chosen = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
-        kept = [row for row in known if row not in result.summary["cells"]]
-        content = {"options": chosen, **result.summary, "cells": [*result.summary["cells"], *kept]}
-        write_text(options.json, json.dumps(content, indent=1) + "\n")
+        kept = [cell for cell in known if cell not in result.summary.cells]
+        whole = dataclasses.replace(result.summary, cells=(*result.summary.cells, *kept))
+        write_text(options.json, json.dumps({"options": chosen, **to_plain(whole)}, indent=1) + "\n")
         Console().print(render(result.summary, result.folder))
 
 

@@ -29,6 +29,7 @@ from shared import CHECKOUT, known_figures, parsed, parser_for, save
 from s3local.comparison.cache import SharedTeacher
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import read_jsonl, write_jsonl
+from s3local.results import score_of
 from s3local.runner.loop import run
 from s3local.runner.models import Models, find_models
 from s3local.runner.settings import RunSettings
@@ -55,7 +56,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 """What a variant changes in the settings of a run."""
 SAME = ("gold", "rows", "judged")
 """Options that all figures of a file have in common."""
-STAGES = {"seed": "round-0", "synthetic alone": "final-without-gold", "with gold": "final", "gold alone": "gold"}
+STAGES = {"seed": "round-0", "synthetic alone": "final-without-gold", "with gold": "final", "gold-only": "gold"}
 
 
 class Shuffled:
@@ -111,7 +112,7 @@ def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespac
 
 
 def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One run: the accuracy of its students, what was handed over, and what it cost."""
+    """One run: the accuracy of its students, and what it cost."""
     task = prepared(name, folder / f"{name}-{seed}", options.datasets, options, seed)
     settings = RunSettings(seed=seed, rows=options.rows, both_finals=True, **VARIANTS[variant])
     place = folder / f"{name}-{seed}" / variant.replace(" ", "-")
@@ -121,20 +122,30 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
         return SharedTeacher(opener, folder / f"{name}-{seed}" / "teacher", lambda _, spent: on_cache_hit.append(spent))
 
     started = time.perf_counter()
-    result = run(task, settings, folder=place, progress=Silent(), models=models_of(variant, settings, shared)).summary
+    models = models_of(variant, settings, shared)
+    summary = run(task, settings, folder=place, progress=Silent(), models=models).summary
     seconds = time.perf_counter() - started + sum(on_cache_hit)
-    guarded = {"handed over": result["selected"]} if result.get("guard") else {}
-    stages = {column: stage for column, stage in {**STAGES, **guarded}.items() if stage in result["test"]}
-    facts = ("share", "final", "gold", "chosen", "evidence", "seconds")
+    verdict = summary.model_selection.verdict
+    scores = {student.stage: score_of(student.test) for student in summary.students if student.test is not None}
+    columns = {**STAGES, **({} if verdict is None else {"selected": summary.selected})}
     return {
         "dataset": name,
         "seed": seed,
         "variant": variant,
-        "synthetic_rows": result["rows"],
-        "accuracy": {column: result["test"][stage]["accuracy"] for column, stage in stages.items()},
-        "guard": {key: result["guard"][key] for key in facts} if result.get("guard") else None,
-        "teacher_seconds": sum(entry["synthesis"]["teacher_seconds"] for entry in result["rounds"]) + sum(on_cache_hit),
-        "label_check_seconds": result["final"]["label_check"]["seconds"],
+        "synthetic_rows": summary.rows,
+        "accuracy": {column: scores[stage] for column, stage in columns.items() if stage in scores},
+        "model_selection": None
+        if verdict is None
+        else {
+            "share": verdict.share,
+            "final": verdict.final,
+            "gold_only": verdict.gold_only,
+            "selected": verdict.selected,
+            "gain": verdict.gain,
+            "seconds": summary.model_selection.seconds,
+        },
+        "teacher_seconds": sum(entry.synthesis.teacher_seconds for entry in summary.rounds) + sum(on_cache_hit),
+        "label_check_seconds": summary.label_check.seconds,
         "seconds": round(seconds, 1),
     }
 
@@ -147,7 +158,7 @@ def mean_of(accuracies: Sequence[float | None]) -> str:
 
 def table(measured: Sequence[Mapping[str, Any]]) -> str:
     """The mean accuracy of each variant on each dataset, as a Markdown table."""
-    columns = [*STAGES, "handed over"]
+    columns = [*STAGES, "selected"]
     lines = [f"| dataset | variant | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 3) + "|"]
     for name in dict.fromkeys(entry["dataset"] for entry in measured):
         for variant in VARIANTS:

@@ -14,6 +14,7 @@ largest memory of the run. Needs ../shared/datasets.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import multiprocessing
 import resource
 import tempfile
@@ -26,6 +27,7 @@ from shared import CHECKOUT, parsed, parser_for, save
 
 from s3local.progress import Silent
 from s3local.records import Example, read_jsonl, write_jsonl
+from s3local.results import Metrics
 from s3local.runner.loop import run
 from s3local.runner.settings import RunSettings
 from s3local.runner.task_kinds import Texts, TrainingSet, kind_of
@@ -72,12 +74,12 @@ def share(count: int, name: str) -> int:
     return count // 2 if name in LONG else count
 
 
-def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], folder: Path, seed: int) -> dict[str, Any]:
+def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], folder: Path, seed: int) -> Metrics:
     """The test figures of a student trained on the gold rows alone."""
     body = find_student_body(None)
     student = kind.train(body, TrainingSet(dev, seed), kind.fitted(body).resolved(len(dev)))
     kind.export(student, folder, 1.0)
-    return dict(kind.judge(folder, test).metrics)
+    return kind.judge(folder, test).metrics
 
 
 def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -95,24 +97,28 @@ def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace
     dev, test = load_dev(task), load_rows(task.test, task) if task.test else []
     kind = kind_of(task, dev, test, settings)
     started = time.perf_counter()
-    result = run(task, settings, folder=folder / name / "run", progress=Talking()).summary
+    summary = run(task, settings, folder=folder / name / "run", progress=Talking()).summary
     seconds = time.perf_counter() - started
-    places = {"seed": "round-0", "last round": result["rounds"][-1]["stage"], "final": "final"}
-    scores = {place: result["test"][stage] for place, stage in places.items()}
-    alone = result["test"].get("gold") or gold_only(kind, dev, test, folder / name / "gold", options.seed)
+    first, last, alone = summary.rounds[0].student, summary.rounds[-1].student, summary.gold_only
+    scores = {
+        "seed": first.test,
+        "last round": last.test,
+        "final": summary.final.test,
+        "gold only": alone.test if alone else gold_only(kind, dev, test, folder / name / "gold", options.seed),
+    }
     return {
         "dataset": name,
         "kind": task.kind,
         "figure": kind.headline,
         "gold_rows": len(dev),
         "test_rows": len(test),
-        "synthetic_rows": result["rows"],
-        "rounds": len(result["rounds"]) - 1,
-        "max_length": result["final"]["training"]["max_length"],
+        "synthetic_rows": summary.rows,
+        "rounds": len(summary.rounds) - 1,
+        "max_length": summary.final.training.max_length,
         "texts_characters": median_length(folder / name / "run", task, dev),
-        "scores": {place: short(figures) for place, figures in {**scores, "gold only": alone}.items()},
-        "guard": result.get("guard"),
-        "dropped": [entry["synthesis"]["dropped_by_reason"] for entry in result["rounds"]],
+        "scores": {place: short(metrics) for place, metrics in scores.items()},
+        "model_selection": dataclasses.asdict(summary.model_selection),
+        "dropped": [entry.synthesis.dropped_by_reason for entry in summary.rounds],
         "seconds": round(seconds, 1),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
@@ -128,8 +134,9 @@ def median_length(run_folder: Path, task: Task, dev: Sequence[Example]) -> dict[
     return {name: sorted(map(len, some))[len(some) // 2] for name, some in texts.items()}
 
 
-def short(figures: dict[str, Any]) -> dict[str, float]:
+def short(metrics: Metrics | None) -> dict[str, float]:
     """The figures that are single numbers."""
+    figures = {} if metrics is None else dataclasses.asdict(metrics)
     return {name: round(value, 4) for name, value in figures.items() if isinstance(value, float)}
 
 

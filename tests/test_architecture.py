@@ -27,9 +27,10 @@ student.export  student.reader_export
 evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.cross_validation
 evaluation.gap
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
+comparison.significance  results
 runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
 runner.model_selection  runner.finish  runner.loop
-comparison.significance  comparison.baselines  comparison.cache  comparison.compare
+comparison.baselines  comparison.cache  comparison.compare
 prediction
 report.text  report.check  report.compare
 cli.models  cli.main

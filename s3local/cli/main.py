@@ -309,13 +309,14 @@ def run(
     The same command after Ctrl-C, or a crash, goes on where it stopped. Other settings need another --name.
     """
     from s3local.report.text import render
+    from s3local.results import to_json
     from s3local.runner.loop import run as run_task
     from s3local.runner.settings import AnswerSettings, RunSettings
 
     settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
     result = run_task(task, settings, folder=out, name=name, progress=_progress(quiet or as_json))
     if as_json:
-        click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+        click.echo(to_json(result.summary))
     else:
         Console().print(render(result.summary, result.folder))
 
@@ -370,6 +371,7 @@ def compare(
     from s3local.comparison.compare import CompareSettings
     from s3local.comparison.compare import compare as compare_methods
     from s3local.report.compare import render, save
+    from s3local.results import to_json
     from s3local.runner.settings import RunSettings
 
     settings = CompareSettings(
@@ -382,7 +384,7 @@ def compare(
     result = compare_methods(task, settings, folder=out, name=name, progress=_progress(quiet or as_json))
     save(result.summary, result.folder)
     if as_json:
-        click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+        click.echo(to_json(result.summary))
     else:
         Console().print(render(result.summary, result.folder))
 
@@ -454,13 +456,14 @@ def predict(
 @click.option("as_json", "--json", is_flag=True, help="Print the figures as JSON.")
 def report(folder: Path, as_json: bool) -> None:
     """Print the figures of the finished run in FOLDER."""
-    from s3local.report.text import read_result, render
+    from s3local.report.text import read_summary, render
+    from s3local.results import to_json
 
-    result = read_result(folder)
+    summary = read_summary(folder)
     if as_json:
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        click.echo(to_json(summary))
     else:
-        Console().print(render(result, folder))
+        Console().print(render(summary, folder))
 
 
 def _progress(quiet: bool) -> Progress:

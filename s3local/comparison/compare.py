@@ -37,8 +37,21 @@ from s3local.evaluation.metrics import classification_metrics
 from s3local.exceptions import InputError, S3LocalError
 from s3local.progress import Advance, Progress, Silent
 from s3local.records import Example, write_jsonl
+from s3local.results import (
+    COMPARE_FILE,
+    FINAL,
+    FINAL_WITHOUT_GOLD,
+    CellResult,
+    CellRound,
+    CompareSummary,
+    MethodComparison,
+    MethodSummary,
+    RationalesResult,
+    RoundResult,
+    RunSummary,
+    score_of,
+)
 from s3local.runner.context import STUDENT
-from s3local.runner.finish import AVERAGED, FINAL, GOLD, GOLDLESS
 from s3local.runner.loop import RUNS_FOLDER, run
 from s3local.runner.models import Models, configuration, find_models
 from s3local.runner.settings import RunSettings
@@ -50,7 +63,6 @@ from s3local.task.model import Task
 from s3local.task.rows import load_dev, load_rows
 from s3local.weights.store import find_encoder
 
-COMPARE_FILE = "compare.json"
 CELL_FILE = "cell.json"
 PREDICTIONS_FILE = "predictions.jsonl"
 CACHE_HIT = "cache hit"
@@ -75,9 +87,9 @@ class Method:
     """One row of the table.
 
     ``run``: the entry of ``RUNS`` that it is read from, None if it generates nothing. ``stage``: which of that run's
-    final students it is; the one in ``GOLDLESS`` has not seen gold where the other has, in whose place the guard puts
-    one with less of the synthetic rows. ``uses_gold``, ``uses_seed``: without, one cell serves all numbers of gold
-    rows, all seeds; the lengths of its rows are then those of the most gold rows at hand when it is computed.
+    final students it is; the one in ``FINAL_WITHOUT_GOLD`` has not seen gold where the other has, in whose place the
+    guard puts one with less of the synthetic rows. ``uses_gold``, ``uses_seed``: without, one cell serves all numbers
+    of gold rows, all seeds; the lengths of its rows are then those of the most gold rows at hand when it is computed.
     ``meaning``: in a few words.
     """
 
@@ -99,11 +111,11 @@ METHODS: Mapping[str, Method] = {
         Method("teacher-few-shot", "the teacher itself, shown gold rows"),
         Method("zerogen", "zero-shot rows, no rationales, no rounds", run="zerogen", uses_gold=False),
         Method("zerogen-no-contrast", "the same, plainly sampled", run="zerogen-no-contrast", uses_gold=False),
-        Method("goldgen", "all gold rows extrapolated", run="goldgen", stage=GOLDLESS),
+        Method("goldgen", "all gold rows extrapolated", run="goldgen", stage=FINAL_WITHOUT_GOLD),
         Method("goldgen+gold", "the same, trained on gold too", run="goldgen"),
         Method("s3-no-ees", "S3 without error extrapolation", run="s3-no-ees"),
         Method("s3-no-rationale", "S3 without rationales", run="s3-no-rationale"),
-        Method("s3", "Synthesis Step by Step", run="s3", stage=GOLDLESS),
+        Method("s3", "Synthesis Step by Step", run="s3", stage=FINAL_WITHOUT_GOLD),
         Method("s3+gold", "the same, trained on gold too", run="s3"),
     )
 }
@@ -170,7 +182,7 @@ class CompareResult:
     """What a comparison left: its folder, and the content of compare.json."""
 
     folder: Path
-    summary: Mapping[str, Any]
+    summary: CompareSummary
 
 
 def compare(
@@ -181,7 +193,7 @@ def compare(
     name: str = "default",
     progress: Progress | None = None,
     models: Models | None = None,
-    known: Iterable[Mapping[str, Any]] = (),
+    known: Iterable[CellResult] = (),
 ) -> CompareResult:
     """Compare methods on ``task``, or go on where a comparison was interrupted.
 
@@ -207,8 +219,8 @@ def compare(
     with RunFolder.open(folder or RUNS_FOLDER / task.name / "compare" / name, config) as state:
         state.event("begun", version=__version__)
         for row in known:
-            cell = Cell(row["method"], row["seed"], row["gold_rows"])
-            if state.read(cell.file) is None:
+            cell = Cell(row.method, row.seed, row.gold_rows)
+            if state.read(cell.file, CellResult) is None:
                 state.write(cell.file, row)
         comparison = _Comparison(task, dev, test, sizes, settings, state, progress or Silent(), models)
         summary = comparison.run()
@@ -251,7 +263,7 @@ class _Outcome:
     seconds: float
     rows: int = 0
     shortfall: int = 0
-    rounds: Sequence[Mapping[str, Any]] = ()
+    rounds: Sequence[CellRound] = ()
 
 
 class _Comparison:
@@ -282,7 +294,7 @@ class _Comparison:
         if not self.methods:
             raise S3LocalError("nothing is left to compare: " + "; ".join(self.skipped.values()))
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> CompareSummary:
         """Every cell, in an order that completes one seed after the other; then what they say."""
         seeds = dict.fromkeys(self.settings.seeds)
         cells = list(
@@ -290,7 +302,7 @@ class _Comparison:
                 self._cell(method, seed, size) for seed in seeds for size in self.sizes for method in self.methods
             )
         )
-        rows = {cell: done for cell in cells if (done := self.state.read(cell.file)) is not None}
+        rows = {cell: done for cell in cells if (done := self.state.read(cell.file, CellResult)) is not None}
         waiting = [cell for cell in cells if cell not in rows]
         left = _TimeLeft()
         for number, cell in enumerate(waiting):
@@ -299,15 +311,17 @@ class _Comparison:
             started = time.perf_counter()
             rows[cell] = self._compute(cell, _Labelled(self.progress, str(cell)))
             left.note(cell, time.perf_counter() - started)
-        return {
-            "task": self.task.name,
-            "reference": self.settings.reference,
-            "synthetic_rows": self.settings.run.rows,
-            "test_rows": len(self.test),
-            "skipped": self.skipped,
-            "cells": [rows[cell] for cell in cells],
-            **self._judge(rows),
-        }
+        summary, comparisons = self._judge(rows)
+        return CompareSummary(
+            task=self.task.name,
+            reference=self.settings.reference,
+            synthetic_rows=self.settings.run.rows,
+            test_rows=len(self.test),
+            skipped=self.skipped,
+            cells=tuple(rows[cell] for cell in cells),
+            summary=tuple(summary),
+            comparisons=tuple(comparisons),
+        )
 
     def _is_skipped(self, method: Method) -> bool:
         """Notes, and says, why a method cannot be had here, or would be another one."""
@@ -328,7 +342,7 @@ class _Comparison:
 
     # A cell
 
-    def _compute(self, cell: Cell, progress: Progress) -> dict[str, Any]:
+    def _compute(self, cell: Cell, progress: Progress) -> CellResult:
         """The figures of a cell; its predictions are written first, its marker last."""
         outcome = self._outcome(cell, progress)
         gold = [row.label for row in outcome.test]
@@ -340,25 +354,25 @@ class _Comparison:
                 for row, guess in zip(outcome.test, outcome.predicted, strict=True)
             ),
         )
-        content = {
-            "dataset": self.task.name,
-            "method": cell.method,
-            "seed": cell.seed,
-            "gold_rows": cell.gold,
-            "synthetic_rows": outcome.rows,
-            "shortfall": outcome.shortfall,
-            "test_rows": metrics.n_rows,
-            "test_accuracy": metrics.accuracy,
-            "test_macro_f1": metrics.macro_f1,
-            "test_low": metrics.accuracy_low,
-            "test_high": metrics.accuracy_high,
-            "seconds": round(outcome.seconds, 1),
-            "rounds": list(outcome.rounds),
-            "right": self._right(outcome),
-        }
-        self.state.write(cell.file, content)
+        result = CellResult(
+            dataset=self.task.name,
+            method=cell.method,
+            seed=cell.seed,
+            gold_rows=cell.gold,
+            synthetic_rows=outcome.rows,
+            shortfall=outcome.shortfall,
+            test_rows=metrics.n_rows,
+            test_accuracy=metrics.accuracy,
+            test_macro_f1=metrics.macro_f1,
+            test_low=metrics.accuracy_low,
+            test_high=metrics.accuracy_high,
+            seconds=round(outcome.seconds, 1),
+            rounds=tuple(outcome.rounds),
+            right=self._right(outcome),
+        )
+        self.state.write(cell.file, result)
         self.state.event("cell done", cell=str(cell))
-        return content
+        return result
 
     def _outcome(self, cell: Cell, progress: Progress) -> _Outcome:
         method = METHODS[cell.method]
@@ -414,16 +428,16 @@ class _Comparison:
         ).summary
         for student in folder.glob("*/student"):  # some 200 MB each; their predictions are kept
             _remove(student)
-        stage = summary["selected"] if method.stage == FINAL else method.stage
+        stage = summary.selected if method.stage == FINAL else method.stage
         rows = record.read_rows(f"{stage}/test_predictions.jsonl")
         predicted = {row["id"]: row["predicted"] for row in rows}
         return _Outcome(
             self.test,
             [predicted[row.id] for row in self.test],
             _seconds(record, summary, method.stage),
-            rows=summary["rows"],
-            shortfall=settings.rows - summary["rows"],
-            rounds=[_round(entry, summary["test"]) for entry in summary["rounds"]],
+            rows=summary.rows,
+            shortfall=settings.rows - summary.rows,
+            rounds=[_round(entry) for entry in summary.rounds],
         )
 
     def _task_with(self, gold: Sequence[Example], seed: int) -> Task:
@@ -435,15 +449,16 @@ class _Comparison:
 
     # What the cells say
 
-    def _judge(self, rows: Mapping[Cell, Mapping[str, Any]]) -> dict[str, Any]:
+    def _judge(self, rows: Mapping[Cell, CellResult]) -> tuple[list[MethodSummary], list[MethodComparison]]:
         """For each number of gold rows: mean and spread of each method, and the reference against every other."""
-        right = {cell: _read_right(row["right"]) for cell, row in rows.items()}
+        right = {cell: _read_right(row.right) for cell, row in rows.items()}
         reference = METHODS[self.settings.reference]
-        summary, comparisons = [], []
+        summary: list[MethodSummary] = []
+        comparisons: list[MethodComparison] = []
         for size in self.sizes:
             for method in self.methods:
                 cells = list(dict.fromkeys(self._cell(method, seed, size) for seed in self.settings.seeds))
-                summary.append({"gold_rows": size, **_summarize(method, [(rows[cell], right[cell]) for cell in cells])})
+                summary.append(_summarize(method, size, [(rows[cell], right[cell]) for cell in cells]))
                 if method is reference or reference not in self.methods:
                     continue
                 pairs = [
@@ -454,17 +469,16 @@ class _Comparison:
                 first, second = (np.array([pair[side][shared] == 1 for pair in pairs]) for side in (0, 1))
                 verdict = compare_pair(first, second)
                 comparisons.append(
-                    {
-                        "gold_rows": size,
-                        "reference": reference.name,
-                        "method": method.name,
-                        "test_rows": int(shared.sum()),
+                    MethodComparison(
                         **dataclasses.asdict(verdict),
-                        "mcnemar": list(verdict.mcnemar),
-                        "in_words": in_words(verdict, reference.name, method.name),
-                    }
+                        gold_rows=size,
+                        reference=reference.name,
+                        method=method.name,
+                        test_rows=int(shared.sum()),
+                        in_words=in_words(verdict, reference.name, method.name),
+                    )
                 )
-        return {"summary": summary, "comparisons": comparisons}
+        return summary, comparisons
 
     def _right(self, outcome: _Outcome) -> str:
         """Which test rows the cell labelled rightly: a 1 or a 0 for each in order, a - for those it did not label."""
@@ -478,59 +492,62 @@ def _read_right(right: str) -> NDArray[np.float64]:
     return np.array([np.nan if mark == "-" else float(mark) for mark in right])
 
 
-def _summarize(method: Method, cells: Sequence[tuple[Mapping[str, Any], NDArray[np.float64]]]) -> dict[str, Any]:
+def _summarize(method: Method, size: int, cells: Sequence[tuple[CellResult, NDArray[np.float64]]]) -> MethodSummary:
     """A method over its seeds: means, standard deviations, and the interval of the mean accuracy."""
     figures = [row for row, _ in cells]
     right: Right = np.array([marks[~np.isnan(marks)] == 1 for _, marks in cells])
-    accuracy, accuracy_std = spread([row["test_accuracy"] for row in figures])
-    macro_f1, macro_f1_std = spread([row["test_macro_f1"] for row in figures])
+    accuracy, accuracy_std = spread([row.test_accuracy for row in figures])
+    macro_f1, macro_f1_std = spread([row.test_macro_f1 for row in figures])
     low, high = mean_interval(right)
-    return {
-        "method": method.name,
-        "meaning": method.meaning,
-        "seeds": len(figures),
-        "test_rows": figures[0]["test_rows"],
-        "synthetic_rows": spread([row["synthetic_rows"] for row in figures])[0],
-        "shortfall": spread([row["shortfall"] for row in figures])[0],
-        "accuracy": accuracy,
-        "accuracy_std": accuracy_std,
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "macro_f1": macro_f1,
-        "macro_f1_std": macro_f1_std,
-        "seconds": spread([row["seconds"] for row in figures])[0],
-    }
+    return MethodSummary(
+        gold_rows=size,
+        method=method.name,
+        meaning=method.meaning,
+        seeds=len(figures),
+        test_rows=figures[0].test_rows,
+        synthetic_rows=spread([row.synthetic_rows for row in figures])[0],
+        shortfall=spread([row.shortfall for row in figures])[0],
+        accuracy=accuracy,
+        accuracy_std=accuracy_std,
+        accuracy_low=low,
+        accuracy_high=high,
+        macro_f1=macro_f1,
+        macro_f1_std=macro_f1_std,
+        seconds=spread([row.seconds for row in figures])[0],
+    )
 
 
-def _round(entry: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any]:
+def _round(entry: RoundResult) -> CellRound:
     """A round of a run, as a cell keeps it."""
-    return {
-        "stage": entry["stage"],
-        "rows": entry["metrics"]["rows"],
-        "dev_accuracy": entry["metrics"]["dev"]["accuracy"],
-        "test_accuracy": test[entry["stage"]]["accuracy"],
-        "gap": entry["gap"]["all"],
-        "gap_of_new": entry["gap"]["new"],
-    }
+    assert entry.student.test is not None  # a comparison has test rows
+    return CellRound(
+        stage=entry.stage,
+        rows=entry.student.training.rows,
+        dev_accuracy=score_of(entry.student.dev),
+        test_accuracy=score_of(entry.student.test),
+        gap=entry.gap.gap,
+        diversity=entry.gap.diversity,
+        gap_of_new=entry.gap.gap_of_new,
+        diversity_of_new=entry.gap.diversity_of_new,
+    )
 
 
-def _seconds(record: RunFolder, summary: Mapping[str, Any], stage: str) -> float:
+def _seconds(record: RunFolder, summary: RunSummary, stage: str) -> float:
     """What the run would have taken by itself: its stages, and the teacher's time for what it took over."""
     seconds = sum(
-        max(entry["synthesis"]["seconds"], entry["synthesis"]["teacher_seconds"])
-        + entry["gap"]["seconds"]
-        + entry["metrics"]["seconds"]
-        for entry in summary["rounds"]
+        max(entry.synthesis.seconds, entry.synthesis.teacher_seconds) + entry.gap.seconds + entry.student.seconds
+        for entry in summary.rounds
     )
-    rationales = record.read("rationales.json")
+    rationales = record.read("rationales.json", RationalesResult)
     on_cache_hit = {event["key"]: event["seconds"] for event in record.events() if event["event"] == CACHE_HIT}
+    selected = stage == FINAL
+    students = [summary.final, summary.gold_only, summary.averaged] if selected else [summary.final_without_gold]
     return float(
         seconds
-        + (rationales["seconds"] if rationales else 0)
-        + summary[FINAL]["label_check"]["seconds"]
-        + summary[stage]["seconds"]
-        + (summary["guard"]["seconds"] if stage == FINAL and summary.get("guard") else 0)
-        + sum(summary[name]["seconds"] for name in (GOLD, AVERAGED) if stage == FINAL and name in summary)
+        + (rationales.seconds if rationales else 0)
+        + summary.label_check.seconds
+        + (summary.model_selection.seconds if selected else 0)
+        + sum(student.seconds for student in students if student is not None)
         + sum(on_cache_hit.values())
     )
 

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from s3local.evaluation.squad import AnswerMetrics
 from s3local.exceptions import RunError
-from s3local.runner.state import RESULT_FILE, RunFolder
-
-MEASURES = (
-    ("auc", "AUC"),
-    ("mmd", "MMD²"),
-    ("coverage", "cover"),
-    ("distinct_2", "dist-2"),
-    ("self_bleu", "BLEU"),
-    ("neighbour_distance", "apart"),
+from s3local.results import (
+    RESULT_FILE,
+    CellRound,
+    GapResult,
+    Metrics,
+    RunSummary,
+    StudentResult,
+    read_result,
 )
-"""Keys of a round's gap (see ``evaluation.gap``), and the heads of their columns."""
+
+MEASURES: tuple[tuple[Callable[[GapResult | CellRound], float | None], str], ...] = (
+    (lambda entry: entry.gap.auc, "AUC"),
+    (lambda entry: entry.gap.mmd, "MMD²"),
+    (lambda entry: entry.gap.coverage, "cover"),
+    (lambda entry: entry.diversity.distinct_2, "dist-2"),
+    (lambda entry: entry.diversity.self_bleu, "BLEU"),
+    (lambda entry: entry.diversity.neighbour_distance, "apart"),
+)
+"""A round's measures of gap and diversity (see ``evaluation.gap``), and the heads of their columns."""
 
 UNDIVIDED = "dev has no two rows of one label that could be kept apart"
 """Why neither guard nor label check is possible."""
@@ -32,115 +40,116 @@ AS_ASKED = "all rows keep the label that they were asked for"
 """What becomes of labels that were not checked."""
 
 
-def read_result(folder: Path) -> dict[str, Any]:
+def read_summary(folder: Path) -> RunSummary:
     """The figures of a finished run. Raises ``RunError`` if the folder holds none."""
-    result = RunFolder(folder).read(RESULT_FILE) if folder.is_dir() else None
-    if result is None:
+    file = folder / RESULT_FILE
+    if not file.is_file():
         raise RunError(f"{folder} holds no finished run (there is no {RESULT_FILE}); run the same 's3local run' again")
-    return result
+    return read_result(file, RunSummary)
 
 
-def render(result: Mapping[str, Any], folder: Path) -> RenderableType:
+def render(summary: RunSummary, folder: Path) -> RenderableType:
     """How good each stage's student is, the gap to gold, rows dropped by reason, and where the time went."""
     parts: list[RenderableType] = [
-        _accuracy(result),
-        *_guard(result),
-        *_label_check(result),
-        _gap(result),
-        _dropped(result),
-        _time(result),
+        _accuracy(summary),
+        *_guard(summary),
+        *_label_check(summary),
+        _gap(summary),
+        _dropped(summary),
+        _time(summary),
     ]
-    return Group(*parts, _where(result, folder))
+    return Group(*parts, _where(summary, folder))
 
 
-def _accuracy(result: Mapping[str, Any]) -> Table:
-    spans = result.get("kind") == "extractive_qa"
-    headline, second = ("f1", "exact_match") if spans else ("accuracy", "macro_f1")
-    title, other = ("F1 of the answers", "exact") if spans else ("accuracy", "F1")
+def _accuracy(summary: RunSummary) -> Table:
+    title, other = ("F1 of the answers", "exact") if _has_answers(summary) else ("accuracy", "F1")
     table = Table(
-        Column("stage", no_wrap=True), box=SIMPLE_HEAD, title=f"{result['task']}: {title}", title_justify="left"
+        Column("stage", no_wrap=True), box=SIMPLE_HEAD, title=f"{summary.task}: {title}", title_justify="left"
     )
     for name in ("rows", "dev", f"dev {other}", "test", f"test {other}", "95 % interval"):
         table.add_column(name, justify="right")
-    for entry in result["rounds"]:
-        name = "round-0 (seed)" if entry["stage"] == "round-0" else entry["stage"]
-        table.add_row(name, *_scores(entry["metrics"], result["test"].get(entry["stage"]), headline, second))
-    seen = result["with_gold"]
-    name = "final (+ dev)" if seen else "final"
-    table.add_row(name, *_scores(result["final"], result["test"].get("final"), headline, second, seen=seen))
-    if "gold" in result:
-        table.add_row("dev alone", *_scores(result["gold"], result["test"].get("gold"), headline, second, seen=True))
-    if "averaged" in result:
-        mean = result["averaged"]
-        table.add_row("mean of both", *_scores(mean, result["test"].get("averaged"), headline, second, seen=True))
+    for entry in summary.rounds:
+        table.add_row("round-0 (seed)" if entry.stage == "round-0" else entry.stage, *_scores(entry.student))
+    seen = summary.with_gold
+    table.add_row("final (+ dev)" if seen else "final", *_scores(summary.final, seen=seen))
+    if summary.gold_only is not None:
+        table.add_row("dev alone", *_scores(summary.gold_only, seen=True))
+    if summary.averaged is not None:
+        table.add_row("mean of both", *_scores(summary.averaged, seen=True))
     return table
 
 
-def _scores(
-    metrics: Mapping[str, Any], test: Mapping[str, Any] | None, headline: str, second: str, *, seen: bool = False
-) -> list[str]:
-    dev = metrics["dev"]
-    cells = [
-        f"{metrics['rows']:,}",
-        *(["seen", "seen"] if seen else [_percent(dev[headline]), _percent(dev[second])]),
-    ]
-    if test is None:
-        return [*cells, "-", "-", "-"]
-    interval = f"{100 * test[f'{headline}_low']:.0f} to {100 * test[f'{headline}_high']:.0f} %"
-    return [*cells, _percent(test[headline]), _percent(test[second]), interval]
+def _has_answers(summary: RunSummary) -> bool:
+    return isinstance(summary.final.dev, AnswerMetrics)
 
 
-def _guard(result: Mapping[str, Any]) -> list[Text]:
+def _scores(student: StudentResult, *, seen: bool = False) -> list[str]:
+    """Rows, dev's figures (``seen``: the student was trained on dev) and test's figures of a student."""
+    cells = [f"{student.training.rows:,}", *(["seen", "seen"] if seen else _figures(student.dev)[:2])]
+    return [*cells, *(["-", "-", "-"] if student.test is None else _figures(student.test))]
+
+
+def _figures(metrics: Metrics) -> tuple[str, str, str]:
+    """The headline figure, the second one, and the interval of the first."""
+    if isinstance(metrics, AnswerMetrics):
+        values = metrics.f1, metrics.exact_match, metrics.f1_low, metrics.f1_high
+    else:
+        values = metrics.accuracy, metrics.macro_f1, metrics.accuracy_low, metrics.accuracy_high
+    first, second, low, high = values
+    return _percent(first), _percent(second), f"{100 * low:.0f} to {100 * high:.0f} %"
+
+
+def _guard(summary: RunSummary) -> list[Text]:
     """The verdict of the guard in words, or why there is none; nothing if it was not asked."""
-    if "guard" not in result:
-        return []
-    guard = result["guard"]
-    if guard is None:
+    if summary.model_selection.outcome == "undivided":
         return [Text(f"Guard: none, {UNDIVIDED}; nothing tells whether the synthetic rows help.\n")]
-    measure = "F1" if result.get("kind") == "extractive_qa" else "right"
-    share = guard["share"]
-    if share == 0:
+    found = summary.model_selection.verdict
+    if found is None:
+        return []
+    measure = "F1" if _has_answers(summary) else "right"
+    if found.share == 0:
         verdict = "the synthetic rows do not help: the student of dev alone is handed over, both are kept"
     else:
-        verdict = f"the mean of the weights of both is handed over, {100 * share:.0f} % from the final student"
+        verdict = f"the mean of the weights of both is handed over, {100 * found.share:.0f} % from the final student"
     compared = (
-        f"Guard: cross-validated on {guard['n_rows']} dev rows, {measure} {_percent(guard['final'])} with synthetic "
-        f"rows, {_percent(guard['gold'])} without, {_percent(guard['chosen'])} ({100 * guard['low']:.0f} to "
-        f"{100 * guard['high']:.0f} %) in what is handed over;"
+        f"Guard: cross-validated on {found.n_rows} dev rows, {measure} {_percent(found.final)} with synthetic "
+        f"rows, {_percent(found.gold_only)} without, {_percent(found.selected)} ({100 * found.low:.0f} to "
+        f"{100 * found.high:.0f} %) in what is handed over;"
     )
-    if guard["evidence"]:
-        factor = math.exp(guard["evidence"])
+    if found.gain:
+        factor = math.exp(found.gain)
         compared += f" it finds right labels {100 * (factor - 1):.0f} % more probable than without;"
     return [Text(f"{compared}\n{verdict}.\n")]
 
 
-def _label_check(result: Mapping[str, Any]) -> list[Text]:
+def _label_check(summary: RunSummary) -> list[Text]:
     """What the judges get right on dev rows that they did not learn from, or why there are none; nothing where labels
     were not to be checked."""
-    check = result["final"]["label_check"]
-    if few := check.get("too_few"):
-        found = f"dev has {few['rows']} of {few['label']!r}, and judges need {few['least']} rows of each label"
+    check = summary.label_check
+    if check.scarce is not None:
+        few = check.scarce
+        found = f"dev has {few.rows} of {few.label!r}, and judges need {few.least} rows of each label"
         return [Text(f"Label check: none, {found}; {AS_ASKED}.\n")]
-    if check.get("undivided"):
+    if check.outcome == "undivided":
         return [Text(f"Label check: none, {UNDIVIDED}; {AS_ASKED}.\n")]
-    judges = check["judges"] or check.get("left_out", 0)
-    if not judges:
+    figures = check.figures
+    if figures is None:
         return []
-    who = f"{judges} judges and the teacher" if check["teacher"] else f"{judges} judges"
+    who = f"{check.judges} judges and the teacher" if figures.teacher_used else f"{check.judges} judges"
     done = f"too few to tell from chance, so that {AS_ASKED}"
-    if check["judges"]:
-        seems = f"{_percent(check['rows_right'])} of all rows seem to be what they were asked for"
-        done = f"{seems}, {check['relabelled']:,} rows relabelled"
-    right = _percent(check["dev_accuracy"])
+    if check.applied:
+        seems = f"{_percent(figures.correct_overall)} of all rows seem to be what they were asked for"
+        done = f"{seems}, {figures.relabelled:,} rows relabelled"
+    right = _percent(figures.dev_accuracy)
     return [Text(f"Label check: {who}, right on {right} of the dev rows that they did not learn from; {done}.\n")]
 
 
-def _gap(result: Mapping[str, Any]) -> Table:
+def _gap(summary: RunSummary) -> Table:
     table = Table("rows so far", box=SIMPLE_HEAD, title="Gap to dev (docs/compare.md)", title_justify="left")
     for _, head in MEASURES:
         table.add_column(head, justify="right")
-    for entry in result["rounds"]:
-        table.add_row(entry["stage"], *(decimals(entry["gap"]["all"][key]) for key, _ in MEASURES))
+    for entry in summary.rounds:
+        table.add_row(entry.stage, *(decimals(measure(entry.gap)) for measure, _ in MEASURES))
     return table
 
 
@@ -149,55 +158,52 @@ def decimals(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _dropped(result: Mapping[str, Any]) -> Table:
-    stages = [entry["stage"] for entry in result["rounds"]]
+def _dropped(summary: RunSummary) -> Table:
+    stages = [entry.stage for entry in summary.rounds]
     table = Table("texts", *stages, box=SIMPLE_HEAD, title="What became of the teacher's texts", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    counts = [Counter(entry["synthesis"]["dropped_by_reason"]) for entry in result["rounds"]]
-    table.add_row("kept", *(f"{entry['synthesis']['kept']:,}" for entry in result["rounds"]))
+    counts = [Counter(entry.synthesis.dropped_by_reason) for entry in summary.rounds]
+    table.add_row("kept", *(f"{entry.synthesis.kept:,}" for entry in summary.rounds))
     for reason, _ in sum(counts, Counter()).most_common():
         table.add_row(
             f"dropped: {reason.replace('_', ' ')}", *(f"{count[reason]:,}" if count[reason] else "" for count in counts)
         )
-    if any(entry["synthesis"]["shortfall"] for entry in result["rounds"]):
-        table.add_row("missing", *(f"{entry['synthesis']['shortfall']:,}" for entry in result["rounds"]))
+    if any(entry.synthesis.shortfall for entry in summary.rounds):
+        table.add_row("missing", *(f"{entry.synthesis.shortfall:,}" for entry in summary.rounds))
     return table
 
 
-def _time(result: Mapping[str, Any]) -> Table:
+def _time(summary: RunSummary) -> Table:
     table = Table("seconds", box=SIMPLE_HEAD, title="Time", title_justify="left")
     for name in ("teacher", "tokens", "tokens/s", "training", "all"):
         table.add_column(name, justify="right")
-    for entry in result["rounds"]:
-        synthesis, metrics = entry["synthesis"], entry["metrics"]
-        teacher = synthesis["teacher_seconds"]
+    for entry in summary.rounds:
+        synthesis, student = entry.synthesis, entry.student
+        teacher = synthesis.teacher_seconds
         table.add_row(
-            entry["stage"],
+            entry.stage,
             f"{teacher:.0f}",
-            f"{synthesis['tokens']:,}",
-            f"{synthesis['tokens'] / teacher:.0f}" if teacher else "-",
-            f"{metrics['training_seconds']:.0f}",
-            f"{max(teacher, synthesis['seconds']) + metrics['seconds']:.0f}",
+            f"{synthesis.tokens:,}",
+            f"{synthesis.tokens / teacher:.0f}" if teacher else "-",
+            f"{student.training.seconds:.0f}",
+            f"{max(teacher, synthesis.seconds) + student.seconds:.0f}",
         )
-    final = result["final"]
-    table.add_row("label check", "", "", "", "", f"{final['label_check']['seconds']:.0f}")
-    table.add_row("final", "", "", "", f"{final['training_seconds']:.0f}", f"{final['seconds']:.0f}")
-    if result.get("guard"):
-        table.add_row("guard", "", "", "", "", f"{_guard_seconds(result):.0f}")
+    final = summary.final
+    table.add_row("label check", "", "", "", "", f"{summary.label_check.seconds:.0f}")
+    table.add_row("final", "", "", "", f"{final.training.seconds:.0f}", f"{final.seconds:.0f}")
+    if summary.model_selection.outcome == "done":
+        others = [student for student in (summary.gold_only, summary.averaged) if student is not None]
+        seconds = summary.model_selection.seconds + sum(student.seconds for student in others)
+        table.add_row("guard", "", "", "", "", f"{seconds:.0f}")
     return table
 
 
-def _guard_seconds(result: Mapping[str, Any]) -> float:
-    stages = [result[stage]["seconds"] for stage in ("gold", "averaged") if stage in result]
-    return float(result["guard"]["seconds"] + sum(stages))
-
-
-def _where(result: Mapping[str, Any], folder: Path) -> Text:
+def _where(summary: RunSummary, folder: Path) -> Text:
     lines = [
-        f"model:    {folder / result['selected'] / 'student'}",
-        f"dataset:  {folder / 'final' / 'dataset.jsonl'} ({result['rows']:,} synthetic rows, "
-        f"sha256 {result['dataset_sha256'][:16]}...)",
+        f"model:    {folder / summary.selected / 'student'}",
+        f"dataset:  {folder / 'final' / 'dataset.jsonl'} ({summary.rows:,} synthetic rows, "
+        f"sha256 {summary.dataset_sha256[:16]}...)",
         f"predict:  s3local predict {folder} your-file.csv",
     ]
     return Text("\n".join(lines))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from s3local.progress import Progress
 from s3local.records import Example
+from s3local.results import StudentResult, TrainingFigures
 from s3local.runner.models import Models
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
@@ -48,7 +48,7 @@ class RunContext:
 
     def judged(
         self, stage: str, student: Any, training_set: TrainingSet, temperature: float | None = None
-    ) -> dict[str, Any]:
+    ) -> StudentResult:
         """Export the student to the stage's folder, and let the exported model predict dev; its figures.
 
         Writes the predictions and errors of dev as well. ``temperature`` None: fitted on dev, which the student has
@@ -61,15 +61,24 @@ class RunContext:
         judged = self.kind.judge(folder, self.dev)
         self.state.write_rows(f"{stage}/predictions.jsonl", judged.predictions)
         self.state.write_rows(f"{stage}/errors.jsonl", (error.to_row() for error in judged.errors))
-        return {
-            "rows": len(rows),
-            "rows_per_label": dict(Counter(row.label for row in rows)),
-            "seed": training_set.seed,
-            "training": dataclasses.asdict(student.settings),
-            "training_loss": student.loss,
-            "training_seconds": round(student.seconds, 3),
-            "dev": dict(judged.metrics),
-            "errors": len(judged.errors),
-            "temperature": temperature,
-            "export": dataclasses.asdict(report),
-        }
+        settings = student.settings
+        training = TrainingFigures(
+            rows=len(rows),
+            rows_per_label=dict(Counter(row.label for row in rows)),
+            seed=training_set.seed,
+            learning_rate=settings.learning_rate,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            max_length=settings.max_length,
+            contrast_passes=settings.contrast_passes,
+            loss=student.loss,
+            seconds=round(student.seconds, 3),
+        )
+        return StudentResult(
+            stage=stage,
+            training=training,
+            dev=judged.metrics,
+            errors=len(judged.errors),
+            temperature=temperature,
+            export=report,
+        )

@@ -17,6 +17,7 @@ from typing import Any
 from s3local.allocation import divide_rows
 from s3local.progress import Progress
 from s3local.records import Candidate, Dropped, FilterResult
+from s3local.results import SynthesisResult
 from s3local.runner.state import RunFolder
 from s3local.synthesis.planning import Planned, to_row
 from s3local.teacher.protocol import Teacher
@@ -49,7 +50,7 @@ def synthesize(
     shard_size: int,
     max_requests: int,
     progress: Progress,
-) -> dict[str, Any]:
+) -> SynthesisResult:
     """Fill ``quotas`` (rows of each label) and write synthetic.jsonl and dropped.jsonl; the counts, for the marker.
 
     ``curate`` filters a shard's candidates and remembers what it kept; ``correct`` tells it that only these rows of
@@ -88,17 +89,17 @@ def synthesize(
         shard += 1
     folder.write_rows(f"{stage}/synthetic.jsonl", (candidate.to_row() for candidate in kept))
     folder.write_rows(f"{stage}/dropped.jsonl", (drop.to_row() for drop in dropped))
-    return {
-        "kept": len(kept),
-        "kept_per_label": {label: per_label[label] for label in quotas},
-        "shortfall": sum(quotas.values()) - len(kept),
-        "dropped": len(dropped),
-        "dropped_by_reason": dict(Counter(drop.reason for drop in dropped).most_common()),
-        "requests": n_requests,
-        "shards": shard,
-        "tokens": n_tokens,
-        "teacher_seconds": _teacher_seconds(folder, stage),
-    }
+    return SynthesisResult(
+        kept=len(kept),
+        kept_per_label={label: per_label[label] for label in quotas},
+        shortfall=sum(quotas.values()) - len(kept),
+        dropped=len(dropped),
+        dropped_by_reason=dict(Counter(drop.reason for drop in dropped).most_common()),
+        requests=n_requests,
+        shards=shard,
+        tokens=n_tokens,
+        teacher_seconds=_teacher_seconds(folder, stage),
+    )
 
 
 def _wanted(

@@ -30,12 +30,23 @@ from s3local.exceptions import RunError
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Example, FilterResult
 from s3local.relabelling.teacher_likelihood import label_logprobs
+from s3local.results import (
+    FINAL,
+    RESULT_FILE,
+    GapResult,
+    RationalesResult,
+    RoundResult,
+    RunSummary,
+    StudentResult,
+    SynthesisResult,
+    score_of,
+)
 from s3local.runner.context import RATIONALES, STUDENT, SYNTHESIS, RunContext
-from s3local.runner.finish import FINAL, FINALS, Finish
+from s3local.runner.finish import Finals, Finish
 from s3local.runner.generation import Plan, synthesize
 from s3local.runner.models import Models, TeacherSource, configuration, find_models
 from s3local.runner.settings import RunSettings
-from s3local.runner.state import RESULT_FILE, RunFolder
+from s3local.runner.state import RunFolder
 from s3local.runner.task_kinds import SeedOrder, TrainingSet, kind_of
 from s3local.storage import sha256_of
 from s3local.student.encoding import unknown_share
@@ -59,7 +70,7 @@ class RunResult:
     """What a run left: its folder, the model's and the dataset's place in it, and the figures of result.json."""
 
     folder: Path
-    summary: Mapping[str, Any]
+    summary: RunSummary
 
     @property
     def model(self) -> Path:
@@ -67,7 +78,7 @@ class RunResult:
         onnxruntime. With a guard it is the mean of the final one and that of gold alone, or, if synthetic rows do not
         help, that of gold alone; without, the final one.
         """
-        return self.folder / str(self.summary["selected"]) / "student"
+        return self.folder / self.summary.selected / "student"
 
     @property
     def dataset(self) -> Path:
@@ -144,7 +155,7 @@ class _Loop:
         self.length = task.length_of_texts(dev)
         self.kept: list[Candidate] = []
 
-    def run(self, test: Sequence[Example]) -> dict[str, Any]:
+    def run(self, test: Sequence[Example]) -> RunSummary:
         """All stages in order; those that are done are read, not repeated."""
         rounds = [self._first_round()]
         while len(rounds) <= self.settings.rounds and not self._is_over(rounds):
@@ -154,11 +165,11 @@ class _Loop:
             rounds.append(self._round(len(rounds), plan, quotas))
         self.source.close()
         finals = Finish(self.context, self.kept, rounds, self._reading).run()
-        return self.state.once(RESULT_FILE, lambda: self._score_test(rounds, finals, test))
+        return self.state.once(RESULT_FILE, RunSummary, lambda: self._score_test(rounds, finals, test))
 
     # Stages
 
-    def _first_round(self) -> dict[str, Any]:
+    def _first_round(self) -> RoundResult:
         """The seed; or, for GoldGen, all of dev extrapolated with the whole budget."""
         if self.settings.extrapolate == "dev":
             quotas = divide_rows(self.settings.rows, Counter(row.label for row in self.dev))
@@ -166,11 +177,11 @@ class _Loop:
         rationales = self._rationales() if self.kind.uses_rationales else {}
         return self._round(0, self._seed_plan(rationales), self._seed_quotas())
 
-    def _rationales(self) -> dict[str, list[str]]:
+    def _rationales(self) -> Mapping[str, Sequence[str]]:
         """Stage one: K distinct reasons for each label, written by the teacher unless the task has some."""
 
-        def compute() -> dict[str, Any]:
-            written = {label.name: list(label.rationales) for label in self.task.labels}
+        def compute() -> RationalesResult:
+            written = {label.name: tuple(label.rationales) for label in self.task.labels}
             if self.settings.rationales and not all(written.values()):
                 planned = plan_rationales(
                     self._prompts(), self.settings.rationales, self.settings.sampling, [self.settings.seed, RATIONALES]
@@ -179,18 +190,17 @@ class _Loop:
                     completions = self.source.open().generate([item.request for item in planned], advance)
                 for label in {item.label for item in planned}:
                     mine = [text for item, text in zip(planned, completions, strict=True) if item.label == label]
-                    written[label] = select_rationales(mine, self.settings.rationales)
-            return {"rationales": written}
+                    written[label] = tuple(select_rationales(mine, self.settings.rationales))
+            return RationalesResult(rationales=written)
 
-        rationales: dict[str, list[str]] = self.state.once("rationales.json", compute)["rationales"]
-        return rationales
+        return self.state.once("rationales.json", RationalesResult, compute).rationales
 
-    def _round(self, number: int, plan: Plan, quotas: Mapping[str, int]) -> dict[str, Any]:
+    def _round(self, number: int, plan: Plan, quotas: Mapping[str, int]) -> RoundResult:
         """Write and filter the round's rows, train a fresh student on all rows so far, and judge it on dev."""
         stage = _stage(number)
         before = list(self.kept)
 
-        def write_rows() -> dict[str, Any]:
+        def write_rows() -> SynthesisResult:
             self._protect_gold()
             self.dedup.restore(before)
             return synthesize(
@@ -207,31 +217,30 @@ class _Loop:
                 progress=self.progress,
             )
 
-        synthesis = self.state.once(f"{stage}/synthesis.json", write_rows)
+        synthesis = self.state.once(f"{stage}/synthesis.json", SynthesisResult, write_rows)
         rows = self.state.read_rows(f"{stage}/synthetic.jsonl")
         self.kept = before + [Candidate.from_row(row) for row in rows]
         if not self.kept:
             raise RunError(
-                f"{self.state.path}: not one of {synthesis['requests']} texts passed the checks "
-                f"({_counted(synthesis['dropped_by_reason'])}); see {stage}/dropped.jsonl, and try a larger teacher"
+                f"{self.state.path}: not one of {synthesis.requests} texts passed the checks "
+                f"({_counted(synthesis.dropped_by_reason)}); see {stage}/dropped.jsonl, and try a larger teacher"
             )
         self.source.close()
-        gap = self.state.once(f"{stage}/gap.json", lambda: self._gap(len(before)))
-        metrics = self.state.once(f"{stage}/metrics.json", lambda: self._train(number))
-        headline = self.kind.headline
+        gap = self.state.once(f"{stage}/gap.json", GapResult, lambda: self._gap(len(before)))
+        student = self.state.once(f"{stage}/metrics.json", StudentResult, lambda: self._train(number))
         self.progress.say(
-            f"{stage}: {synthesis['kept']} rows kept, {synthesis['dropped']} dropped; "
-            f"dev {headline} {metrics['dev'][headline]:.1%}"
+            f"{stage}: {synthesis.kept} rows kept, {synthesis.dropped} dropped; "
+            f"dev {self.kind.headline} {score_of(student.dev):.1%}"
         )
-        return {"stage": stage, "synthesis": synthesis, "gap": gap, "metrics": metrics}
+        return RoundResult(synthesis=synthesis, gap=gap, student=student)
 
-    def _train(self, number: int) -> dict[str, Any]:
+    def _train(self, number: int) -> StudentResult:
         training_set = TrainingSet(
             [candidate.example for candidate in self.kept], self.context.seed_for(STUDENT, number)
         )
         return self.context.judged(_stage(number), self.context.train(_stage(number), training_set), training_set)
 
-    def _gap(self, n_before: int) -> dict[str, Any]:
+    def _gap(self, n_before: int) -> GapResult:
         """How far the texts are from dev, and how they differ: all so far, and those that the round has added.
 
         ``n_before`` rows were there before it. Dev is what rows are extrapolated from, so this flatters them; the
@@ -241,38 +250,39 @@ class _Loop:
         with self.progress.step("measuring the gap to dev", len(texts) + len(self.dev), "texts") as advance:
             gold = self.embedder.embed([row.text for row in self.dev], advance)
             vectors = self.embedder.embed(texts, advance)
-        return {
-            name: {
-                **dataclasses.asdict(measure_gap(vectors[part], gold)),
-                **dataclasses.asdict(measure_diversity(texts[part], vectors[part])),
-            }
-            for name, part in (("all", slice(None)), ("new", slice(n_before, None)))
-        }
+        return GapResult(
+            gap=measure_gap(vectors, gold),
+            diversity=measure_diversity(texts, vectors),
+            gap_of_new=measure_gap(vectors[n_before:], gold),
+            diversity_of_new=measure_diversity(texts[n_before:], vectors[n_before:]),
+        )
 
-    def _score_test(
-        self,
-        rounds: Sequence[Mapping[str, Any]],
-        finals: Mapping[str, Any],
-        test: Sequence[Example],
-    ) -> dict[str, Any]:
+    def _score_test(self, rounds: Sequence[RoundResult], finals: Finals, test: Sequence[Example]) -> RunSummary:
         """Every student on the test rows, once, at the end; writes its predictions, gives the figures of the run."""
-        scores: dict[str, Any] = {}
-        stages = [*(entry["stage"] for entry in rounds), *(name for name in FINALS if name in finals)]
-        for stage in stages if test else []:
-            with self.progress.step(f"{stage}: predicting test", len(test), "rows") as advance:
-                judged = self.kind.judge(self.state.path / stage / "student", test, advance)
-            self.state.write_rows(f"{stage}/test_predictions.jsonl", judged.predictions)
-            scores[stage] = dict(judged.metrics)
-        return {
-            "task": self.task.name,
-            "kind": self.task.kind,
-            "dataset_sha256": sha256_of(self.state.path / FINAL / "dataset.jsonl"),
-            "rows": len(self.kept),
-            "rounds": list(rounds),
-            **finals,
-            "with_gold": self.settings.with_gold,
-            "test": scores,
-        }
+
+        def scored(student: StudentResult | None) -> Any:
+            if student is None or not test:
+                return student
+            with self.progress.step(f"{student.stage}: predicting test", len(test), "rows") as advance:
+                judged = self.kind.judge(self.state.path / student.stage / "student", test, advance)
+            self.state.write_rows(f"{student.stage}/test_predictions.jsonl", judged.predictions)
+            return dataclasses.replace(student, test=judged.metrics)
+
+        return RunSummary(
+            task=self.task.name,
+            kind=self.task.kind,
+            dataset_sha256=sha256_of(self.state.path / FINAL / "dataset.jsonl"),
+            rows=len(self.kept),
+            with_gold=self.settings.with_gold,
+            rounds=tuple(dataclasses.replace(entry, student=scored(entry.student)) for entry in rounds),
+            label_check=finals.label_check,
+            model_selection=finals.model_selection,
+            final=scored(finals.final),
+            final_without_gold=scored(finals.final_without_gold),
+            gold_only=scored(finals.gold_only),
+            averaged=scored(finals.averaged),
+            selected=finals.selected,
+        )
 
     def _reading(self, rows: Sequence[Example], likely: NDArray[np.bool_]) -> NDArray[np.float64]:
         """See ``Reading``; the teacher is given back before the next student trains."""
@@ -354,15 +364,15 @@ class _Loop:
         self.state.write_rows(f"{_stage(number + 1)}/extrapolated.jsonl", (error.to_row() for error in chosen))
         return chosen
 
-    def _is_over(self, rounds: Sequence[Mapping[str, Any]]) -> bool:
+    def _is_over(self, rounds: Sequence[RoundResult]) -> bool:
         """No rows are left to write, or no errors; or the last round was worse than the best before it by more than
         chance explains.
 
         A dev set of 60 rows cannot tell apart accuracies that are within one standard error, so a round that merely
         gains nothing on it is no reason to stop. For spans, F1 stands in for accuracy; its error is smaller still.
         """
-        accuracies = [entry["metrics"]["dev"][self.kind.headline] for entry in rounds]
-        if len(self.kept) >= self.settings.rows or rounds[-1]["metrics"]["errors"] == 0:
+        accuracies = [score_of(entry.student.dev) for entry in rounds]
+        if len(self.kept) >= self.settings.rows or rounds[-1].student.errors == 0:
             return True
         best = max(accuracies[:-1], default=0.0)
         return bool(accuracies[-1] < best - np.sqrt(best * (1 - best) / len(self.dev)))

@@ -8,12 +8,12 @@ goes into what is handed over is decided here. Knows nothing of how students are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s3local.evaluation.metrics import share_interval
+from s3local.results import Verdict
 
 GOLD_ALONE, ALL_ROWS = 0.0, 1.0
 SHARES = (GOLD_ALONE, 0.25, 0.5, 0.75, ALL_ROWS)
@@ -23,29 +23,6 @@ MOST_SHARE = 0.75
 lack a fold, which costs them more than the others. On other rows of the pool (60 gold rows, 1,000 synthetic ones), this
 mean was right on 1.0 point more than the final student on trec (five trainings on three draws: 0.6 to 1.7), 0.6 more on
 ag_news (two: -0.5 and 1.7) and 0.2 less on sst2 (three: -0.7 to 0.6)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The comparison of students with and without synthetic rows, on gold rows that neither learned from.
-
-    ``share`` is the one of ``SHARES`` that is handed over, ``MOST_SHARE`` at most. ``final``, ``gold`` and ``chosen``
-    are the mean scores of the student of all rows, of that of gold alone and of that share, ``low`` and ``high`` the
-    95 % interval of ``chosen``. ``evidence`` is by how many nats a row that share explains the labels better
-    than gold alone, None where there are no label probabilities. ``synthetic_rows`` are those that the students of
-    each fold could learn from: the others descend from the fold, so that all but ``gold`` are rather understated,
-    while ``chosen`` and ``evidence``, of the best of several, are flattered a little.
-    """
-
-    share: float
-    final: float
-    gold: float
-    chosen: float
-    low: float
-    high: float
-    evidence: float | None
-    n_rows: int
-    synthetic_rows: tuple[int, ...]
 
 
 def weigh(
@@ -70,11 +47,11 @@ def weigh(
     return Verdict(
         share=share,
         final=means[ALL_ROWS],
-        gold=means[GOLD_ALONE],
-        chosen=means[share],
+        gold_only=means[GOLD_ALONE],
+        selected=means[share],
         low=low,
         high=high,
-        evidence=None if likelihoods is None else likelihoods[share] - likelihoods[GOLD_ALONE],
+        gain=None if likelihoods is None else likelihoods[share] - likelihoods[GOLD_ALONE],
         n_rows=n_rows,
         synthetic_rows=tuple(synthetic_rows),
     )

@@ -26,21 +26,26 @@ what the stages compute.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from s3local.exceptions import RunError, StorageError
 from s3local.records import read_jsonl, write_jsonl
+from s3local.results import FINAL, RESULT_FILE, RunSummary, StageResult, read_result, write_result
 from s3local.storage import translated_errors, write_text
 
 CONFIG_FILE = "config.json"
 EVENTS_FILE = "events.jsonl"
-RESULT_FILE = "result.json"
 LOCK_FILE = ".lock"
+
+T = TypeVar("T")
+S = TypeVar("S", bound=StageResult)
+"""The result of a stage."""
 
 MAX_SHOWN_DIFFERENCES = 3
 
@@ -95,32 +100,30 @@ class RunFolder:
                 events.append(json.loads(line))
         return events
 
-    def read(self, name: str) -> dict[str, Any] | None:
-        """The JSON object of a marker; None if it is not there, so that its stage is not done."""
+    def read(self, name: str, kind: type[T]) -> T | None:
+        """The content of a marker; None if it is not there, so that its stage is not done.
+
+        Raises ``RunError`` as ``read_result`` does.
+        """
         path = self.path / name
-        if not path.is_file():
-            return None
-        try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as exc:
-            raise RunError(f"{path} is damaged ({exc}); delete it, and its stage is done again") from exc
-        return content
+        return read_result(path, kind) if path.is_file() else None
 
-    def write(self, name: str, content: Mapping[str, Any]) -> None:
+    def write(self, name: str, result: object) -> None:
         """Write a marker: call it after all artefacts of its stage."""
-        write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_result(self.path / name, result)
 
-    def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The content of marker ``name``; computed, and written, if its stage is not done."""
-        done = self.read(name)
+    def once(self, name: str, kind: type[S], compute: Callable[[], S]) -> S:
+        """The result in marker ``name``; computed, timed and written, if its stage is not done."""
+        done = self.read(name, kind)
         if done is not None:
             return done
         self.event("stage begun", stage=name)
         started = time.perf_counter()
-        content = {**compute(), "seconds": round(time.perf_counter() - started, 3)}
-        self.write(name, content)
-        self.event("stage done", stage=name, seconds=content["seconds"])
-        return json.loads(json.dumps(content))  # type: ignore[no-any-return]
+        result = compute()
+        result = dataclasses.replace(result, seconds=round(time.perf_counter() - started, 3))
+        self.write(name, result)
+        self.event("stage done", stage=name, seconds=result.seconds)
+        return result
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of a JSON Lines artefact."""
@@ -132,9 +135,9 @@ class RunFolder:
 
 
 def selected_student(folder: Path) -> Path:
-    """The folder of the student that the run in ``folder`` handed over; of the final one, if the run has not ended."""
-    result = RunFolder(folder).read(RESULT_FILE) or {}
-    return folder / str(result.get("selected", "final")) / "student"
+    """The folder of the student that the run in ``folder`` selected; of the final one, if the run has not ended."""
+    result = RunFolder(folder).read(RESULT_FILE, RunSummary)
+    return folder / (FINAL if result is None else result.selected) / "student"
 
 
 def _is_begun(name: str) -> bool:

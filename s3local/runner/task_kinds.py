@@ -24,6 +24,7 @@ from s3local.evaluation.squad import answer_f1, answer_metrics, answer_scores, f
 from s3local.exceptions import InputError
 from s3local.progress import Advance, ignore
 from s3local.records import SPAN, Candidate, Dropped, Example, FilterResult
+from s3local.results import Metrics
 from s3local.runner.settings import RunSettings
 from s3local.student.encoding import fitting_length
 from s3local.student.export import export
@@ -70,7 +71,7 @@ class TrainingSet:
 class EvaluationResult:
     """What a student makes of rows: its figures, its prediction for each row, and the rows that it gets wrong."""
 
-    metrics: Mapping[str, Any]
+    metrics: Metrics
     predictions: Sequence[Mapping[str, Any]]
     errors: Sequence[Error]
 
@@ -85,7 +86,7 @@ class Scores:
 
 
 class Texts:
-    """Classification of single texts. ``headline`` is the figure of ``EvaluationResult.metrics`` that sums it up."""
+    """Classification of single texts. ``headline`` is the name of the figure that sums up its scores."""
 
     headline = "accuracy"
     uses_rationales = True
@@ -165,7 +166,7 @@ class Texts:
         labels = self.task.label_names
         predicted = [labels[int(best)] for best in probabilities.argmax(axis=1)]
         return EvaluationResult(
-            classification_metrics([row.label for row in rows], predicted, labels).to_row(),
+            classification_metrics([row.label for row in rows], predicted, labels),
             [
                 {"id": row.id, "label": row.label, "predicted": guess, "probability": round(float(values.max()), 4)}
                 for row, guess, values in zip(rows, predicted, probabilities, strict=True)
@@ -259,7 +260,7 @@ class Spans(Pairs):
         judged = Reader.load(folder).judge(rows, advance)
         found = [answer.text for answer, _ in judged]
         return EvaluationResult(
-            answer_metrics(rows, found).to_row(),
+            answer_metrics(rows, found),
             [
                 {
                     "id": row.id,

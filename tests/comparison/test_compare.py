@@ -8,7 +8,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kinds_world import pair_task
@@ -26,6 +25,7 @@ from s3local.records import Example
 from s3local.relabelling.judge import JudgeSettings, train_judge
 from s3local.relabelling.label_model import LEAST_GOLD
 from s3local.report.compare import CSV_FILE, GAP_PLOT, GOLD_PLOT, ROWS_PLOT, render, save
+from s3local.results import CellResult, CompareSummary, RunSummary, read_result
 from s3local.runner.settings import RunSettings
 from s3local.synthesis.prompts import Prompts
 from s3local.task.model import Task
@@ -83,50 +83,49 @@ def whole(task: Task, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory)
     return start(task, tiny_bert, tmp_path_factory.mktemp("whole") / "c", teacher=lambda: Recording(write))
 
 
-def cells_of(result: CompareResult) -> dict[tuple[str, int | None, int], dict[str, Any]]:
+def cells_of(result: CompareResult) -> dict[tuple[str, int | None, int], CellResult]:
     """The cells without their times."""
     return {
-        (cell["method"], cell["seed"], cell["gold_rows"]): {k: v for k, v in cell.items() if k != "seconds"}
-        for cell in result.summary["cells"]
+        (cell.method, cell.seed, cell.gold_rows): dataclasses.replace(cell, seconds=0) for cell in result.summary.cells
     }
 
 
 def test_every_method_has_its_cells(whole: CompareResult) -> None:
-    found = Counter(cell["method"] for cell in whole.summary["cells"])
+    found = Counter(cell.method for cell in whole.summary.cells)
     once = {"zerogen": 1, "teacher-zero-shot": 1}  # they use no gold, so that one cell serves both sizes
     twice = dict.fromkeys(set(METHODS) - {"teacher", "zerogen"} | {"teacher-few-shot"}, 2)
     assert found == {**once, **twice}
-    assert json.loads((whole.folder / "compare.json").read_text()) == whole.summary
+    assert read_result(whole.folder / "compare.json", CompareSummary) == whole.summary
 
 
 def test_all_that_generate_have_the_same_rows_or_say_what_is_missing(whole: CompareResult) -> None:
     for (method, _, _), cell in cells_of(whole).items():
         if method in ("gold", "probe", "teacher-zero-shot", "teacher-few-shot"):
-            assert cell["synthetic_rows"] == cell["shortfall"] == 0
+            assert cell.synthetic_rows == cell.shortfall == 0
         else:
-            assert cell["rounds"][-1]["rows"] == cell["synthetic_rows"]
-            assert cell["synthetic_rows"] + cell["shortfall"] == 24
+            assert cell.rounds[-1].rows == cell.synthetic_rows
+            assert cell.synthetic_rows + cell.shortfall == 24
             if method in ("zerogen", "goldgen", "s3-no-ees"):
-                assert cell["shortfall"] == 0 and len(cell["rounds"]) == 1
+                assert cell.shortfall == 0 and len(cell.rounds) == 1
 
 
 def test_every_round_has_its_gap(whole: CompareResult) -> None:
-    for cell in whole.summary["cells"]:
-        for entry in cell["rounds"]:
-            assert 0 <= entry["gap"]["auc"] <= 1 and 0 <= entry["gap"]["coverage"] <= 1
-            assert set(entry["gap"]) == set(entry["gap_of_new"])
+    for cell in whole.summary.cells:
+        for entry in cell.rounds:
+            assert entry.gap.auc is not None and entry.gap.coverage is not None
+            assert 0 <= entry.gap.auc <= 1 and 0 <= entry.gap.coverage <= 1
 
 
 def test_only_what_is_called_so_has_seen_gold(whole: CompareResult) -> None:
     for folder in (whole.folder / "runs").iterdir():
-        result = json.loads((folder / "result.json").read_text())
+        result = read_result(folder / "result.json", RunSummary)
         gold = int(folder.name.split("-gold")[1].split("-")[0])
-        assert result.get("final-without-gold", result["final"])["rows"] == result["rows"]
-        assert ("final-without-gold" in result) == folder.name.startswith(("s3-gold", "goldgen"))
-        if "final-without-gold" in result:
-            assert result["final"]["rows"] == result["rows"] + gold
+        assert (result.final_without_gold or result.final).training.rows == result.rows
+        assert (result.final_without_gold is not None) == folder.name.startswith(("s3-gold", "goldgen"))
+        if result.final_without_gold is not None:
+            assert result.final.training.rows == result.rows + gold
         too_few = gold < 2 * LEAST_GOLD  # of two labels
-        assert (result["final"]["label_check"]["judges"] == 0) == (folder.name.startswith("zerogen") or too_few)
+        assert (not result.label_check.applied) == (folder.name.startswith("zerogen") or too_few)
 
 
 def test_nothing_is_asked_of_the_teacher_twice_and_the_seed_is_shared(whole: CompareResult) -> None:
@@ -151,16 +150,16 @@ def test_no_student_is_left_behind(whole: CompareResult) -> None:
 
 
 def test_predictions_give_the_accuracy_again(whole: CompareResult) -> None:
-    for cell in whole.summary["cells"]:
-        seed = "" if cell["seed"] is None else f"-seed{cell['seed']}"
-        path = whole.folder / "cells" / f"{cell['method']}-gold{cell['gold_rows']}{seed}" / "predictions.jsonl"
+    for cell in whole.summary.cells:
+        seed = "" if cell.seed is None else f"-seed{cell.seed}"
+        path = whole.folder / "cells" / f"{cell.method}-gold{cell.gold_rows}{seed}" / "predictions.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        assert sum(row["label"] == row["predicted"] for row in rows) / len(rows) == cell["test_accuracy"]
+        assert sum(row["label"] == row["predicted"] for row in rows) / len(rows) == cell.test_accuracy
 
 
 def test_s3_is_tested_against_every_other_method_at_every_size(whole: CompareResult) -> None:
-    tested = {(row["gold_rows"], row["method"]) for row in whole.summary["comparisons"]}
-    assert tested == {(row["gold_rows"], row["method"]) for row in whole.summary["summary"] if row["method"] != "s3"}
+    tested = {(row.gold_rows, row.method) for row in whole.summary.comparisons}
+    assert tested == {(row.gold_rows, row.method) for row in whole.summary.summary if row.method != "s3"}
 
 
 @pytest.mark.parametrize("calls", [3])
@@ -183,7 +182,7 @@ def test_a_finished_comparison_computes_nothing_again(
     task: Task, tiny_bert: Path, whole: CompareResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "run", None)
-    monkeypatch.setattr(module, "rivals", None)
+    monkeypatch.setattr(module, "baselines", None)
     again = start(task, tiny_bert, whole.folder, gold=(12,))
     assert cells_of(again).items() <= cells_of(whole).items()
 
@@ -198,7 +197,7 @@ def test_tables_plots_and_csv(whole: CompareResult) -> None:
     assert [path.name for path in written] == [CSV_FILE, ROWS_PLOT, GOLD_PLOT, GAP_PLOT]
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in written[1:])
     with (whole.folder / CSV_FILE).open(newline="") as stream:
-        assert len(list(csv.DictReader(stream))) == len(whole.summary["cells"])
+        assert len(list(csv.DictReader(stream))) == len(whole.summary.cells)
     console = Console(width=80, record=True, file=(whole.folder / "table.txt").open("w"))
     console.print(render(whole.summary, whole.folder))
     text = console.export_text()
@@ -247,8 +246,8 @@ def test_an_absent_setfit_is_left_out_with_a_line(
 ) -> None:
     monkeypatch.setattr(baselines, "has_setfit", lambda: False)
     result = start(task, tiny_bert, tmp_path / "c", methods=("probe", "setfit"), gold=(12,))
-    assert "setfit" in result.summary["skipped"]
-    assert {cell["method"] for cell in result.summary["cells"]} == {"probe"}
+    assert "setfit" in result.summary.skipped
+    assert {cell.method for cell in result.summary.cells} == {"probe"}
     with pytest.raises(S3LocalError, match="nothing is left to compare"):
         start(task, tiny_bert, tmp_path / "d", methods=("setfit",), gold=(12,))
 
@@ -271,8 +270,8 @@ def test_the_time_left_is_told_once_every_method_that_waits_was_timed(
 def test_pairs_have_no_s3_without_rationales(tiny_bert: Path, tmp_path: Path) -> None:
     methods = ("probe", "s3-no-rationale")
     result = start(pair_task(tmp_path / "pairs"), tiny_bert, tmp_path / "c", methods=methods, gold=(6,))
-    assert list(result.summary["skipped"]) == ["s3-no-rationale"]
-    assert {cell["method"] for cell in result.summary["cells"]} == {"probe"}
+    assert list(result.summary.skipped) == ["s3-no-rationale"]
+    assert {cell.method for cell in result.summary.cells} == {"probe"}
 
 
 def test_zerogen_is_asked_for_without_contrast_only_where_it_has_one(
@@ -290,8 +289,8 @@ def test_zerogen_is_asked_for_without_contrast_only_where_it_has_one(
     assert {request.contrast is None for request in asked} == {True, False}
 
     plain = start(task, tiny_bert, tmp_path / "d", methods=methods, gold=(12,), contrast=0.0)
-    assert list(plain.summary["skipped"]) == ["zerogen-no-contrast"]
-    assert {cell["method"] for cell in plain.summary["cells"]} == {"zerogen"}
+    assert list(plain.summary.skipped) == ["zerogen-no-contrast"]
+    assert {cell.method for cell in plain.summary.cells} == {"zerogen"}
 
 
 def test_the_teacher_decides_for_the_label_under_which_a_text_is_likeliest(task: Task) -> None:
@@ -349,6 +348,6 @@ def test_cells_known_from_elsewhere_are_taken_over(
 ) -> None:
     chosen = CompareSettings(("gold", "probe"), (0,), SIZES, run=settings(tiny_bert))
     models = toy_models(chosen.run)
-    known = [{**cell, "seconds": 1234.5} for cell in whole.summary["cells"]]
+    known = [dataclasses.replace(cell, seconds=1234.5) for cell in whole.summary.cells]
     again = compare(task, chosen, folder=tmp_path / "c", models=models, known=known)
-    assert again.summary["cells"] == [cell for cell in known if cell["method"] in ("gold", "probe")]
+    assert again.summary.cells == tuple(cell for cell in known if cell.method in ("gold", "probe"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_world import test_scores
 
 from s3local import RunSettings, Task, run
 from s3local.exceptions import ModelError
@@ -45,7 +46,7 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
     dataset = [json.loads(line) for line in result.dataset.read_text(encoding="utf-8").splitlines()]
     assert len(dataset) == 24
     assert {row["origin"]["asked"] for row in dataset} <= set(task.label_names)
-    assert {"round-0", "round-1", "final"} <= set(result.summary["test"])
+    assert {"round-0", "round-1", "final"} <= set(test_scores(result))
 
     target = tmp_path / "predicted.csv"
     n_rows = predict_file(result.classifier(), task.test, target)

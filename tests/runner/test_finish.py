@@ -18,11 +18,12 @@ from s3local.evaluation.cross_validation import divide_into_folds
 from s3local.records import Candidate, Example, read_jsonl, write_jsonl
 from s3local.relabelling.label_model import LEAST_GOLD
 from s3local.report.text import render
+from s3local.results import RunSummary, ScarceLabel, Verdict, read_result
 from s3local.runner import finish
 from s3local.runner.context import JUDGES
 from s3local.runner.finish import Finish, ancestors
 from s3local.runner.loop import RunResult, run
-from s3local.runner.model_selection import SHARES, Verdict, weigh
+from s3local.runner.model_selection import SHARES, weigh
 from s3local.runner.models import find_models
 from s3local.runner.state import selected_student
 from s3local.runner.task_kinds import TrainingSet
@@ -91,8 +92,9 @@ def test_the_guard_judges_each_dev_row_once_and_leaves_out_what_descends_from_it
     folds = [json.loads((guarded.folder / "final" / f"guard-{fold}.json").read_text()) for fold in range(2)]
     assert sorted(name for fold in folds for name in fold["ids"]) == sorted(row.id for row in load_dev(task))
     dataset = [Candidate.from_row(row) for row in rows(guarded.dataset)]
-    guard = guarded.summary["guard"]
-    for fold, used in zip(folds, guard["synthetic_rows"], strict=True):
+    found = guarded.summary.model_selection.verdict
+    assert found is not None
+    for fold, used in zip(folds, found.synthetic_rows, strict=True):
         assert used == sum(not set(fold["ids"]) & set(ancestors(candidate)) for candidate in dataset)
     by_id = {row.id: task.label_names.index(row.label) for row in load_dev(task)}
     own = np.array([by_id[name] for fold in folds for name in fold["ids"]])
@@ -101,7 +103,7 @@ def test_the_guard_judges_each_dev_row_once_and_leaves_out_what_descends_from_it
     for share in SHARES:
         assert (logits[share].argmax(axis=1) == own).tolist() == scores[share].astype(bool).tolist()
     verdict = weigh(scores, [], {share: log_likelihood(values, own) for share, values in logits.items()})
-    assert (guard["share"], guard["chosen"], guard["evidence"]) == (verdict.share, verdict.chosen, verdict.evidence)
+    assert (found.share, found.selected, found.gain) == (verdict.share, verdict.selected, verdict.gain)
 
 
 def test_no_student_of_the_guard_has_seen_its_fold(task: Task, guarded: RunResult) -> None:
@@ -121,7 +123,8 @@ def test_no_student_of_the_guard_has_seen_its_fold(task: Task, guarded: RunResul
     assert not np.allclose(first[:n_free], second[:n_free]), "each fold has the opinion of its own judge alone"
     assert [share for _, _, share in MEANS[:10]] == [*SHARES] * 2
     assert all(n_final > n_gold for n_final, n_gold, _ in MEANS)
-    assert guarded.summary["gold"]["seed"] == guarded.summary["final"]["seed"]
+    assert guarded.summary.gold_only is not None
+    assert guarded.summary.gold_only.training.seed == guarded.summary.final.training.seed
 
 
 def test_ancestors_are_what_the_prompt_showed() -> None:
@@ -130,10 +133,11 @@ def test_ancestors_are_what_the_prompt_showed() -> None:
 
 
 def test_both_students_are_kept_and_tested(guarded: RunResult) -> None:
-    assert {"final", "gold"} <= set(guarded.summary["test"])
+    assert {"final", "gold"} <= {student.stage for student in guarded.summary.students if student.test is not None}
     for stage in ("final", "gold"):
         assert (guarded.folder / stage / "student" / "model.onnx").is_file()
-    assert guarded.summary["gold"]["rows"] == 12
+    assert guarded.summary.gold_only is not None
+    assert guarded.summary.gold_only.training.rows == 12
 
 
 def test_each_student_is_as_sure_as_the_rows_that_none_of_its_kind_has_seen_allow(
@@ -142,13 +146,14 @@ def test_each_student_is_as_sure_as_the_rows_that_none_of_its_kind_has_seen_allo
     folds = [json.loads((guarded.folder / "final" / f"guard-{fold}.json").read_text()) for fold in range(2)]
     by_id = {row.id: task.label_names.index(row.label) for row in load_dev(task)}
     own = np.array([by_id[name] for fold in folds for name in fold["ids"]])
-    shares = {"gold": 0.0, "averaged": guarded.summary["guard"]["share"]}
-    for stage in {"gold", guarded.summary["selected"]}:
-        place = SHARES.index(shares[stage])
-        logits = np.concatenate([fold["logits"][place] for fold in folds])
-        temperature = guarded.summary[stage]["temperature"]
-        assert temperature == pytest.approx(fit_temperature(logits, own))
-        assert Classifier.load(guarded.folder / stage / "student").temperature == temperature
+    assert guarded.summary.model_selection.verdict is not None
+    shares = {"gold": 0.0, "averaged": guarded.summary.model_selection.verdict.share}
+    for student in guarded.summary.students:
+        if student.stage in shares:
+            place = SHARES.index(shares[student.stage])
+            logits = np.concatenate([fold["logits"][place] for fold in folds])
+            assert student.temperature == pytest.approx(fit_temperature(logits, own))
+            assert Classifier.load(guarded.folder / student.stage / "student").temperature == student.temperature
 
 
 def test_rows_that_stand_in_dev_twice_are_held_out_together(tiny_bert: Path, tmp_path: Path) -> None:
@@ -192,10 +197,10 @@ def test_the_guard_decides_which_one_is_handed_over(
     monkeypatch.setattr(finish, "weigh", deciding(share))
     shutil.copytree(undecided, tmp_path / "run")
     result = start(task, tiny_bert, tmp_path / "run", label_check=False)
-    assert result.summary["selected"] == stage
+    assert result.summary.selected == stage
     assert result.model == selected_student(result.folder) == result.folder / stage / "student"
     assert result.classifier().labels == task.label_names
-    assert stage in result.summary["test"]
+    assert result.summary.selected_student.test is not None
 
 
 def test_the_mean_of_two_students_does_not_depend_on_an_interruption(
@@ -222,9 +227,9 @@ def interrupted(*_: object) -> None:
 
 def test_without_gold_there_is_nothing_to_guard(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
     result = start(task, tiny_bert, tmp_path / "run", with_gold=False, label_check=False)
-    assert "guard" not in result.summary
+    assert result.summary.model_selection.outcome == "off"
     assert not (result.folder / "gold").exists()
-    assert json.loads((result.folder / "result.json").read_text(encoding="utf-8"))["selected"] == "final"
+    assert read_result(result.folder / "result.json", RunSummary).selected == "final"
 
 
 @pytest.mark.parametrize("knows", [True, False])
@@ -240,14 +245,16 @@ def test_the_teacher_is_heard_where_it_knows_what_gold_says_and_reads_all_rows_o
     chosen = settings(tiny_bert, guard=False, rounds=0, teacher_reads=True)
     models = find_models(chosen, teacher=lambda: FakeTeacher(write, weigh=weigh), embedder=BagOfWords())
     result = run(task, chosen, folder=tmp_path / "run", models=models)
-    check = result.summary["final"]["label_check"]
-    assert check["teacher"] is knows
-    assert set(check["pool_weights"]) == ({"judges", "teacher"} if knows else {"judges"})
-    assert list(check["right"]) == list(task.label_names)
-    assert min(check["right"].values()) <= check["rows_right"] <= max(check["right"].values())
+    check = result.summary.label_check
+    assert check.figures is not None
+    assert check.figures.teacher_used is knows
+    assert set(check.figures.pool_weights) == ({"judges", "teacher"} if knows else {"judges"})
+    assert list(check.figures.correct) == list(task.label_names)
+    correct = check.figures.correct.values()
+    assert min(correct) <= check.figures.correct_overall <= max(correct)
     console = Console(width=400, record=True)
     console.print(render(result.summary, result.folder))
-    assert ("seem to be what they were asked for" in console.export_text()) is (check["judges"] > 0)
+    assert ("seem to be what they were asked for" in console.export_text()) is check.applied
     read = [row["id"] for row in rows(result.folder / "final" / "teacher.jsonl")]
     written = [row["id"] for row in rows(result.dataset)] if knows else []
     assert read == [row.id for row in load_dev(task)] + written
@@ -259,13 +266,13 @@ def test_judges_that_know_nothing_leave_the_labels_as_they_were_asked_for(
     chosen = settings(tiny_bert, guard=True, rounds=1)
     models = find_models(chosen, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())  # judges of twelve rows
     result = run(task, chosen, folder=tmp_path / "run", models=models)
-    check = result.summary["final"]["label_check"]
-    assert (check["judges"], check["left_out"], check["relabelled"]) == (0, 2, 0)
-    assert check["gain"] <= 0
+    check = result.summary.label_check
+    assert check.figures is not None
+    assert (check.outcome, check.judges, check.figures.relabelled) == ("no_gain", 2, 0)
+    assert check.figures.gain <= 0
     written = [row for stage in sorted(result.folder.glob("round-*")) for row in rows(stage / "synthetic.jsonl")]
     assert rows(result.dataset) == written
-    last = result.summary["rounds"][-1]["metrics"]
-    assert result.summary["final"]["temperature"] == last["temperature"]
+    assert result.summary.final.temperature == result.summary.rounds[-1].student.temperature
     console = Console(width=400, record=True)
     console.print(render(result.summary, result.folder))
     assert "too few to tell from chance" in console.export_text()
@@ -279,8 +286,8 @@ def test_judges_are_trained_where_dev_has_enough_rows_of_each_label(
     some = [row for label in task.label_names for row in [row for row in dev if row.label == label][:each]]
     write_jsonl(tmp_path / "dev.jsonl", ({"text": row.text, "label": row.label} for row in some))
     result = start(task.model_copy(update={"dev": tmp_path / "dev.jsonl"}), tiny_bert, tmp_path / "run", rows=12)
-    few = result.summary["final"]["label_check"].get("too_few")
-    assert few == (None if each == LEAST_GOLD else {"label": "negative", "rows": each, "least": LEAST_GOLD})
+    few = result.summary.label_check.scarce
+    assert few == (None if each == LEAST_GOLD else ScarceLabel(label="negative", rows=each, least=LEAST_GOLD))
     assert len(list((result.folder / "final").glob("judge-*.json"))) == (0 if few else 2)
     assert all(("asked" in row["origin"]) is not bool(few) for row in rows(result.dataset))
     console = Console(width=400, record=True)
@@ -296,7 +303,7 @@ def test_where_dev_cannot_be_divided_the_report_says_what_is_missing(
     firsts = [next(row for row in dev if row.label == label) for label in task.label_names]
     write_jsonl(tmp_path / "dev.jsonl", ({"text": row.text, "label": row.label} for row in times * firsts))
     result = start(task.model_copy(update={"dev": tmp_path / "dev.jsonl"}), tiny_bert, tmp_path / "run")
-    assert (result.summary["guard"], result.summary["selected"]) == (None, "final")
+    assert (result.summary.model_selection.outcome, result.summary.selected) == ("undivided", "final")
     console = Console(width=400, record=True)
     console.print(render(result.summary, result.folder))
     text = console.export_text()

@@ -11,13 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from small_world import BagOfWords, make_task, settings, toy_models, write
+from small_world import BagOfWords, make_task, settings, test_scores, toy_models, write
 
 from s3local.allocation import divide_rows
 from s3local.exceptions import RunError
 from s3local.hardware import cpu_name
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import read_jsonl
+from s3local.results import score_of
 from s3local.runner.loop import RunResult, _Loop, run
 from s3local.runner.models import find_models
 from s3local.runner.state import RunFolder
@@ -72,7 +73,7 @@ def test_the_dataset_has_the_rows_asked_for_and_all_labels_in_the_seed(whole: Ru
     asked = sum(
         sum(json.loads((stage / "synthesis.json").read_text())["kept_per_label"].values()) for stage in stages(whole)
     )
-    assert len(dataset) == asked == whole.summary["rows"]
+    assert len(dataset) == asked == whole.summary.rows
     seed = json.loads((whole.folder / "round-0" / "synthesis.json").read_text())["kept_per_label"]
     assert len(set(seed.values())) == 1
 
@@ -82,12 +83,12 @@ def test_no_more_rows_than_asked_for_come_to_training(
     task: Task, tiny_bert: Path, tmp_path: Path, n_rows: int, seed_share: float
 ) -> None:
     result = start(task, tiny_bert, tmp_path / "run", rows=n_rows, seed_share=seed_share, label_check=False)
-    assert result.summary["rows"] == n_rows
+    assert result.summary.rows == n_rows
 
 
 def test_no_more_texts_than_allowed_are_asked_for(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
     result = start(task, tiny_bert, tmp_path / "run", rows=10, attempts=1, rounds=0, label_check=False)
-    assert result.summary["rounds"][0]["synthesis"]["requests"] == 10
+    assert result.summary.rounds[0].synthesis.requests == 10
 
 
 def test_no_synthetic_row_is_a_gold_row(task: Task, whole: RunResult) -> None:
@@ -156,15 +157,17 @@ def test_a_run_ends_where_a_round_is_worse_beyond_chance(seen: list[float], erro
     loop: Any = SimpleNamespace(
         kept=[], settings=SimpleNamespace(rows=9), dev=[0] * 12, kind=SimpleNamespace(headline="accuracy")
     )
-    entries = [{"metrics": {"dev": {"accuracy": accuracy}, "errors": errors}} for accuracy in seen]
+    entries: Any = [
+        SimpleNamespace(student=SimpleNamespace(dev=SimpleNamespace(accuracy=accuracy), errors=errors))
+        for accuracy in seen
+    ]
     assert _Loop._is_over(loop, entries) is over
 
 
 def test_a_student_is_as_sure_as_its_figures_say(whole: RunResult) -> None:
-    last = whole.summary["rounds"][-1]
-    for stage, figures in ((last["stage"], last["metrics"]), ("final", whole.summary["final"])):
-        assert Classifier.load(whole.folder / stage / "student").temperature == figures["temperature"]
-    assert whole.summary["final"]["temperature"] == 1.0
+    for student in (whole.summary.rounds[-1].student, whole.summary.final):
+        assert Classifier.load(whole.folder / student.stage / "student").temperature == student.temperature
+    assert whole.summary.final.temperature == 1.0
 
 
 def test_extrapolated_rows_carry_the_label_of_what_they_are_extrapolated_from(whole: RunResult) -> None:
@@ -195,7 +198,7 @@ def test_rows_predicted_right_are_extrapolated_only_where_errors_are_too_few(
         assert max(Counter(row["label"] for row in rows(before / "errors.jsonl")).values()) > 1
     quotas = divide_rows(synthesis["kept"] + synthesis["shortfall"], Counter(row["label"] for row in chosen))
     assert all(synthesis["kept_per_label"][label] <= count for label, count in quotas.items())
-    assert result.summary["rows"] + synthesis["shortfall"] == 24
+    assert result.summary.rows + synthesis["shortfall"] == 24
 
 
 def test_the_dataset_says_how_probable_each_label_is(task: Task, whole: RunResult) -> None:
@@ -211,7 +214,7 @@ def test_without_a_label_check_the_teachers_labels_stand(task: Task, tiny_bert: 
     plain = start(task, tiny_bert, tmp_path / "run", label_check=False, rounds=1)
     written = [row for stage in stages(plain) for row in rows(stage / "synthetic.jsonl")]
     assert rows(plain.dataset) == written
-    assert plain.summary["final"]["temperature"] == plain.summary["rounds"][-1]["metrics"]["temperature"]
+    assert plain.summary.final.temperature == plain.summary.rounds[-1].student.temperature
     assert not list(plain.folder.rglob("judge-*"))
 
 
@@ -220,13 +223,13 @@ def test_the_same_seed_gives_the_same_dataset_and_another_seed_another(
 ) -> None:
     again = start(task, tiny_bert, tmp_path / "again")
     other = start(task, tiny_bert, tmp_path / "other", seed=1, rounds=0, rows=10)  # as many as the seed of the whole
-    assert again.summary["dataset_sha256"] == whole.summary["dataset_sha256"] == sha256_of(again.dataset)
-    assert again.summary["test"] == whole.summary["test"]
+    assert again.summary.dataset_sha256 == whole.summary.dataset_sha256 == sha256_of(again.dataset)
+    assert test_scores(again) == test_scores(whole)
     first, second = (
         [row["text"] for row in rows(result.folder / "round-0" / "shards" / "0000.jsonl")] for result in (whole, other)
     )
     assert len(first) == len(second) and first != second
-    assert len({result.summary["rounds"][0]["metrics"]["seed"] for result in (whole, other)}) == 2
+    assert len({result.summary.rounds[0].student.training.seed for result in (whole, other)}) == 2
 
 
 class Stopping(FakeTeacher):
@@ -255,8 +258,8 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_dataset(
             sittings += 1
     shards = [path for stage in stages(whole) for path in (stage / "shards").glob("*.jsonl")]
     assert sittings == len(shards)  # with the rationales, one call more; the last sitting ends
-    assert resumed.summary["dataset_sha256"] == whole.summary["dataset_sha256"]
-    assert resumed.summary["test"] == whole.summary["test"]
+    assert resumed.summary.dataset_sha256 == whole.summary.dataset_sha256
+    assert test_scores(resumed) == test_scores(whole)
 
 
 def test_a_finished_run_asks_the_teacher_nothing_more(task: Task, tiny_bert: Path, whole: RunResult) -> None:
@@ -269,9 +272,9 @@ def test_the_loop_does_not_see_the_labels_of_test(
     task: Task, tiny_bert: Path, whole: RunResult, tmp_path: Path
 ) -> None:
     flipped = start(make_task(tmp_path / "task", flip_test=True), tiny_bert, tmp_path / "run")
-    assert flipped.summary["dataset_sha256"] == whole.summary["dataset_sha256"]
-    for stage, metrics in whole.summary["test"].items():
-        assert flipped.summary["test"][stage]["accuracy"] == pytest.approx(1 - metrics["accuracy"])
+    assert flipped.summary.dataset_sha256 == whole.summary.dataset_sha256
+    for stage, metrics in test_scores(whole).items():
+        assert score_of(test_scores(flipped)[stage]) == pytest.approx(1 - score_of(metrics))
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_name(task: Task, tiny_bert: Path, whole: RunResult) -> None:
@@ -342,7 +345,7 @@ def test_the_final_model_predicts_what_the_run_says(whole: RunResult, task: Task
     test = rows(task.test)
     predicted = whole.classifier().predict([row["text"] for row in test])
     right = sum(guess == row["label"] for guess, row in zip(predicted, test, strict=True))
-    assert right / len(test) == pytest.approx(whole.summary["test"]["final"]["accuracy"])
+    assert right / len(test) == pytest.approx(score_of(test_scores(whole)["final"]))
 
 
 def test_a_script_that_the_student_cannot_read_is_told_before_anything_is_written(

@@ -26,15 +26,15 @@ def between(final: Scores, gold: Scores) -> dict[float, Scores]:
 def test_rows_that_change_nothing_do_not_pass() -> None:
     verdict = weigh(between(of(30, 10), of(30, 10)), [5, 5])
     assert verdict.share == 0
-    assert (verdict.final, verdict.gold, verdict.chosen, verdict.n_rows) == (0.75, 0.75, 0.75, 40)
+    assert (verdict.final, verdict.gold_only, verdict.selected, verdict.n_rows) == (0.75, 0.75, 0.75, 40)
     assert verdict.low < 0.75 < verdict.high
 
 
 def test_rows_that_help_pass_and_rows_that_harm_do_not() -> None:
     good, bad = of(36, 4), of(20, 20)
     helps, harms = weigh(between(good, bad), []), weigh(between(bad, good), [])
-    assert (helps.share, helps.final, helps.gold, helps.chosen) == (MOST_SHARE, 0.9, 0.5, 0.9)
-    assert (harms.share, harms.final, harms.gold, harms.chosen) == (0, 0.5, 0.9, 0.9)
+    assert (helps.share, helps.final, helps.gold_only, helps.selected) == (MOST_SHARE, 0.9, 0.5, 0.9)
+    assert (harms.share, harms.final, harms.gold_only, harms.selected) == (0, 0.5, 0.9, 0.9)
 
 
 def test_there_must_be_rows() -> None:
@@ -49,7 +49,7 @@ def test_how_probable_the_right_labels_were_found_decides_where_it_is_known(valu
     allowed = [share for share in SHARES if share <= MOST_SHARE]
     highest = max(likelihoods[share] for share in allowed)
     assert verdict.share == min(share for share in allowed if likelihoods[share] == highest)
-    assert verdict.evidence == likelihoods[verdict.share] - likelihoods[0]
+    assert verdict.gain == likelihoods[verdict.share] - likelihoods[0]
 
 
 def test_being_sure_is_no_merit_by_itself() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import kinds_world as world
 import pytest
-from small_world import BagOfWords, settings
+from small_world import BagOfWords, settings, test_scores
 from toys import SETTINGS
 
 from s3local.allocation import divide_rows
@@ -71,29 +71,29 @@ Finished = tuple[Task, RunResult, Callable[[Path], RunResult]]
 def test_a_run_ends_with_its_rows_and_its_figures(finished: Finished) -> None:
     task, result, _ = finished
     dataset = rows(result.dataset)
-    assert len(dataset) == result.summary["rows"] > 0
-    first = result.summary["rounds"][0]["synthesis"]
-    assert set(first["kept_per_label"]) == set(task.groups)
-    assert first["shortfall"] == 0
-    assert max(first["kept_per_label"].values()) - min(first["kept_per_label"].values()) <= 1
-    scores = result.summary["test"]["final"]
+    assert len(dataset) == result.summary.rows > 0
+    first = result.summary.rounds[0].synthesis
+    assert set(first.kept_per_label) == set(task.groups)
+    assert first.shortfall == 0
+    assert max(first.kept_per_label.values()) - min(first.kept_per_label.values()) <= 1
+    scores = dataclasses.asdict(result.summary.final.test)  # type: ignore[type-var]
     config = json.loads((result.folder / "config.json").read_text())
     assert config["contexts_sha256"] == (sha256_of(task.contexts) if task.contexts else None)
     names = ("exact_match", "f1") if task.kind == "extractive_qa" else ("accuracy", "macro_f1")
     assert all(0 <= scores[name] <= 1 for name in names)
-    assert result.summary["kind"] == task.kind
+    assert result.summary.kind == task.kind
 
 
 def test_the_guard_keeps_rows_on_the_same_given_text_together(finished: Finished) -> None:
     task, result, _ = finished
-    if "guard" not in result.summary:
+    found = result.summary.model_selection.verdict
+    if found is None:
         assert not task.source_fields
         return
-    guard = result.summary["guard"]
-    assert 0 <= guard["low"] <= guard["chosen"] <= guard["high"] <= 1
+    assert 0 <= found.low <= found.selected <= found.high <= 1
     folds_of_guard = [json.loads(path.read_text()) for path in (result.folder / "final").glob("guard-*.json")]
     fold_of = {name: number for number, fold in enumerate(folds_of_guard) for name in fold["ids"]}
-    assert guard["n_rows"] == len(fold_of)
+    assert found.n_rows == len(fold_of)
     folds: dict[str, set[int]] = {}
     for row in load_dev(task):
         if row.id in fold_of:
@@ -147,8 +147,8 @@ def test_the_same_seed_gives_the_same_dataset(finished: Finished, tmp_path: Path
     if not task.source_fields:
         pytest.skip("single texts have this test of their own, see test_loop.py")
     other = again(tmp_path / "again")
-    assert other.summary["dataset_sha256"] == result.summary["dataset_sha256"] == sha256_of(other.dataset)
-    assert other.summary["test"] == result.summary["test"]
+    assert other.summary.dataset_sha256 == result.summary.dataset_sha256 == sha256_of(other.dataset)
+    assert test_scores(other) == test_scores(result)
 
 
 def test_the_figures_can_be_printed(finished: Finished) -> None:

@@ -17,6 +17,8 @@ from s3local.embedder import Vectors
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.relabelling.judge import Floats, Judge, JudgeSettings, train_judge
+from s3local.results import Metrics
+from s3local.runner.loop import RunResult
 from s3local.runner.models import Models, find_models
 from s3local.runner.settings import RunSettings
 from s3local.student.encoding import Text
@@ -89,6 +91,14 @@ def settings(body: Path, **changes: object) -> RunSettings:
         **changes,
     }
     return RunSettings(**values)  # type: ignore[arg-type]
+
+
+def test_scores(result: RunResult) -> dict[str, Metrics]:
+    """The scores on test of every student, by its stage."""
+    return {student.stage: student.test for student in result.summary.students if student.test is not None}
+
+
+test_scores.__test__ = False  # type: ignore[attr-defined]
 
 
 def make_task(folder: Path, *, flip_test: bool = False) -> Task:

@@ -1,0 +1,418 @@
+"""The results of a run and of a comparison as typed values, and the one place that writes and reads their files.
+
+``RunSummary`` is result.json, ``CompareSummary`` is compare.json; the ``StageResult`` classes are the markers that a
+run leaves after each stage. All of them hold plain values, so that reports need neither torch nor a teacher.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from s3local.comparison.significance import Comparison
+from s3local.evaluation.gap import Diversity, Gap
+from s3local.evaluation.metrics import ClassificationMetrics
+from s3local.evaluation.squad import AnswerMetrics
+from s3local.exceptions import RunError
+from s3local.storage import write_text
+from s3local.student.agreement import ExportReport
+
+SCHEMA_VERSION = 1
+"""Changes with every field of ``RunSummary`` and ``CompareSummary`` that is renamed, removed or given a new meaning."""
+
+RESULT_FILE = "result.json"
+COMPARE_FILE = "compare.json"
+
+FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, AVERAGED = "final", "final-without-gold", "gold", "averaged"
+"""Folders of the final students: trained on all rows, on the synthetic rows alone, on dev alone; and the average of the
+first's and the third's weights."""
+
+Metrics = ClassificationMetrics | AnswerMetrics
+
+T = TypeVar("T")
+
+
+def score_of(metrics: Metrics) -> float:
+    """The figure that sums up: accuracy for labels, F1 for answers."""
+    return metrics.f1 if isinstance(metrics, AnswerMetrics) else metrics.accuracy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageResult:
+    """What a finished stage of a run leaves in its marker; ``seconds`` is how long the stage took."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RationalesResult(StageResult):
+    """The rationales of each label, by its name."""
+
+    rationales: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthesisResult(StageResult):
+    """How many of the teacher's texts a round kept and dropped, and what they cost.
+
+    ``shortfall`` counts the rows that are missing after the last request. ``requests`` texts were asked for in
+    ``shards``; the teacher generated ``tokens`` in ``teacher_seconds``, over all sittings.
+    """
+
+    kept: int
+    kept_per_label: Mapping[str, int]
+    shortfall: int
+    dropped: int
+    dropped_by_reason: Mapping[str, int]
+    requests: int
+    shards: int
+    tokens: int
+    teacher_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapResult(StageResult):
+    """The gap to dev and the diversity of all rows after a round, and of the rows that the round added."""
+
+    gap: Gap
+    diversity: Diversity
+    gap_of_new: Gap
+    diversity_of_new: Diversity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFigures:
+    """How a student was trained: on how many rows, with which seed and resolved settings; the mean loss of its last
+    epoch, and the seconds."""
+
+    rows: int
+    rows_per_label: Mapping[str, int]
+    seed: int
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    max_length: int
+    contrast_passes: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentResult(StageResult):
+    """One trained and exported student, and its scores.
+
+    ``stage`` is its folder in the run. ``dev`` is the score on dev and ``errors`` the number of its wrong rows; a
+    student that was trained on dev has seen these rows. ``test`` is None until the run ends, and if there are no test
+    rows. ``temperature`` divides the logits.
+    """
+
+    stage: str
+    training: TrainingFigures
+    dev: Metrics
+    errors: int
+    temperature: float
+    export: ExportReport
+    test: Metrics | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundResult:
+    """One round: its texts, their gap to dev, and the student that was trained on all rows so far."""
+
+    synthesis: SynthesisResult
+    gap: GapResult
+    student: StudentResult
+
+    @property
+    def stage(self) -> str:
+        """The folder of the round."""
+        return self.student.stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeResult(StageResult):
+    """One judge: the number of gold rows that it was trained on."""
+
+    gold_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherReading(StageResult):
+    """Whether the teacher's likelihoods are used beside the judges, and the nats by which they explain dev better; None
+    if the teacher was not asked."""
+
+    used: bool
+    gain: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScarceLabel:
+    """The label with the fewest dev rows, where these are fewer than judges need."""
+
+    label: str
+    rows: int
+    least: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelModelFigures:
+    """What the label model found.
+
+    ``gain``: nats by which judges (and teacher) explain dev better than chance. ``pool_weights``: the exponent of each
+    source; ``scale``: the part of it that is expected to hold for synthetic rows. ``correct``: for each requested
+    label, the share of its texts that is expected to carry it; ``correct_overall``: the same over all rows.
+    ``dev_accuracy``: of the judges (and teacher) on dev rows that they were not trained on. ``relabelled``: rows whose
+    likeliest label is not the requested one.
+    """
+
+    gain: float
+    teacher_used: bool
+    pool_weights: Mapping[str, float]
+    scale: float
+    correct: Mapping[str, float]
+    correct_overall: float
+    dev_accuracy: float
+    relabelled: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelCheckResult(StageResult):
+    """What became of the requested labels.
+
+    "applied": the students learn label probabilities. Otherwise the requested labels stay: "off": no check was asked
+    for; "too_few_rows": see ``scarce``; "undivided": dev has no two rows of one label that can be kept apart;
+    "no_gain": the judges explain dev no better than chance. ``judges`` is how many were trained.
+    """
+
+    outcome: Literal["off", "too_few_rows", "undivided", "no_gain", "applied"]
+    judges: int = 0
+    scarce: ScarceLabel | None = None
+    figures: LabelModelFigures | None = None
+
+    @property
+    def applied(self) -> bool:
+        """Whether students learn label probabilities in place of the requested labels."""
+        return self.outcome == "applied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldResult(StageResult):
+    """Scores of one fold's students on the dev rows ``ids`` that were held out, for each share of synthetic rows.
+
+    ``scores`` is (n_shares, n_rows), from 0 to 1; ``logits`` (n_shares, n_rows, n_labels), None where rows have no
+    labels. ``synthetic_rows`` are those that the fold's students could learn from.
+    """
+
+    synthetic_rows: int
+    ids: tuple[str, ...]
+    scores: tuple[tuple[float, ...], ...]
+    logits: tuple[tuple[tuple[float, ...], ...], ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The comparison of students with and without synthetic rows, on dev rows that neither was trained on.
+
+    ``share`` is the part of the final student's weights in the selected average; 0 selects the gold-only student.
+    ``final``, ``gold_only`` and ``selected`` are mean scores of the student of all rows, of that of dev alone and of
+    the average with ``share``; ``low`` and ``high`` bound the 95 % interval of ``selected``. ``gain`` is by how many
+    nats a row the selected average explains the labels better than gold-only, None where rows have no labels.
+    ``synthetic_rows`` are those that each fold's students could learn from: rows that descend from the fold are left
+    out, so that ``final`` is biased low. ``selected`` and ``gain`` are those of the best of several shares, and so
+    optimistically biased.
+    """
+
+    share: float
+    final: float
+    gold_only: float
+    selected: float
+    low: float
+    high: float
+    gain: float | None
+    n_rows: int
+    synthetic_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSelectionResult(StageResult):
+    """How the selected student was chosen.
+
+    "off": model selection was not asked for, or there is no student with gold; "undivided": dev has no two rows of one
+    label that can be kept apart. ``seconds`` are those of the folds' students.
+    """
+
+    outcome: Literal["off", "undivided", "done"]
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary(StageResult):
+    """The figures of a finished run. ``selected`` is the stage of the student that ``RunResult.model`` names."""
+
+    schema_version: int = SCHEMA_VERSION
+    task: str
+    kind: str
+    dataset_sha256: str
+    rows: int
+    with_gold: bool
+    rounds: tuple[RoundResult, ...]
+    label_check: LabelCheckResult
+    model_selection: ModelSelectionResult
+    final: StudentResult
+    final_without_gold: StudentResult | None
+    gold_only: StudentResult | None
+    averaged: StudentResult | None
+    selected: str
+
+    @property
+    def students(self) -> tuple[StudentResult, ...]:
+        """All students: those of the rounds, then the final ones."""
+        finals = (self.final, self.final_without_gold, self.gold_only, self.averaged)
+        return (*(entry.student for entry in self.rounds), *(student for student in finals if student is not None))
+
+    @property
+    def selected_student(self) -> StudentResult:
+        """The student that ``selected`` names."""
+        return next(student for student in self.students if student.stage == self.selected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRound:
+    """A round of a run, as a cell of a comparison keeps it."""
+
+    stage: str
+    rows: int
+    dev_accuracy: float
+    test_accuracy: float
+    gap: Gap
+    diversity: Diversity
+    gap_of_new: Gap
+    diversity_of_new: Diversity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellResult:
+    """One method with one seed (None: it has none) and one number of gold rows (0: it uses none).
+
+    ``test_low`` and ``test_high`` bound the 95 % interval of the accuracy on ``test_rows``. ``right`` has one character
+    for each test row in order: 1 or 0 for a correct or a wrong prediction, - for a row that was not predicted.
+    """
+
+    dataset: str
+    method: str
+    seed: int | None
+    gold_rows: int
+    synthetic_rows: int
+    shortfall: int
+    test_rows: int
+    test_accuracy: float
+    test_macro_f1: float
+    test_low: float
+    test_high: float
+    seconds: float
+    rounds: tuple[CellRound, ...]
+    right: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSummary:
+    """A method with one number of gold rows, over its seeds: means, standard deviations (None for one seed), and the
+    95 % interval of the mean accuracy over test rows and seeds."""
+
+    gold_rows: int
+    method: str
+    meaning: str
+    seeds: int
+    test_rows: int
+    synthetic_rows: float
+    shortfall: float
+    accuracy: float
+    accuracy_std: float | None
+    accuracy_low: float
+    accuracy_high: float
+    macro_f1: float
+    macro_f1_std: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodComparison(Comparison):
+    """The ``reference`` method against another one on the ``test_rows`` that both predicted."""
+
+    gold_rows: int
+    reference: str
+    method: str
+    test_rows: int
+    in_words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareSummary:
+    """The figures of a comparison. ``skipped`` says why a method was left out, by its name."""
+
+    schema_version: int = SCHEMA_VERSION
+    task: str
+    reference: str
+    synthetic_rows: int
+    test_rows: int
+    skipped: Mapping[str, str]
+    cells: tuple[CellResult, ...]
+    summary: tuple[MethodSummary, ...]
+    comparisons: tuple[MethodComparison, ...]
+
+
+def to_json(result: object) -> str:
+    """A result of this module as indented JSON."""
+    return _adapter(type(result)).dump_json(result, indent=2).decode()
+
+
+def to_plain(result: object) -> Any:
+    """A result of this module as plain JSON values."""
+    return _adapter(type(result)).dump_python(result, mode="json")
+
+
+def write_result(path: Path, result: object) -> None:
+    """Write a result of this module to ``path``, whole or not at all. Raises ``StorageError``."""
+    write_text(path, to_json(result) + "\n")
+
+
+def read_result(path: Path, kind: type[T]) -> T:
+    """The result in ``path``. Raises ``RunError`` for a file of another version, or a damaged one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if "schema_version" in getattr(kind, "__dataclass_fields__", ()):
+            _require_version(path, content)
+        result: T = _adapter(kind).validate_python(content)
+        return result
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole file"
+        problem = f"{place}: {first['msg']}"
+        raise RunError(f"{path} is damaged ({problem}); delete it, and run the same command again") from exc
+    except (OSError, ValueError) as exc:
+        raise RunError(f"{path} is damaged ({exc}); delete it, and run the same command again") from exc
+
+
+def _require_version(path: Path, content: Any) -> None:
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found != SCHEMA_VERSION:
+        written = "a newer s3local" if isinstance(found, int) and found > SCHEMA_VERSION else "an older s3local"
+        raise RunError(
+            f"{path} was written by {written} (schema version {found or 'none'}, {SCHEMA_VERSION} belongs here); "
+            "read it with that version, or run again under another --name"
+        )
+
+
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Reads and writes ``kind``; made once, which takes milliseconds."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
