@@ -21,7 +21,8 @@ import numpy as np
 from rich.console import Console
 from shared import CHECKOUT, DATASETS, known_figures
 
-from s3local.comparison.compare import METHODS, CompareSettings, compare
+from s3local.comparison.compare import CompareSettings, compare
+from s3local.comparison.methods import METHODS
 from s3local.progress import Silent
 from s3local.records import read_jsonl, write_jsonl
 from s3local.report.compare import render

@@ -41,14 +41,14 @@ from s3local.teacher.protocol import Completion, Request, Score, Teacher
 
 NAMES = ("ag_news", "trec", "sst2")
 COLD = TrainingSettings(contrast_passes=0)
-NONE = {"contrast": 0.0, "label_check": False, "training": COLD, "guard": False}
+NONE = {"contrast": 0.0, "label_check": False, "training": COLD, "model_selection": False}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": NONE,
     "contrast": {**NONE, "contrast": None},
     "label check": {**NONE, "label_check": True, "teacher_reads": False},
     "warm-up": {**NONE, "training": TrainingSettings()},
-    "without reading": {"teacher_reads": False, "guard": False},
-    "without near-mistakes": {"rows_per_error": 1_000_000, "guard": False},
+    "without reading": {"teacher_reads": False, "model_selection": False},
+    "without near-mistakes": {"rows_per_error": 1_000_000, "model_selection": False},
     "all": {},
     "shuffled": {},
     "random words": {},

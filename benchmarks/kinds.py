@@ -77,9 +77,9 @@ def share(count: int, name: str) -> int:
 def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], folder: Path, seed: int) -> Metrics:
     """The test figures of a student trained on the gold rows alone."""
     body = find_student_body(None)
-    student = kind.train(body, TrainingSet(dev, seed), kind.fitted(body).resolved(len(dev)))
+    student = kind.train(body, TrainingSet(dev, seed), kind.training_settings(body).resolved(len(dev)))
     kind.export(student, folder, 1.0)
-    return kind.judge(folder, test).metrics
+    return kind.evaluate(folder, test).metrics
 
 
 def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace
         rounds=options.rounds,
         training=training,
         label_check=not options.without_label_check,
-        guard=options.guard,
+        model_selection=options.model_selection,
     )
     dev, test = load_dev(task), load_rows(task.test, task) if task.test else []
     kind = kind_of(task, dev, test, settings)
@@ -160,7 +160,9 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, default=200, help="unlabelled contexts of the pool (200)")
     parser.add_argument("--test", type=int, default=500, help="test rows, the first so many; 0 takes all (500)")
     parser.add_argument("--epochs", type=int, help="training epochs (chosen by the rows)")
-    parser.add_argument("--guard", action="store_true", help="cross-validate as well: as long again, for long texts")
+    parser.add_argument(
+        "--model-selection", action="store_true", help="cross-validate as well: as long again, for long texts"
+    )
     parser.add_argument("--without-label-check", action="store_true", help="no judges: much faster for long texts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")

@@ -68,7 +68,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
         of_gold[folds == fold] = judge.predict_proba(gold)[folds == fold]
         of_rows.append(judge.predict_proba(rows))
     judged = folds != NO_FOLD
-    opinions = {"judges": JudgePredictions(of_gold[judged], np.mean(of_rows, axis=0))}
+    judges = {"judges": JudgePredictions(of_gold[judged], np.mean(of_rows, axis=0))}
 
     after: dict[str, float] = {}
     students: dict[str, dict[str, float]] = {}
@@ -78,7 +78,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
         for draw in range(DRAWS):
             other = (true + chance.integers(1, len(labels), len(true))) % len(labels)
             asked = np.where(chance.random(len(true)) < share, true, other)
-            check = check_labels(opinions, own[judged], asked)
+            check = check_labels(judges, own[judged], asked)
             hard = np.eye(len(labels))[asked]
             targets = check.targets if check.holds else hard
             right.append((targets.argmax(axis=1) == true).mean())
@@ -93,7 +93,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
         "gold": options.gold,
         "seed": seed,
         "heard": check.holds,
-        "judges_right": float((opinions["judges"].candidates.argmax(axis=1) == true).mean()),
+        "judges_right": float((judges["judges"].candidates.argmax(axis=1) == true).mean()),
         "checked_right": after,
         "students": students,
         "seconds": round(time.perf_counter() - started, 1),

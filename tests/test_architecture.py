@@ -29,8 +29,9 @@ evaluation.gap
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
-runner.model_selection  runner.finish  runner.loop
-comparison.baselines  comparison.cache  comparison.compare
+runner.relabel  runner.model_selection  runner.finish  runner.loop
+comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
+comparison.compare
 prediction
 report.text  report.check  report.compare
 cli.models  cli.main

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from s3local import __version__, offline
 from s3local.cli.models import Terminal, models
+from s3local.comparison.methods import DEFAULT_METHODS, DEFAULT_REFERENCE, DEFAULT_SEEDS
 from s3local.exceptions import S3LocalError
 from s3local.progress import Progress, Silent
 from s3local.wording import shown
@@ -287,11 +288,11 @@ def check(task: Task, as_json: bool) -> None:
     help="Make the teacher a judge as well, where that explains dev better. The label asked for counts for half then.",
 )
 @click.option(
-    "--guard/--no-guard",
+    "--model-selection/--no-model-selection",
     default=True,
     show_default=True,
-    help="Cross-validate on dev how far the synthetic rows help, and hand over that mean of the weights of the final "
-    "classifier and of one of dev alone which does best; or the latter, if they do not help.",
+    help="Find by cross-validation on dev how far the synthetic rows help, and select the best average of the weights "
+    "of the final and the gold-only classifier; or the gold-only one, if they do not help.",
 )
 @_with(_output_options)
 def run(
@@ -327,13 +328,21 @@ def run(
 @click.option("--out", type=click.Path(path_type=Path), help="Folder, in place of runs/TASK/compare/NAME.")
 @click.option(
     "--methods",
-    default="gold,zerogen,goldgen,s3,s3-no-ees,s3-no-rationale,s3+gold,goldgen+gold",
+    default=",".join(DEFAULT_METHODS),
     show_default=True,
     metavar="NAME,...",
     help="Those to compare, of the list above.",
 )
-@click.option("--reference", default="s3", show_default=True, help="Method that the others are tested against.")
-@click.option("--seeds", default="0,1,2", show_default=True, metavar="N,...", help="Each method runs once with each.")
+@click.option(
+    "--reference", default=DEFAULT_REFERENCE, show_default=True, help="Method that the others are tested against."
+)
+@click.option(
+    "--seeds",
+    default=",".join(map(str, DEFAULT_SEEDS)),
+    show_default=True,
+    metavar="N,...",
+    help="Each method runs once with each.",
+)
 @click.option("--gold", metavar="N,...", help="Numbers of labelled rows to draw from dev.  [default: all of it]")
 @_with(_budget_options)
 @_with_models

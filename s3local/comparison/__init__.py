@@ -1,7 +1,10 @@
 """S3 against its baselines under one budget.
 
-significance.py  which of two methods is better, and how sure that is
-baselines.py     what a user would otherwise do with the same gold rows
-cache.py         what methods that ask for the same thing share
-compare.py       the cells of a comparison, and their summary
+significance.py  intervals, paired tests and verdicts on correct and wrong predictions
+methods.py       the methods, the runs that they are read from, and the defaults
+baselines.py     what the same gold rows give without synthetic rows
+cache.py         calls of the teacher and judges that several methods share
+cells.py         one method with one seed and one number of gold rows
+summary.py       means, intervals and comparisons of cells
+compare.py       all cells of a comparison, and its folder
 """

@@ -1,33 +1,32 @@
-"""What a user would otherwise do with the same gold rows and no synthetic ones.
+"""Baselines: what the same gold rows give without synthetic rows.
 
-Each rival takes gold rows and the test rows to label, and gives a label for each of those; it reads the test rows'
-texts alone. ``gold`` fine-tunes the student, ``probe`` fits a linear layer on embeddings, ``setfit`` is the package
-of that name on the encoder, ``classify_by_teacher`` lets the teacher itself decide. Knows nothing of rounds.
+Each takes a ``BaselineInput`` and returns a predicted label for each of its test rows, whose labels it does not read.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from s3local.embedder import Embedder
 from s3local.progress import Progress
 from s3local.records import Example
 from s3local.relabelling.teacher_likelihood import label_logprobs
-from s3local.student.encoding import fitting_length
-from s3local.student.export import export
-from s3local.student.inference import Classifier
-from s3local.student.training import USUAL_MAX_LENGTH, TrainingSettings, train
+from s3local.runner.context import STUDENT
+from s3local.runner.models import Models
+from s3local.runner.settings import RunSettings
+from s3local.runner.task_kinds import TrainingSet, kind_of
 from s3local.synthesis.prompts import Prompts
+from s3local.task.model import Task
 from s3local.teacher.protocol import Teacher
+from s3local.weights.store import find_encoder
 
 SETFIT_ITERATIONS = 20
 SETFIT_BATCH = 16
@@ -35,37 +34,56 @@ TEACHER_SHOTS = 8
 """Gold rows of each label in a prompt of the few-shot teacher."""
 
 
-def train_on_gold(
-    body: Path,
-    gold: Sequence[Example],
-    test: Sequence[Example],
-    labels: Sequence[str],
-    settings: TrainingSettings,
-    seed: int,
-    folder: Path,
-    progress: Progress,
-) -> list[str]:
-    """The student's labels for ``test``, trained on ``gold`` alone and exported to ``folder`` as in a run."""
-    length = settings.max_length or fitting_length(body, gold, USUAL_MAX_LENGTH)
-    settings = dataclasses.replace(settings, max_length=length)
-    with progress.step("the student trains", settings.passes(len(gold)), "texts") as advance:
-        student = train(body, gold, labels, settings, seed, advance=advance)
-    export(student, folder, gold)
-    with progress.step("predicting test", len(test), "rows") as advance:
-        return Classifier.load(folder).predict(test, advance)
+@dataclass(frozen=True, slots=True)
+class BaselineInput:
+    """The gold rows to learn from (none: zero-shot), the test rows to predict, and what a run would use; ``folder`` is
+    there for files, and removed afterwards."""
+
+    task: Task
+    gold: Sequence[Example]
+    test: Sequence[Example]
+    seed: int
+    models: Models
+    settings: RunSettings
+    folder: Path
+    progress: Progress
+
+    @property
+    def labels(self) -> Sequence[str]:
+        return self.task.label_names
 
 
-def probe(
-    embedder: Embedder, gold: Sequence[Example], test: Sequence[Example], seed: int, progress: Progress
-) -> list[str]:
-    """The labels of a logistic regression on the embeddings of ``gold``."""
+def train_on_gold(given: BaselineInput) -> list[str]:
+    """The labels of the student of a run, trained on the gold rows alone and exported as in a run."""
+    kind = kind_of(given.task, given.gold, given.test, given.settings)
+    settings, body = kind.training_settings(given.models.body), given.models.body
+    rows = TrainingSet(given.gold, int(np.random.SeedSequence([given.seed, STUDENT, 0]).generate_state(1)[0]))
+    with given.progress.step("the student trains", settings.passes(len(given.gold)), "texts") as advance:
+        student = kind.train(body, rows, settings, advance)
+    kind.export(student, given.folder / "student", 1.0)
+    with given.progress.step("predicting test", len(given.test), "rows") as advance:
+        evaluated = kind.evaluate(given.folder / "student", given.test, advance)
+    return [row["predicted"] for row in evaluated.predictions]
+
+
+def probe(given: BaselineInput) -> list[str]:
+    """The labels of a logistic regression on sentence embeddings of the gold rows."""
     from sklearn.linear_model import LogisticRegression
 
-    with progress.step("embedding", len(gold) + len(test), "texts") as advance:
+    gold, test, embedder = given.gold, given.test, given.models.embedder
+    with given.progress.step("embedding", len(gold) + len(test), "texts") as advance:
         seen = embedder.embed([row.text for row in gold], advance)
         unseen = embedder.embed([row.text for row in test], advance)
-    model = LogisticRegression(class_weight="balanced", max_iter=1000, random_state=seed)
+    model = LogisticRegression(class_weight="balanced", max_iter=1000, random_state=given.seed)
     return [str(label) for label in model.fit(seen, [row.label for row in gold]).predict(unseen)]
+
+
+def ask_teacher(given: BaselineInput) -> list[str]:
+    """The teacher's own labels, see ``classify_by_teacher``."""
+    with contextlib.closing(given.models.teacher()) as teacher:
+        tokens = given.settings.prompt_tokens
+        prompts = Prompts(given.task, "list", 1, teacher.chat, teacher.count_tokens, tokens)
+        return classify_by_teacher(teacher, prompts, given.gold, given.test, given.seed, given.progress)
 
 
 def classify_by_teacher(
@@ -76,17 +94,17 @@ def classify_by_teacher(
     seed: int,
     progress: Progress,
 ) -> list[str]:
-    """The label under which the teacher finds a text likeliest, all labels being as likely beforehand.
+    """The label under which the teacher's likelihood of a text is highest, with equal priors.
 
     Each label's prompt shows ``TEACHER_SHOTS`` of its ``gold`` rows (no gold: zero-shot).
     """
-    chance = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     labels = prompts.task.label_names
     shots = {}
     for label in labels:
         mine = [row.text for row in gold if row.label == label]
-        shots[label] = [mine[place] for place in chance.permutation(len(mine))[:TEACHER_SHOTS].tolist()]
-    with progress.step("the teacher judges", len(labels) * len(test), "texts") as advance:
+        shots[label] = [mine[place] for place in generator.permutation(len(mine))[:TEACHER_SHOTS].tolist()]
+    with progress.step("the teacher predicts", len(labels) * len(test), "texts") as advance:
         logprobs = label_logprobs(teacher, prompts, [row.text for row in test], shots, advance=advance)
     return [labels[int(best)] for best in logprobs.argmax(axis=1)]
 
@@ -96,25 +114,19 @@ def has_setfit() -> bool:
     return importlib.util.find_spec("setfit") is not None
 
 
-def setfit(
-    encoder: Path,
-    gold: Sequence[Example],
-    test: Sequence[Example],
-    labels: Sequence[str],
-    seed: int,
-    progress: Progress,
-) -> list[str]:
+def setfit(given: BaselineInput) -> list[str]:
     """The labels of SetFit (Tunstall et al., 2022): the encoder tuned on pairs of gold rows, then a linear head.
 
-    ``SETFIT_ITERATIONS`` pairs of each sort for a row, as in its paper.
+    ``SETFIT_ITERATIONS`` positive and as many negative pairs for a row, as in its paper.
     """
     from datasets import Dataset, disable_progress_bars
     from setfit import SetFitModel, Trainer, TrainingArguments
 
     disable_progress_bars()
+    labels, gold, test = given.labels, given.gold, given.test
     data = Dataset.from_dict({"text": [row.text for row in gold], "label": [labels.index(row.label) for row in gold]})
     with (
-        progress.step("setfit trains", None, "steps"),
+        given.progress.step("setfit trains", None, "steps"),
         tempfile.TemporaryDirectory() as folder,
         contextlib.redirect_stdout(io.StringIO()),
         _quiet("setfit", "sentence_transformers", "transformers"),
@@ -124,22 +136,32 @@ def setfit(
             num_iterations=SETFIT_ITERATIONS,
             batch_size=SETFIT_BATCH,
             num_epochs=1,
-            seed=seed,
+            seed=given.seed,
             report_to="none",
             save_strategy="no",
             show_progress_bar=False,
         )
-        model = SetFitModel.from_pretrained(str(encoder), local_files_only=True)
+        model = SetFitModel.from_pretrained(str(find_encoder(given.settings.encoder)), local_files_only=True)
         Trainer(model=model, args=arguments, train_dataset=data).train()
-    with progress.step("predicting test", len(test), "rows") as advance:
+    with given.progress.step("predicting test", len(test), "rows") as advance:
         numbers = model.predict([row.text for row in test], as_numpy=True, show_progress_bar=False)
         advance(len(test))
     return [labels[int(number)] for number in numbers]
 
 
+BASELINES: Mapping[str, Callable[[BaselineInput], list[str]]] = {
+    "gold": train_on_gold,
+    "probe": probe,
+    "setfit": setfit,
+    "teacher-zero-shot": ask_teacher,
+    "teacher-few-shot": ask_teacher,
+}
+"""The baseline of each method that has no run, by the method's name."""
+
+
 @contextlib.contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Let these loggers speak of errors alone."""
+    """Only let errors of these loggers through."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:

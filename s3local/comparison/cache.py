@@ -1,10 +1,8 @@
-"""A teacher that never writes the same thing twice, and judges that are trained once: what one method asked for, the
-next one takes over.
+"""A cache of the teacher's calls and of judges, so that methods that ask for the same thing compute it once.
 
-The texts of a call depend on its requests and the teacher's settings alone, so a call is kept on disk under the
-checksum of its requests. Rationales and shards that several methods plan alike are thereby written once, and the
-model itself generates only what is asked anew. Judges depend on gold rows alone, and stay in memory.
-Knows nothing of methods.
+The completions of a call depend only on its requests and the teacher's settings, so a call is kept on disk under the
+checksum of its requests. Rationales and shards that several methods plan alike are thereby generated once. A judge
+depends only on gold rows and settings; judges stay in memory.
 """
 
 from __future__ import annotations
@@ -25,14 +23,14 @@ from s3local.storage import write_text
 from s3local.teacher.protocol import Completion, Request, Score, Teacher
 
 OnCacheHit = Callable[[str, float], None]
-"""Told the checksum of what was taken over, and the seconds that it took when it was first made."""
+"""Called with the checksum of what was found in the cache, and the seconds that it took when it was computed."""
 
-SHELF = 8
-"""Judges in memory, those of two label checks; some 90 MB each."""
+MOST_JUDGES = 8
+"""Judges in memory: those of two label checks, some 90 MB each."""
 
 
 class SharedTeacher:
-    """A ``Teacher`` in front of another, with the calls of ``generate`` kept in ``folder``."""
+    """A ``Teacher`` that keeps the calls of ``generate`` in ``folder``; ``opener`` loads the teacher behind it."""
 
     def __init__(self, opener: Callable[[], Teacher], folder: Path, on_cache_hit: OnCacheHit) -> None:
         self._opener = opener
@@ -83,15 +81,15 @@ class SharedTeacher:
         return self._teacher
 
 
-class JudgeShelf:
-    """The judges that ``train`` made last, by what they learned from."""
+class JudgeCache:
+    """The judges that ``train`` made last, by the checksum of its arguments."""
 
     def __init__(self, train: JudgeTrainer) -> None:
         self._train = train
         self._judges: dict[str, tuple[Judge, float]] = {}
 
-    def maker(self, on_cache_hit: OnCacheHit) -> JudgeTrainer:
-        """Trains as ``train`` does, and takes from the shelf what is there."""
+    def trainer(self, on_cache_hit: OnCacheHit) -> JudgeTrainer:
+        """Trains judges as ``train`` does, unless they are in the cache."""
 
         def judge(
             body_folder: Path,
@@ -101,8 +99,8 @@ class JudgeShelf:
             seed: int,
             advance: Advance,
         ) -> Judge:
-            learned = [str(body_folder), [row.to_row() for row in rows], *labels, dataclasses.asdict(settings), seed]
-            key = _checksum(learned)
+            arguments = [str(body_folder), [row.to_row() for row in rows], *labels, dataclasses.asdict(settings), seed]
+            key = _checksum(arguments)
             if key in self._judges:
                 made, seconds = self._judges[key]
                 on_cache_hit(key, seconds)
@@ -111,7 +109,7 @@ class JudgeShelf:
             started = time.perf_counter()
             made = self._train(body_folder, rows, labels, settings, seed, advance)
             self._judges[key] = made, time.perf_counter() - started
-            while len(self._judges) > SHELF:
+            while len(self._judges) > MOST_JUDGES:
                 del self._judges[next(iter(self._judges))]
             return made
 
@@ -127,4 +125,4 @@ def _read(path: Path) -> tuple[list[Completion], float]:
         content = json.loads(path.read_text(encoding="utf-8"))
         return [Completion(**row) for row in content["completions"]], content["seconds"]
     except (OSError, ValueError, TypeError, KeyError) as exc:
-        raise RunError(f"{path} is damaged ({exc}); delete it, and the teacher writes it again") from exc
+        raise RunError(f"{path} is damaged ({exc}); delete it, and run the same command again") from exc

@@ -1,7 +1,6 @@
-"""A judge that learns from a few dozen rows: a body that is trained by contrast alone, see contrast.py, and a head.
+"""A judge: an encoder tuned on a few dozen gold rows by supervised contrast, with a linear head.
 
-A logistic regression on the embeddings (mean of the tokens, length 1) is the head.
-Knows nothing of synthetic rows, and never sees test.
+The head is a logistic regression on the mean of the tokens' embeddings, scaled to length 1.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ Floats = NDArray[np.float32]
 class JudgeSettings(ContrastiveSettings):
     """How a judge is trained: its body as ``ContrastiveSettings`` says.
 
-    ``penalty``        the inverse strength C of the head's regularisation.
+    ``C``              inverse regularisation strength of the head.
     ``max_length``     tokens kept of a text.
     """
 
-    penalty: float = 10.0
+    C: float = 10.0
     max_length: int = 256
 
 
 class Judge:
-    """A body and a head that say how probable each label of a text is. Made by ``train_judge``."""
+    """A trained body and head that predict label probabilities. Made by ``train_judge``."""
 
     def __init__(self, body: Any, tokenizer: Any, head: Any, n_labels: int, max_length: int) -> None:
         self._body = body
@@ -50,7 +49,7 @@ class Judge:
         self._max_length = max_length
 
     def predict_proba(self, texts: Sequence[Text], advance: Advance = ignore) -> Floats:
-        """Label probabilities (n_texts, n_labels); ``advance`` is told the texts of each batch.
+        """Label probabilities (n_texts, n_labels); ``advance`` is called with the texts of each batch.
 
         Raises ``ModelError`` if a graphics card has no room for them.
         """
@@ -68,7 +67,7 @@ def train_judge(
     seed: int,
     advance: Advance = ignore,
 ) -> Judge:
-    """A judge trained on ``rows``, of which each label needs one at least; ``advance`` is told the texts of each step.
+    """A judge trained on ``rows``, at least one of each label; ``advance`` is called with the texts of each step.
 
     The same arguments give the same judge in the same environment. Raises ``ModelError`` as ``load_body`` does,
     ``ValueError`` for a label without rows.
@@ -84,16 +83,16 @@ def train_judge(
         body.to(torch_device())
         pull_together(body, tokens, numbers, settings, seed, mean_of_tokens, advance=advance)
         vectors = _embed(body, tokenizer, rows, settings.max_length)
-    head = LogisticRegression(C=settings.penalty, max_iter=2000).fit(vectors, numbers)
+    head = LogisticRegression(C=settings.C, max_iter=2000).fit(vectors, numbers)
     return Judge(body, tokenizer, head, len(labels), settings.max_length)
 
 
 JudgeTrainer = Callable[[Path, Sequence[Example], Sequence[str], JudgeSettings, int, Advance], Judge]
-"""What trains a judge as ``train_judge`` does, with its arguments in their order."""
+"""A function that trains a judge, with the arguments of ``train_judge`` in their order."""
 
 
 def _embed(body: Any, tokenizer: Any, texts: Sequence[Text], max_length: int, advance: Advance = ignore) -> Floats:
-    """Unit rows (n_texts, dim)."""
+    """Embeddings of length 1, (n_texts, dim)."""
     rows = encode(tokenizer, texts, max_length)
     vectors = np.zeros((len(rows), body.config.dim), dtype=np.float32)
     half = uses_bf16("auto", next(body.parameters()).device)

@@ -1,11 +1,9 @@
-"""How probable each label of a text is, by several judges whose weights are learned from gold.
+"""The label model: label probabilities of synthetic texts, from several judges and the requested labels.
 
-A small local teacher often writes a text that does not carry the label it was asked for. Judges see the text alone:
-each gives every gold row and every candidate a probability for each label, and no judge was trained on a row that it
-judges. ``fit_pool_weights`` weighs the judges by how well they explain the gold labels; ``weigh_teacher`` estimates
-from the candidates themselves how many texts carry the label that they were written for; ``check_labels`` puts both
-together, and believes the asked label less where the teacher that was asked is a judge as well.
-Knows nothing of how judges are made, of models or of test.
+A small local teacher often writes a text that does not carry the requested label. Judges see the text alone: each gives
+every gold row and every candidate a probability for each label, and no judge was trained on a row that it predicts.
+``fit_pool_weights`` weighs the judges by how well they explain the gold labels. ``combine_with_requested`` estimates
+from the candidates how many texts carry their requested label. ``check_labels`` puts both together.
 """
 
 from __future__ import annotations
@@ -21,34 +19,34 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LEAST_GOLD = 4
-"""Gold rows that each label must have for a label check: judges that learn from two or three do more harm than good.
-With 20 gold rows of six labels (trec, two draws), students of S3's rows were right on 69.9 and 64.0 % of 1,000 other
-rows of the pool with the labels asked for, on 65.9 and 63.0 % with checked ones; beside the gold rows, on 69.7 and
-64.2, against 65.6 and 59.1 %. With five of each label (ag_news), checked labels are right more often, if the teacher
-is right on 90 % or less."""
+"""Gold rows of each label that a label check needs: judges that are trained on two or three do more harm than good.
+With 20 gold rows of six labels (trec, two draws), students of S3's rows were correct on 69.9 and 64.0 % of other rows
+with requested labels, on 65.9 and 63.0 % with checked ones. With five gold rows of each label (ag_news), checked labels
+are more often correct, if at most 90 % of the requested ones are."""
 LEAST_PROBABILITY = 1e-6
-"""A judge that gives less is taken to mean this: none is ever so sure on a few dozen rows."""
+"""Smaller predicted probabilities are raised to this: no judge knows more from a few dozen rows."""
 MOST_POOL_WEIGHT = 5.0
 POOL_WEIGHT_PENALTY = 0.02
-"""Pulls the weights towards equal shares, so that a few dozen gold rows do not decide alone."""
+"""Pulls the pool weights towards equal shares, so that a few dozen gold rows do not decide alone."""
 TEMPER = 0.2
-"""Trust in a log-probability of a whole text."""
+"""Exponent of a whole text's likelihood."""
 LIKELY_LABELS = 3
 LIKELY = 0.05
-"""A slow judge chooses between so many labels of a row at most, each as probable as this share of the likeliest one."""
+"""A slow judge chooses between so many labels of a row at most, each at least this share of the likeliest one's
+probability."""
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""How much of the weight that was fitted to gold the judges may deserve: each of these is as likely at first. A
-few gold rows can flatter judges; what they say of candidates then is too sure."""
+"""Parts of the fitted pool weights that may hold for candidates, equally likely a priori. On a few gold rows the fitted
+weights are optimistically biased, and the pool would be overconfident on candidates."""
 SHARES = np.linspace(0.0, 0.98, 21)
-"""The shares of a label's texts that may carry it, beyond those that would by chance."""
+"""Shares of a label's texts that may carry it, beyond those that would by chance."""
 SHARE_PRIOR = SHARES * (1 - SHARES) / (SHARES * (1 - SHARES)).sum()
-"""How likely each share is before any text is judged: neither a perfect teacher nor one that writes at random."""
+"""Prior of each share: neither a perfect teacher nor one that ignores the request is likely."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgePredictions:
-    """What one judge says: label probabilities of the gold rows (n_gold, n_labels) and of the candidates
-    (n_candidates, n_labels), neither of which it was trained on."""
+    """One judge's label probabilities of the gold rows (n_gold, n_labels) and of the candidates
+    (n_candidates, n_labels); it was trained on neither."""
 
     gold: NDArray[Any]
     candidates: NDArray[Any]
@@ -56,10 +54,10 @@ class JudgePredictions:
 
 @dataclass(frozen=True, slots=True)
 class LabelCheck:
-    """Label probabilities ``targets`` (n_candidates, n_labels), and what they come from.
+    """Label probabilities ``targets`` (n_candidates, n_labels), and how they came about.
 
-    ``pool_weights`` is the exponent of each judge that explains gold best, ``scale`` the part of it that they are
-    expected to deserve. ``right`` (n_labels,) is the share of the texts asked for as each label that is expected to
+    ``pool_weights`` is the exponent of each judge that explains gold best, ``scale`` the part of it that is expected to
+    hold for candidates. ``correct`` (n_labels,) is the share of the texts requested with each label that is expected to
     carry it. ``gold`` (n_gold, n_labels) are the judges' joint probabilities of the gold rows, ``gain`` the nats by
     which these explain gold better than chance, see ``evidence``.
     """
@@ -67,55 +65,55 @@ class LabelCheck:
     targets: Array
     pool_weights: dict[str, float]
     scale: float
-    right: Array
+    correct: Array
     gold: Array
     gain: float
 
     @property
     def holds(self) -> bool:
-        """Whether the judges know more of gold than chance. Where they do not, nothing speaks against the labels that
-        were asked for, and ``targets`` are no more than these with a guess at how often they are wrong."""
+        """Whether the judges explain gold better than chance. If not, nothing speaks against the requested labels, and
+        ``targets`` are no more than these with a guess at how often they are wrong."""
         return self.gain > 0
 
 
 def check_labels(
-    opinions: Mapping[str, JudgePredictions],
+    judges: Mapping[str, JudgePredictions],
     gold_labels: Sequence[int] | NDArray[np.int64],
-    candidate_labels: Sequence[int] | NDArray[np.int64],
+    requested_labels: Sequence[int] | NDArray[np.int64],
     *,
     teacher_judges: bool = False,
 ) -> LabelCheck:
-    """The probability of each label of each candidate, given the judges and the label that the teacher was asked for.
+    """The probability of each label of each candidate, given the judges' predictions and the requested labels.
 
-    ``gold_labels`` (n_gold,) and ``candidate_labels`` (n_candidates,) are numbers of labels. ``teacher_judges``: the
-    teacher is one of the judges. It wrote a text from what it believes of a label, and says what it believes of a text
-    when it reads, so that the label asked for may tell nothing new. It counts for half then: the targets are the mean
-    of those with it and those of the judges alone.
+    ``gold_labels`` (n_gold,) and ``requested_labels`` (n_candidates,) are numbers of labels. ``teacher_judges``: the
+    teacher that wrote the candidates is one of the judges. It reads a text with the same idea of a label that it wrote
+    it with, so its requested label has half the weight: the targets are the mean of those with the requested labels and
+    those of the judges alone.
     Raises ``ValueError`` for no judges or no gold rows.
     """
-    if not opinions or not len(gold_labels):
+    if not judges or not len(gold_labels):
         raise ValueError("a label check needs judges and gold rows")
-    gold, asked = np.asarray(gold_labels), np.asarray(candidate_labels, dtype=np.int64)
-    pool_weights = fit_pool_weights([opinion.gold for opinion in opinions.values()], gold)
+    gold, requested = np.asarray(gold_labels), np.asarray(requested_labels, dtype=np.int64)
+    pool_weights = fit_pool_weights([its.gold for its in judges.values()], gold)
     of_gold, of_candidates = (
-        _pooled(pool_weights, judges)
-        for judges in zip(*((it.gold, it.candidates) for it in opinions.values()), strict=True)
+        _pooled(pool_weights, predictions)
+        for predictions in zip(*((its.gold, its.candidates) for its in judges.values()), strict=True)
     )
     rows = np.arange(len(gold))
-    weight = min(1.0, len(gold) / max(1, len(asked)))
+    weight = min(1.0, len(gold) / max(1, len(requested)))
     alone = [_softmax(scale * of_candidates) for scale in SCALES]
-    beliefs = [weigh_teacher(opinion, asked, weight) for opinion in alone]
+    combined = [combine_with_requested(pooled, requested, weight) for pooled in alone]
     likelihoods = [np.log(_softmax(scale * of_gold)[rows, gold]).sum() for scale in SCALES]
-    chances = _softmax(np.array([[it + belief.evidence for it, belief in zip(likelihoods, beliefs, strict=True)]]))[0]
+    posterior = _softmax(np.array([[its + one.evidence for its, one in zip(likelihoods, combined, strict=True)]]))[0]
     joint_of_gold = _softmax(of_gold)
-    targets = np.tensordot(chances, np.stack([belief.targets for belief in beliefs]), axes=1)
+    targets = np.tensordot(posterior, np.stack([one.targets for one in combined]), axes=1)
     if teacher_judges:
-        targets = (targets + np.tensordot(chances, np.stack(alone), axes=1)) / 2
+        targets = (targets + np.tensordot(posterior, np.stack(alone), axes=1)) / 2
     return LabelCheck(
         targets=targets,
-        pool_weights=dict(zip(opinions, (round(float(value), 4) for value in pool_weights), strict=True)),
-        scale=float(chances @ SCALES),
-        right=chances @ np.stack([belief.right for belief in beliefs]),
+        pool_weights=dict(zip(judges, (round(float(value), 4) for value in pool_weights), strict=True)),
+        scale=float(posterior @ SCALES),
+        correct=posterior @ np.stack([one.correct for one in combined]),
         gold=joint_of_gold,
         gain=evidence([], joint_of_gold, gold),
     )
@@ -124,8 +122,8 @@ def check_labels(
 def fit_pool_weights(judges: Sequence[NDArray[Any]], gold_labels: NDArray[np.int64]) -> Array:
     """The exponent of each judge (n_judges,), none negative, under which their joint probabilities explain gold best.
 
-    ``judges`` are probabilities (n_gold, n_labels). A logarithmic opinion pool; one judge alone gets the exponent
-    that calibrates it, as a temperature does.
+    ``judges`` are probabilities (n_gold, n_labels). The joint probabilities are a logarithmic opinion pool; a single
+    judge gets the exponent that calibrates it, like a temperature.
     """
     from scipy.optimize import minimize
 
@@ -149,7 +147,7 @@ def fit_pool_weights(judges: Sequence[NDArray[Any]], gold_labels: NDArray[np.int
 def evidence(judges: Sequence[NDArray[Any]], other: NDArray[Any], gold_labels: NDArray[np.int64]) -> float:
     """By how many nats the ``other`` judge raises the log-likelihood of all gold labels, beyond the one nat that a
     judge without any knowledge would raise it by chance (Akaike's criterion). Arguments as for ``fit_pool_weights``;
-    without ``judges``, every label is as likely as any other."""
+    without ``judges``, all labels are equally likely."""
     rows = np.arange(len(gold_labels))
 
     def likelihood(some: Sequence[NDArray[Any]]) -> float:
@@ -163,11 +161,10 @@ def evidence(judges: Sequence[NDArray[Any]], other: NDArray[Any], gold_labels: N
 def tempered(logprobs: NDArray[Any]) -> Array:
     """Label probabilities (n, n_labels) from the log-probabilities of texts under each label, NaN where unknown.
 
-    A label under which the model finds all texts likelier gets no more for that: how far a label lies above the others
-    is taken off, on average over the rows (on sst2, the judges and the teacher were right on 76 in place of 74 % of 250
-    rows by that). What is unknown counts as the least likely label that is known of its row. The tokens of a text are
-    no independent pieces of evidence: taken as such they would make a model far too sure. ``TEMPER`` comes close to
-    what ``fit_pool_weights`` finds, which does the rest.
+    A label under which the model finds all texts likelier has no advantage: each label's mean over the rows is
+    subtracted (on sst2, judges and teacher were correct on 76 with it, on 74 % of 250 rows without). An unknown value
+    counts as the least known one of its row. The tokens of a text are no independent evidence, so the likelihoods are
+    tempered: ``TEMPER`` is close to what ``fit_pool_weights`` finds, which corrects the rest.
     """
     values: Any = np.ma.masked_invalid(np.asarray(logprobs, dtype=np.float64))
     values = values - (values - values.mean(axis=1, keepdims=True)).mean(axis=0)
@@ -176,7 +173,8 @@ def tempered(logprobs: NDArray[Any]) -> Array:
 
 
 def in_question(probabilities: NDArray[Any]) -> NDArray[np.bool_]:
-    """Between which labels of each row there is a choice, (n, n_labels): none where one stands out, see ``LIKELY``."""
+    """Whether each label of each row (n, n_labels) is one of several likely ones, see ``LIKELY``; all False in a row
+    where a single label is likely."""
     values = np.asarray(probabilities)
     order = np.argsort(-values, axis=1, kind="stable")
     chosen = np.zeros(order.shape, dtype=np.bool_)
@@ -192,47 +190,47 @@ def joint(pool_weights: Sequence[float], judges: Sequence[NDArray[Any]]) -> Arra
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
-    """What judges and the label asked for say together, see ``weigh_teacher``.
+class Combined:
+    """Judges and requested labels combined, see ``combine_with_requested``.
 
-    ``targets`` (n, n_labels) are label probabilities, ``right`` (n_labels,) as in ``LabelCheck``, ``evidence`` the
-    log-likelihood (nats) of the texts as the judges see them, whatever the teacher's share.
+    ``targets`` (n, n_labels) are label probabilities, ``correct`` (n_labels,) as in ``LabelCheck``, ``evidence`` the
+    log-likelihood (nats) of the judges' predictions, averaged over the shares.
     """
 
     targets: Array
-    right: Array
+    correct: Array
     evidence: float
 
 
-def weigh_teacher(opinion: Array, asked: NDArray[np.int64], weight: float) -> Belief:
-    """Label probabilities of texts from the judges' ``opinion`` (n, n_labels) and the labels ``asked`` for (n,).
+def combine_with_requested(pooled: Array, requested: NDArray[np.int64], weight: float) -> Combined:
+    """Label probabilities of texts from the judges' ``pooled`` ones (n, n_labels) and the ``requested`` labels (n,).
 
-    Of the texts asked for as one label, a share carries it; the others carry any label. Each of ``SHARES`` is weighed
-    by how well it explains what the judges say of that label's texts, and the probabilities are means over all of them.
-    (The share that the judges believe to carry their label is no measure of it: unsure judges would take any teacher
-    for a poor one.) Judges and teacher make the same mistakes, so that texts are no independent pieces of evidence:
-    each counts for ``weight`` of one, and ``check_labels`` has all of them count for as many as there are gold rows.
+    Of the texts requested with one label, a share carries it; the others carry any label. Each of ``SHARES`` is weighed
+    by how well it explains the judges' predictions of that label's texts, and the result is the mean over all shares.
+    (The mean probability of the requested label is no estimate of the share: unsure judges would make any teacher look
+    poor.) Judges and teacher make the same mistakes, so texts are no independent evidence: each counts for ``weight``
+    of one, and ``check_labels`` gives all of them together the weight of the gold rows.
     """
-    n_labels = opinion.shape[1]
-    targets = np.zeros_like(opinion)
-    right = np.zeros(n_labels)
+    n_labels = pooled.shape[1]
+    targets = np.zeros_like(pooled)
+    correct = np.zeros(n_labels)
     evidence = 0.0
     for label in range(n_labels):
-        mine = asked == label
-        carried = np.outer(1 - SHARES, np.full(n_labels, 1 / n_labels))  # (n_shares, n_labels)
-        carried[:, label] += SHARES
-        both = opinion[mine] * carried[:, None, :]  # (n_shares, n_mine, n_labels)
-        seen = both.sum(axis=2)
-        scores = weight * np.log(seen).sum(axis=1) + np.log(np.maximum(SHARE_PRIOR, LEAST_PROBABILITY))
-        chances = _softmax(scores[None])[0]
+        mine = requested == label
+        prior = np.outer(1 - SHARES, np.full(n_labels, 1 / n_labels))  # (n_shares, n_labels)
+        prior[:, label] += SHARES
+        both = pooled[mine] * prior[:, None, :]  # (n_shares, n_mine, n_labels)
+        likelihood = both.sum(axis=2)
+        scores = weight * np.log(likelihood).sum(axis=1) + np.log(np.maximum(SHARE_PRIOR, LEAST_PROBABILITY))
+        posterior = _softmax(scores[None])[0]
         evidence += float(np.log(np.exp(scores - scores.max()).sum()) + scores.max())
-        targets[mine] = np.tensordot(chances, both / seen[:, :, None], axes=1)
-        right[label] = chances @ carried[:, label]
-    return Belief(targets, right, evidence)
+        targets[mine] = np.tensordot(posterior, both / likelihood[:, :, None], axes=1)
+        correct[label] = posterior @ prior[:, label]
+    return Combined(targets, correct, evidence)
 
 
 def _pooled(pool_weights: Sequence[float] | Array, judges: Sequence[NDArray[Any]]) -> Array:
-    """The judges' log-probabilities (n, n_labels), each by its weight, summed up."""
+    """The weighted sum of the judges' log-probabilities, (n, n_labels)."""
     return np.asarray(np.tensordot(np.asarray(pool_weights), np.stack([_logs(judge) for judge in judges]), axes=1))
 
 

@@ -1,8 +1,8 @@
-"""The teacher as a judge: under which label it would have been likeliest to write a text.
+"""The teacher as a judge: the likelihood of a text under each label.
 
-A noisy channel: the text is scored after a prompt that names the label, so that labels need no wording that the
-teacher would say by itself, and each prompt is computed once for all texts. Source: Min et al., "Noisy Channel
-Language Model Prompting for Few-Shot Text Classification", 2022. Knows nothing of judges and of runs.
+A noisy channel: the text is scored after a prompt that names the label. So the teacher need not say the label itself,
+and each prompt is computed once for all texts. Source: Min et al., "Noisy Channel Language Model Prompting for Few-Shot
+Text Classification", 2022.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def label_logprobs(
 ) -> NDArray[np.float64]:
     """The log-probability (nats) of each text under each of the task's labels: (n_texts, n_labels).
 
-    A text that is longer than a prompt may be is read as far as that.
-    ``shots`` are texts of each label that its prompt shows. Where ``likely`` (n_texts, n_labels) is False, a text is
-    not read, and the value is NaN. ``advance`` is told the texts done, under every label.
+    A text beyond the length of a prompt is cut. ``shots`` are texts of each label that its prompt shows. Where
+    ``likely`` (n_texts, n_labels) is False, a text is not scored, and the value is NaN. ``advance`` is called with the
+    number of texts done, for each label.
     """
     entries = [prompts.entry(text) for text in texts]
     read = np.ones((len(entries), len(prompts.task.labels)), dtype=bool) if likely is None else likely

@@ -1,30 +1,66 @@
-"""What the stages of a run share: the task and its kind, dev, the settings, the folder, and how a student is made."""
+"""What all stages of a run use: the task and its dev rows, the settings, the folder, the models, and how a student is
+trained and exported."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from s3local.evaluation.cross_validation import NO_FOLD, divide_into_folds
 from s3local.progress import Progress
 from s3local.records import Example
 from s3local.results import StudentResult, TrainingFigures
-from s3local.runner.models import Models
+from s3local.runner.models import Models, TeacherSource
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.runner.task_kinds import Texts, TrainingSet
+from s3local.student.training import Trained
+from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.task.model import Task
+from s3local.text import normal_form
 
-RATIONALES, SYNTHESIS, STUDENT, JUDGES, GUARD = 0, 1, 2, 3, 4
-"""What a seed is for: the second part of every seed derived from the run's own."""
+RATIONALES, SYNTHESIS, STUDENT, JUDGES, MODEL_SELECTION = 0, 1, 2, 3, 4
+"""What a seed is for: the second part of every seed that is derived from the run's own."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """Dev divided for cross-validation.
+
+    ``of_row`` (n_dev,) is the fold of each row, from 0, or ``NO_FOLD``. Each method takes a sequence that is parallel
+    to dev.
+    """
+
+    of_row: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """The number of folds; 0 if dev cannot be divided."""
+        return int(self.of_row.max()) + 1
+
+    def inside(self, fold: int, items: Sequence[T]) -> list[T]:
+        """The items of a fold's rows."""
+        return [item for item, its in zip(items, self.of_row, strict=True) if its == fold]
+
+    def outside(self, fold: int, items: Sequence[T]) -> list[T]:
+        """The items of all other rows."""
+        return [item for item, its in zip(items, self.of_row, strict=True) if its != fold]
+
+    def divided(self, items: Sequence[T]) -> list[T]:
+        """The items of the rows that are in a fold."""
+        return [item for item, its in zip(items, self.of_row, strict=True) if its != NO_FOLD]
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """One run's."""
+    """One run. ``kind`` holds what differs between kinds of task; ``teacher`` is loaded when a stage opens it."""
 
     task: Task
     kind: Texts
@@ -33,52 +69,83 @@ class RunContext:
     state: RunFolder
     progress: Progress
     models: Models
+    teacher: TeacherSource
 
     def seed_for(self, *purpose: int) -> int:
-        """The seed of what ``purpose`` names, from the run's own."""
+        """The seed for ``purpose``, derived from the run's own."""
         return int(np.random.SeedSequence([self.settings.seed, *purpose]).generate_state(1)[0])
 
-    def train(self, stage: str, training_set: TrainingSet) -> Any:
-        """A fresh student that has learned ``training_set``."""
-        settings = self.kind.fitted(self.models.body)
+    @property
+    def target_texts(self) -> list[str]:
+        """The texts of dev in the field that the teacher writes."""
+        return [row.fields[self.task.target_field] for row in self.dev]
+
+    def label_numbers(self, rows: Sequence[Example]) -> NDArray[np.int64]:
+        """The number of each row's label, (n_rows,)."""
+        labels = self.task.label_names
+        return np.array([labels.index(row.label) for row in rows], dtype=np.int64)
+
+    def prompts(self) -> Prompts:
+        """The prompts for the teacher, which is opened: its tokenizer and chat template are part of them."""
+        teacher = self.teacher.open()
+        cap = token_cap(self.target_texts, self.task.length_of_texts(self.dev), teacher.count_tokens)
+        tokens = self.settings.prompt_tokens
+        return Prompts(self.task, self.teacher.style, cap, teacher.chat, teacher.count_tokens, tokens)
+
+    def divide_dev(self) -> Folds:
+        """The folds of dev, always the same ones. Duplicates, and rows on the same source text, share a fold."""
+        groups = [
+            tuple(row.fields[name] for name in self.task.source_fields) or normal_form(row.text) or row.text
+            for row in self.dev
+        ]
+        labels = [row.label for row in self.dev]
+        numbers = divide_into_folds(labels, self.settings.folds, self.seed_for(JUDGES), groups)
+        return Folds(numbers if numbers.max() > 0 else np.full_like(numbers, NO_FOLD))
+
+    def train(self, stage: str, training_set: TrainingSet) -> Trained:
+        """A fresh student, trained on ``training_set``."""
+        settings = self.kind.training_settings(self.models.body)
         with self.progress.step(
             f"{stage}: the student trains", settings.passes(len(training_set.rows)), "texts"
         ) as advance:
             return self.kind.train(self.models.body, training_set, settings, advance)
 
-    def judged(
-        self, stage: str, student: Any, training_set: TrainingSet, temperature: float | None = None
+    def export(
+        self, stage: str, student: Trained, training_set: TrainingSet, temperature: float | None = None
     ) -> StudentResult:
-        """Export the student to the stage's folder, and let the exported model predict dev; its figures.
+        """Export the student to the stage's folder, and score the exported model on dev.
 
-        Writes the predictions and errors of dev as well. ``temperature`` None: fitted on dev, which the student has
-        not seen then.
+        Writes predictions.jsonl and errors.jsonl of dev. ``temperature`` None: it is fitted on dev, which the student
+        must not have been trained on.
         """
-        rows = training_set.rows
         folder = self.state.path / stage / "student"
         with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
             temperature, report = self.kind.export(student, folder, temperature)
-        judged = self.kind.judge(folder, self.dev)
-        self.state.write_rows(f"{stage}/predictions.jsonl", judged.predictions)
-        self.state.write_rows(f"{stage}/errors.jsonl", (error.to_row() for error in judged.errors))
-        settings = student.settings
-        training = TrainingFigures(
-            rows=len(rows),
-            rows_per_label=dict(Counter(row.label for row in rows)),
-            seed=training_set.seed,
-            learning_rate=settings.learning_rate,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            max_length=settings.max_length,
-            contrast_passes=settings.contrast_passes,
-            loss=student.loss,
-            seconds=round(student.seconds, 3),
-        )
+        evaluated = self.kind.evaluate(folder, self.dev)
+        self.state.write_rows(f"{stage}/predictions.jsonl", evaluated.predictions)
+        self.state.write_rows(f"{stage}/errors.jsonl", (error.to_row() for error in evaluated.errors))
         return StudentResult(
             stage=stage,
-            training=training,
-            dev=judged.metrics,
-            errors=len(judged.errors),
+            training=_figures(student, training_set),
+            dev=evaluated.metrics,
+            errors=len(evaluated.errors),
             temperature=temperature,
             export=report,
         )
+
+
+def _figures(student: Trained, training_set: TrainingSet) -> TrainingFigures:
+    settings = student.settings
+    assert settings.learning_rate and settings.epochs and settings.batch_size and settings.max_length  # resolved
+    return TrainingFigures(
+        rows=len(training_set.rows),
+        rows_per_label=dict(Counter(row.label for row in training_set.rows)),
+        seed=training_set.seed,
+        learning_rate=settings.learning_rate,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        max_length=settings.max_length,
+        contrast_passes=settings.contrast_passes,
+        loss=student.loss,
+        seconds=round(student.seconds, 3),
+    )

@@ -1,4 +1,4 @@
-"""The models of a run: found before anything starts, opened when they are needed, told apart by their checksums."""
+"""The models of a run: found before anything starts, loaded when they are needed, identified by their checksums."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ RECORDED_PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What a run is done with, found but not loaded; ``identity`` tells these models from others, for config.json.
+    """The models of a run, found but not loaded.
 
-    ``judge`` trains a judge for the label check.
+    ``teacher`` loads the teacher, whose prompts have ``style``; ``body`` is the folder of the student's pretrained
+    body, ``judge`` trains a judge. ``identity`` holds the models' checksums for config.json.
     """
 
     teacher: Callable[[], Teacher]
@@ -62,8 +63,8 @@ def find_models(
 ) -> Models:
     """The models that ``settings`` name, except those that are given.
 
-    ``teacher`` opens a teacher, which is asked in ``style``. Raises ``ModelError`` if one is missing, or if a teacher's
-    layers shall go to a GPU that is not there.
+    ``teacher`` loads a teacher whose prompts have ``style``. Raises ``ModelError`` if a model is missing, or if there
+    is no GPU for ``gpu_layers``.
     """
     body = find_student_body(settings.student)
     identity: dict[str, Any] = {"student_sha256": _folder_hash(body)}
@@ -84,7 +85,7 @@ def find_models(
 
 
 class TeacherSource:
-    """The teacher, loaded when it is first asked and given back before a student trains."""
+    """The teacher, loaded when a stage opens it, and closed before a student trains: one GPU must be enough."""
 
     def __init__(self, opener: Callable[[], Teacher], style: Style) -> None:
         self._opener = opener
@@ -92,20 +93,20 @@ class TeacherSource:
         self.style = style
 
     def open(self) -> Teacher:
-        """The teacher; every call until ``close`` gives the same one. Raises ``ModelError`` if it cannot be loaded."""
+        """The teacher; the same one until ``close``. Raises ``ModelError`` if it cannot be loaded."""
         if self._teacher is None:
             self._teacher = self._opener()
         return self._teacher
 
     def close(self) -> None:
-        """Give the teacher's memory back; ``open`` loads it anew."""
+        """Free the teacher's memory; ``open`` loads it again."""
         if self._teacher is not None:
             self._teacher.close()
             self._teacher = None
 
 
 def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str, Any]:
-    """What a result depends on, as plain values."""
+    """Everything that a result depends on, as plain values for config.json."""
     return {
         "settings": dataclasses.asdict(settings),
         "task": task.model_dump(mode="json", exclude={"dev", "test", "contexts"}),

@@ -1,4 +1,4 @@
-"""How a run is done: every choice that changes its result, with the default that was earned. Knows nothing of how."""
+"""Settings of a run: every choice that changes its result, with benchmarked defaults."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from s3local.teacher.engine import EngineSettings
 from s3local.teacher.protocol import Sampling
 
 LIST_CONTRAST = 0.5
-"""Of the embedded teacher's texts, 58 in place of 52 % are right with it (trec, zero-shot), 71 in place of 62 % (trec,
-extrapolated), 90 in place of 77 % and 81 in place of 68 % (sst2), for about twice the teacher's time; see
-benchmarks/contrast.py. Not measured with larger teachers, which pay as much for it."""
+"""More of the embedded teacher's texts carry the requested label with it: 58 against 52 % zero-shot and 71 against 62 %
+extrapolated on trec, 90 against 77 % and 81 against 68 % on sst2 (benchmarks/contrast.py). It doubles the teacher's
+time, and was not measured with larger teachers."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSettings:
-    """What counts in question answering.
+    """Settings of extractive question answering.
 
     ``error_f1``: a dev row whose answer has a lower F1 is an error. ``round_trip``: the teacher answers each new
-    question from its context, and the row is dropped if the F1 of that with the answer it was written for is lower;
-    0 does not ask. A small teacher that cannot answer questions drops good rows by that.
+    question, and the row is dropped if the F1 of its answer is lower; 0 does not ask. A small teacher that cannot
+    answer questions makes this filter drop good rows.
     """
 
     error_f1: float = 0.5
@@ -43,25 +43,31 @@ class AnswerSettings:
 class RunSettings:
     """How a run is done.
 
-    ``seed``: all chance comes from it. ``rows``: synthetic rows to reach training, over seed and rounds.
-    ``rounds``: at most so many error extrapolations (S3 has 2). ``seed_share``: the part of ``rows`` that the seed
-    makes, if there are rounds. ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt.
-    ``shots``: other rows shown beside an error; ``samples``: texts from one such prompt. ``error_cap``: a label has
-    at most this many times its fair share of a round's errors, ``max_errors`` caps them over all labels.
-    ``rows_per_error``: where errors are so few that a round has more rows for each, the dev rows that the student is
-    least sure of are extrapolated as well.
-    ``contrast``: with how much weight a text is set against what the teacher would write for another label; 0 is plain
-    sampling, and None ``LIST_CONTRAST`` for teachers that continue lists, 0 for those that are asked in a chat.
-    ``extrapolate``: "errors" of the student, as S3 does, or all of "dev" at once, without seed and rounds (the paper's
-    GoldGen). ``prompt_tokens``: a longer prompt shows fewer rows, and at last shorter texts. ``shard_size``: requests
-    in a shard. ``attempts``: texts asked for, at most, for each row. ``label_check``: judges trained on dev, one for
-    each of ``folds``, say how probable each label of a synthetic row is, and the final student learns that, if they
-    explain dev better than chance; not where dev has fewer than ``LEAST_GOLD`` rows of a label (label_check.py).
-    ``teacher_reads``: the teacher is a judge as well, by the likelihood of a text under each likely label, where that
-    explains dev better; if so, it reads for about as long as it has written.
-    ``with_gold``: it also sees dev. ``both_finals``: beside it there is one that does not, in a folder of its own.
-    ``guard``: the final student with gold is compared with one of gold alone, by cross-validation over ``folds``;
-    handed over is the mean of their weights that does best, or the one of gold alone (``evaluation.guard``).
+    Budget:
+    ``seed``: the random seed. ``rows``: synthetic rows to train on, over seed and rounds. ``rounds``: rounds of error
+    extrapolation, at most (S3 has 2). ``seed_share``: the part of ``rows`` that the seed has, if there are rounds.
+    ``attempts``: texts asked for, at most, for each row. ``shard_size``: requests in a shard.
+
+    Prompts:
+    ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt. ``shots``: other rows shown beside an
+    error; ``samples``: texts from one such prompt. ``prompt_tokens``: a longer prompt shows fewer rows, and at last
+    shorter texts. ``contrast``: weight of the contrast with the prompt of another label; 0 is plain sampling, None is
+    ``LIST_CONTRAST`` for list-style teachers and 0 for chat-style ones.
+
+    Errors:
+    ``extrapolate``: "errors" of the student, as in S3, or all of "dev" at once, without seed and rounds (the paper's
+    GoldGen). ``error_cap``: a label has at most this many times its fair share of a round's errors; ``max_errors`` caps
+    them over all labels. ``rows_per_error``: where a round has more rows for each error, the dev rows that the student
+    is least sure of are extrapolated as well.
+
+    Labels and students:
+    ``label_check``: judges trained on dev, one for each of ``folds``, give label probabilities that the final student
+    learns, if they explain dev better than chance; not where dev has fewer than ``LEAST_GOLD`` rows of a label.
+    ``teacher_reads``: the teacher's likelihoods of a text under each likely label are used beside the judges, where
+    they explain dev better; reading takes about as long as writing. ``with_gold``: the final student is trained on dev
+    as well. ``both_finals``: a second final student is trained without dev. ``model_selection``: cross-validation over
+    ``folds`` selects the best average of the final and the gold-only student, or the gold-only student.
+
     ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
     """
 
@@ -85,7 +91,7 @@ class RunSettings:
     teacher_reads: bool = True
     with_gold: bool = True
     both_finals: bool = False
-    guard: bool = True
+    model_selection: bool = True
     folds: int = 4
     teacher: str | None = None
     encoder: str | None = None
@@ -121,7 +127,7 @@ class RunSettings:
             raise ValueError(f"all of dev is extrapolated at once, without rounds, got rounds {self.rounds}")
 
     def contrast_for(self, style: Style) -> float:
-        """The contrast with a teacher that is asked in ``style``."""
+        """The contrast for a teacher with prompts of this style."""
         if self.contrast is not None:
             return self.contrast
         return LIST_CONTRAST if style == "list" else 0.0

@@ -1,12 +1,11 @@
-"""A run folder: what is done, what it was done with, and nothing half-written.
+"""A run folder: the configuration of a run, the artefacts of its stages, and a marker for each finished stage.
 
 Artefacts are written first and a stage's marker last, each under its final name only when it is whole. So a marker
-means that its stage is complete, and a stage without one is done again from its finished shards. Knows nothing of
-what the stages compute.
+means that its stage is complete; a stage without a marker is done again, from its finished shards.
 
     runs/<task>/<name>/
         config.json          every setting, seed, checksum and version, and the machine; other settings are refused
-        events.jsonl         what happened when, one line each, never rewritten
+        events.jsonl         one line an event with its time, never rewritten
         rationales.json
         round-0/             the seed; round-1, round-2 ...: from the errors of the student before
             extrapolated.jsonl  from round-1 on: the dev rows that its rows are extrapolated from
@@ -16,10 +15,11 @@ what the stages compute.
             student/         the exported student: ONNX, tokenizer, labels
             predictions.jsonl  errors.jsonl  metrics.json
             test_predictions.jsonl
-        final/               judge-0.jsonl ..., label_check.json, dataset.jsonl, student/, metrics.json, guard-0.json
-        final-without-gold/  student/, metrics.json; only where both finals were asked for
-        gold/                student/, metrics.json: of dev alone, for the guard
-        averaged/            student/, metrics.json: the mean of final and gold, unless the guard chose gold
+        final/               judge-0.jsonl ..., label_check.json, dataset.jsonl, student/, metrics.json
+        final-without-gold/  student/, metrics.json; only where both final students were asked for
+        model-selection/     fold-0.json ...: scores of the students of each fold
+        gold/                student/, metrics.json: the gold-only student
+        averaged/            student/, metrics.json: the average of final and gold, unless gold was selected
         result.json          the last marker: the figures of the whole run
 """
 
@@ -51,7 +51,7 @@ MAX_SHOWN_DIFFERENCES = 3
 
 
 class RunFolder:
-    """One run's folder. Use ``RunFolder.open``; every path below is relative to it."""
+    """One run's folder. Use ``RunFolder.open``; names of files are relative to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -130,7 +130,7 @@ class RunFolder:
         return [row for _, row in read_jsonl(self.path / name)]
 
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write a JSON Lines artefact, whole or not at all."""
+        """Write a JSON Lines artefact, whole or not at all. Raises ``StorageError``."""
         write_jsonl(self.path / name, rows)
 
 

@@ -1,8 +1,8 @@
-"""What the loop asks of a task's kind: how a seed is planned, what a text must be beyond the rules for all texts, and
-which student is trained, exported and judged.
+"""What differs between kinds of task: how a seed is planned, what a row must be beyond the rules for all texts, and
+which student is trained, exported and evaluated.
 
-``Texts`` is one text and its label, ``Pairs`` a given text with a written one, ``Spans`` a question on a given text.
-The loop calls all three alike; ``kind_of`` chooses. Knows nothing of rounds, run folders or budgets.
+``Texts`` is one text and its label, ``Pairs`` a source text with a target text, ``Spans`` a question on a context. A
+run calls all three alike; ``kind_of`` chooses.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from s3local.progress import Advance, ignore
 from s3local.records import SPAN, Candidate, Dropped, Example, FilterResult
 from s3local.results import Metrics
 from s3local.runner.settings import RunSettings
+from s3local.student.agreement import ExportReport
 from s3local.student.encoding import fitting_length
 from s3local.student.export import export
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
 from s3local.student.reader_export import export_reader
-from s3local.student.reader_training import train_reader
-from s3local.student.training import USUAL_MAX_LENGTH, TrainingSettings, train
+from s3local.student.reader_training import TrainedReader, train_reader
+from s3local.student.training import USUAL_MAX_LENGTH, Trained, TrainedStudent, TrainingSettings, train
 from s3local.synthesis.answer_spans import propose_answers
 from s3local.synthesis.planning import Planned
 from s3local.synthesis.prompts import Prompts, parse_text
@@ -44,13 +45,13 @@ from s3local.teacher.protocol import Sampling, Teacher
 Targets = NDArray[np.float32]
 
 LONG_CHARACTERS = 400
-"""Where half of the gold texts are longer, the teacher is told how long to write."""
+"""If the median gold text is longer, prompts ask for a length."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeedOrder:
-    """Texts that a seed is to bring: so many of each label as ``wanted`` says, determined by ``seed``; ``rationales``
-    of each label, for kinds that use them; ``contrast`` with other labels."""
+    """The texts of a seed: ``wanted`` of each label, drawn with ``seed``; ``rationales`` of each label, for kinds that
+    use them; ``contrast`` is the weight of the contrast with other labels."""
 
     wanted: Mapping[str, int]
     seed: Sequence[int]
@@ -60,7 +61,8 @@ class SeedOrder:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """What a student learns: rows, and label probabilities (n_rows, n_labels) where they replace the rows' labels."""
+    """What a student is trained on, with which seed: ``targets`` (n_rows, n_labels) are label probabilities that
+    replace the rows' labels, None where these are learned."""
 
     rows: Sequence[Example]
     seed: int
@@ -69,7 +71,7 @@ class TrainingSet:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """What a student makes of rows: its figures, its prediction for each row, and the rows that it gets wrong."""
+    """A student's scores on labelled rows, its prediction for each row, and the rows that it gets wrong."""
 
     metrics: Metrics
     predictions: Sequence[Mapping[str, Any]]
@@ -78,7 +80,7 @@ class EvaluationResult:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A number from 0 to 1 for each row (n_rows,), 1 for a right label, and the logits of the labels, (n_rows,
+    """A score from 0 to 1 for each row (n_rows,), 1 for a correct label, and the logits of the labels, (n_rows,
     n_labels), where rows have labels."""
 
     values: NDArray[np.float64]
@@ -86,7 +88,11 @@ class Scores:
 
 
 class Texts:
-    """Classification of single texts. ``headline`` is the name of the figure that sums up its scores."""
+    """Classification of single texts.
+
+    ``headline`` names the figure that sums up a student's scores; ``models`` are gold texts whose lengths the teacher
+    is asked for, where gold texts are long.
+    """
 
     headline = "accuracy"
     uses_rationales = True
@@ -112,7 +118,7 @@ class Texts:
         )
 
     def _options(self, order: SeedOrder) -> dict[str, Any]:
-        """What a seed's plan needs, whatever the kind."""
+        """The options of a seed's plan that all kinds have."""
         return {
             "sampling": self.settings.sampling,
             "seed": order.seed,
@@ -121,12 +127,12 @@ class Texts:
         }
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
-        """Drop what is no row of this kind; ``ask`` loads the teacher, for those checks that need one."""
+        """Drop what is no row of this kind; ``ask`` opens the teacher, for checks that need one."""
         return FilterResult(candidates, [])
 
     # Students
 
-    def fitted(self, body: Path) -> TrainingSettings:
+    def training_settings(self, body: Path) -> TrainingSettings:
         """The training settings, with the length that dev rows need if they leave it open."""
         training = self.settings.training
         length = training.max_length or fitting_length(body, self.dev, USUAL_MAX_LENGTH)
@@ -134,8 +140,8 @@ class Texts:
 
     def train(
         self, body: Path, training_set: TrainingSet, settings: TrainingSettings, advance: Advance = ignore
-    ) -> Any:
-        """A fresh student that has learned ``training_set``."""
+    ) -> Trained:
+        """A fresh student, trained on ``training_set``."""
         labels = self.task.label_names
         return train(
             body,
@@ -147,21 +153,22 @@ class Texts:
             advance=advance,
         )
 
-    def scores(self, student: Any, rows: Sequence[Example]) -> Scores:
-        """How well a student, not exported, does on each row."""
+    def scores(self, student: Trained, rows: Sequence[Example]) -> Scores:
+        """The scores of a student, which need not be exported, on each row."""
         logits = student.predict_logits(rows)
         own = np.array([self.task.label_names.index(row.label) for row in rows])
         return Scores((logits.argmax(axis=1) == own).astype(np.float64), logits)
 
-    def export(self, student: Any, folder: Path, temperature: float | None) -> tuple[float, Any]:
+    def export(self, student: Trained, folder: Path, temperature: float | None) -> tuple[float, ExportReport]:
         """Write the student to ``folder``; its temperature (None: fitted on dev) and the report of the export."""
+        assert isinstance(student, TrainedStudent)
         if temperature is None:
             numbers = [self.task.label_names.index(row.label) for row in self.dev]
             temperature = fit_temperature(student.predict_logits(self.dev), numbers)
         return temperature, export(student, folder, self.dev, temperature)
 
-    def judge(self, folder: Path, rows: Sequence[Example], advance: Advance = ignore) -> EvaluationResult:
-        """What the student exported to ``folder`` makes of labelled ``rows``."""
+    def evaluate(self, folder: Path, rows: Sequence[Example], advance: Advance = ignore) -> EvaluationResult:
+        """Let the student that is exported in ``folder`` predict labelled ``rows``."""
         probabilities = Classifier.load(folder).predict_proba(rows, advance)
         labels = self.task.label_names
         predicted = [labels[int(best)] for best in probabilities.argmax(axis=1)]
@@ -176,7 +183,7 @@ class Texts:
 
 
 class Pairs(Texts):
-    """Classification of pairs: a text is written on a given one, so that the two carry a label."""
+    """Classification of pairs: a target text is written for a source text, so that the two carry a label."""
 
     uses_rationales = False
 
@@ -189,7 +196,7 @@ class Pairs(Texts):
         return plan_seed_on(prompts, order.wanted, self.contexts, **self._options(order))
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
-        """Drop copies of the given text, and what is no question where gold texts are."""
+        """Drop copies of the source text, and what is no question where gold texts are questions."""
         (given,) = self.task.source_fields
         habit_share = self.settings.rules.habit_share
         return check_given(
@@ -198,7 +205,7 @@ class Pairs(Texts):
 
 
 class Spans(Pairs):
-    """Question answering: a question is written for a span of a context, and the student finds the span again."""
+    """Extractive question answering: a question is written for a span of a context; the student finds the span."""
 
     headline = "f1"
     has_labels = False
@@ -208,12 +215,13 @@ class Spans(Pairs):
         self.models = []  # questions are short
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
-        """Also drop lost answers, questions that hold their answer, and, if set, what the round trip does not find."""
+        """Also drop questions whose answer is missing from the context, or given away by the question, and, if set,
+        those that fail the round trip."""
         result = super().check(candidates, ask)
         return result.then(lambda kept: self._round_trip(kept, ask)) if self.settings.answers.round_trip else result
 
     def _round_trip(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
-        """Let the teacher answer each question; ``round_trip`` drops have as score the F1 of what it says."""
+        """Let the teacher answer each question; the score of a ``round_trip`` drop is the F1 of its answer."""
         if not candidates:
             return FilterResult([], [])
         teacher, prompts = ask()
@@ -234,31 +242,33 @@ class Spans(Pairs):
                 dropped.append(Dropped(candidate, "round_trip", score, f"the teacher answers {said!r}"))
         return FilterResult(kept, dropped)
 
-    def fitted(self, body: Path) -> TrainingSettings:
+    def training_settings(self, body: Path) -> TrainingSettings:
         """The training settings: a context is read in windows, so that dev does not matter, and spans have no labels
         to warm up by."""
         return dataclasses.replace(self.settings.training, contrast_passes=0)
 
     def train(
         self, body: Path, training_set: TrainingSet, settings: TrainingSettings, advance: Advance = ignore
-    ) -> Any:
+    ) -> Trained:
         """See ``Texts.train``. Raises ``ValueError`` for label probabilities: answers have none."""
         if training_set.targets is not None:
             raise ValueError("answers have no label probabilities to learn")
         return train_reader(body, training_set.rows, settings, training_set.seed, advance)
 
-    def scores(self, student: Any, rows: Sequence[Example]) -> Scores:
+    def scores(self, student: Trained, rows: Sequence[Example]) -> Scores:
         """See ``Texts.scores``: the F1 of each answer."""
+        assert isinstance(student, TrainedReader)
         return Scores(answer_scores(rows, student.predict(rows)))
 
-    def export(self, student: Any, folder: Path, temperature: float | None) -> tuple[float, Any]:
+    def export(self, student: Trained, folder: Path, temperature: float | None) -> tuple[float, ExportReport]:
         """See ``Texts.export``; the temperature is always 1."""
+        assert isinstance(student, TrainedReader)
         return 1.0, export_reader(student, folder, self.dev)
 
-    def judge(self, folder: Path, rows: Sequence[Example], advance: Advance = ignore) -> EvaluationResult:
-        """See ``Texts.judge``; the figures are exact match and F1."""
-        judged = Reader.load(folder).judge(rows, advance)
-        found = [answer.text for answer, _ in judged]
+    def evaluate(self, folder: Path, rows: Sequence[Example], advance: Advance = ignore) -> EvaluationResult:
+        """See ``Texts.evaluate``; the figures are exact match and F1."""
+        answers = Reader.load(folder).judge(rows, advance)
+        found = [answer.text for answer, _ in answers]
         return EvaluationResult(
             answer_metrics(rows, found),
             [
@@ -269,21 +279,21 @@ class Spans(Pairs):
                     "predicted_start": answer.start,
                     "probability": round(answer.probability, 4),
                 }
-                for row, (answer, _) in zip(rows, judged, strict=True)
+                for row, (answer, _) in zip(rows, answers, strict=True)
             ],
             find_answer_errors(
                 rows,
                 found,
-                [answer.probability for answer, _ in judged],
-                [own for _, own in judged],
+                [answer.probability for answer, _ in answers],
+                [own for _, own in answers],
                 self.settings.answers.error_f1,
             ),
         )
 
 
 def kind_of(task: Task, dev: Sequence[Example], test: Sequence[Example], settings: RunSettings) -> Texts:
-    """The kind of ``task``. Of ``test``, only the given texts are looked at: none of them is taken from the
-    contexts file to be written on.
+    """The kind of ``task``. Of ``test``, only the source texts are used: the contexts file's texts that occur there are
+    left out.
 
     Raises ``InputError`` for bad contexts, or if question answering finds no span to ask for.
     """
@@ -296,13 +306,13 @@ def kind_of(task: Task, dev: Sequence[Example], test: Sequence[Example], setting
 
 
 def _contexts(task: Task, dev: Sequence[Example], test: Sequence[Example]) -> list[Context]:
-    """The distinct given texts of dev, called after their first row, and those of the contexts file that test lacks."""
-    (given,) = task.source_fields
+    """The distinct source texts of dev, named after their first row, and those of the contexts file that test lacks."""
+    (source,) = task.source_fields
     found: dict[str, str] = {}
     for row in dev:
-        found.setdefault(row.fields[given], row.id)
+        found.setdefault(row.fields[source], row.id)
     if task.contexts is not None:
-        in_test = {row.fields[given] for row in test}
+        in_test = {row.fields[source] for row in test}
         for number, text in enumerate(load_contexts(task.contexts, task), start=1):
             if text not in in_test:
                 found.setdefault(text, f"{task.contexts.stem}-{number}")

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from s3local.cli.main import main
-from s3local.comparison.compare import GROUPS, METHODS, CompareSettings
+from s3local.comparison.compare import CompareSettings
+from s3local.comparison.methods import GROUPS, METHODS
 from s3local.runner.settings import RunSettings
 
 CHECKOUT = Path(__file__).parents[2]

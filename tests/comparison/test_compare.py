@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from collections import Counter
@@ -11,25 +10,18 @@ from pathlib import Path
 
 import pytest
 from kinds_world import pair_task
-from rich.console import Console
 from small_world import make_task, settings, toy_models, write
-from toys import LABELS, SETTINGS, UNSEEN, reviews
+from toys import SETTINGS
 
-from s3local.comparison import baselines
 from s3local.comparison import compare as module
-from s3local.comparison.cache import JudgeShelf, SharedTeacher
-from s3local.comparison.compare import CompareResult, CompareSettings, compare, draw_gold
+from s3local.comparison.cells import CellComputer
+from s3local.comparison.compare import CompareResult, CompareSettings, compare
 from s3local.exceptions import InputError, RunError, S3LocalError
 from s3local.progress import Advance, Silent, ignore
-from s3local.records import Example
-from s3local.relabelling.judge import JudgeSettings, train_judge
 from s3local.relabelling.label_model import LEAST_GOLD
-from s3local.report.compare import CSV_FILE, GAP_PLOT, GOLD_PLOT, ROWS_PLOT, render, save
 from s3local.results import CellResult, CompareSummary, RunSummary, read_result
 from s3local.runner.settings import RunSettings
-from s3local.synthesis.prompts import Prompts
 from s3local.task.model import Task
-from s3local.task.rows import load_dev, load_rows
 from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Completion, Request, Teacher
 
@@ -138,7 +130,7 @@ def test_nothing_is_asked_of_the_teacher_twice_and_the_seed_is_shared(whole: Com
         assert first[0].read_text() == first[1].read_text()
 
 
-def test_a_text_that_was_taken_over_counts_with_its_time(whole: CompareResult) -> None:
+def test_cache_hits_are_noted_with_their_time(whole: CompareResult) -> None:
     events = (whole.folder / "runs/s3-no-ees-gold12-seed0/events.jsonl").read_text() + (
         whole.folder / "runs/s3-gold12-seed0/events.jsonl"
     ).read_text()
@@ -181,8 +173,7 @@ def test_a_comparison_that_was_stopped_ends_as_one_that_was_not(
 def test_a_finished_comparison_computes_nothing_again(
     task: Task, tiny_bert: Path, whole: CompareResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "run", None)
-    monkeypatch.setattr(module, "baselines", None)
+    monkeypatch.setattr(CellComputer, "compute", None)
     again = start(task, tiny_bert, whole.folder, gold=(12,))
     assert cells_of(again).items() <= cells_of(whole).items()
 
@@ -190,37 +181,6 @@ def test_a_finished_comparison_computes_nothing_again(
 def test_other_settings_in_the_same_folder_are_refused(task: Task, tiny_bert: Path, whole: CompareResult) -> None:
     with pytest.raises(RunError, match=r"settings\.rows: was 24, now 30"):
         start(task, tiny_bert, whole.folder, rows=30)
-
-
-def test_tables_plots_and_csv(whole: CompareResult) -> None:
-    written = save(whole.summary, whole.folder)
-    assert [path.name for path in written] == [CSV_FILE, ROWS_PLOT, GOLD_PLOT, GAP_PLOT]
-    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in written[1:])
-    with (whole.folder / CSV_FILE).open(newline="") as stream:
-        assert len(list(csv.DictReader(stream))) == len(whole.summary.cells)
-    console = Console(width=80, record=True, file=(whole.folder / "table.txt").open("w"))
-    console.print(render(whole.summary, whole.folder))
-    text = console.export_text()
-    assert all(method in text for method in cells_of(whole) for method in method[:1])
-    assert "AUC" in text and "on this test set" in text
-
-
-def test_gold_draws_are_nested_and_balanced(task: Task) -> None:
-    dev = load_dev(task)
-    for seed in range(5):
-        draws = {size: draw_gold(dev, size, seed) for size in range(2, len(dev) + 1)}
-        for size, rows in draws.items():
-            counts = Counter(row.label for row in rows)
-            assert len(rows) == size and max(counts.values()) - min(counts.values()) <= 1
-            assert {row.id for row in draws.get(size - 1, [])} <= {row.id for row in rows}
-            assert rows == [row for row in dev if row in rows]
-        assert draws[len(dev)] == dev
-    assert {row.id for row in draw_gold(dev, 4, 0)} != {row.id for row in draw_gold(dev, 4, 1)}
-
-
-def test_a_rare_label_gives_all_its_rows_and_the_others_the_rest() -> None:
-    dev = [Example(f"e{n}", {"text": "x"}, "rare" if n < 2 else "common") for n in range(30)]
-    assert Counter(row.label for row in draw_gold(dev, 10, 0)) == {"rare": 2, "common": 8}
 
 
 def test_what_cannot_be_compared_is_said(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
@@ -244,7 +204,7 @@ def test_what_cannot_be_compared_is_said(task: Task, tiny_bert: Path, tmp_path: 
 def test_an_absent_setfit_is_left_out_with_a_line(
     task: Task, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baselines, "has_setfit", lambda: False)
+    monkeypatch.setattr(module, "has_setfit", lambda: False)
     result = start(task, tiny_bert, tmp_path / "c", methods=("probe", "setfit"), gold=(12,))
     assert "setfit" in result.summary.skipped
     assert {cell.method for cell in result.summary.cells} == {"probe"}
@@ -293,59 +253,7 @@ def test_zerogen_is_asked_for_without_contrast_only_where_it_has_one(
     assert {cell.method for cell in plain.summary.cells} == {"zerogen"}
 
 
-def test_the_teacher_decides_for_the_label_under_which_a_text_is_likeliest(task: Task) -> None:
-    assert task.test is not None
-    test, dev = load_rows(task.test, task), load_dev(task)
-    moods = {"that praise": ("good", "great", "fine"), "that complain": ("bad", "awful", "poor")}
-
-    def weigh(prompt: str, text: str) -> float:
-        phrase = next(phrase for phrase in moods if phrase in prompt)
-        return -1.0 if any(word in text for word in moods[phrase]) else -2.0
-
-    teacher = FakeTeacher(weigh=weigh)
-    prompts = Prompts(task, "list", 1, teacher.chat)
-    for gold in ([], dev):
-        predicted = baselines.classify_by_teacher(teacher, prompts, gold, test, 0, Silent())
-        assert predicted == [row.label for row in test]
-    zero_shot, few_shot = teacher.scored[0][0], teacher.scored[-1][0]
-    assert not any(row.text in zero_shot for row in dev)
-    assert any(row.text in few_shot for row in dev if row.label == "positive")
-    assert not any(row.text in few_shot for row in dev if row.label == "negative")
-
-
-def test_a_shared_teacher_repeats_a_call_from_disk_and_no_other(tmp_path: Path) -> None:
-    taken: list[str] = []
-    requests = [Request("A list", seed=seed, max_tokens=5) for seed in range(3)]
-    inner = FakeTeacher()
-
-    def shared() -> SharedTeacher:
-        return SharedTeacher(lambda: inner, tmp_path, lambda key, seconds: taken.append(key))
-
-    first = shared().generate(requests)
-    assert shared().generate(requests) == first and len(taken) == 1
-    assert shared().generate(requests[:2]) == first[:2] and len(taken) == 1
-    assert inner.n_calls == 2
-    next(tmp_path.glob("*.json")).write_text("{")
-    with pytest.raises(RunError, match="is damaged"):
-        for wanted in (requests, requests[:2]):
-            shared().generate(wanted)
-
-
-def test_a_judge_is_trained_once_for_the_same_rows_and_settings(tiny_bert: Path) -> None:
-    taken: list[str] = []
-    rows, short = reviews(), JudgeSettings(passes=32, batch_size=16, max_length=32)
-    judge = JudgeShelf(train_judge).maker(lambda key, seconds: taken.append(key))
-    first = judge(tiny_bert, rows, LABELS, short, 3, ignore)
-    assert judge(tiny_bert, rows, LABELS, short, 3, ignore) is first and len(taken) == 1
-    others = [(rows[1:], short, 3), (rows, dataclasses.replace(short, passes=48), 3), (rows, short, 4)]
-    assert all(judge(tiny_bert, some, LABELS, chosen, seed, ignore) is not first for some, chosen, seed in others)
-    same = train_judge(tiny_bert, rows, LABELS, short, 3)
-    assert (first.predict_proba(UNSEEN) == same.predict_proba(UNSEEN)).all() and len(taken) == 1
-
-
-def test_cells_known_from_elsewhere_are_taken_over(
-    task: Task, tiny_bert: Path, whole: CompareResult, tmp_path: Path
-) -> None:
+def test_known_cells_are_not_computed_again(task: Task, tiny_bert: Path, whole: CompareResult, tmp_path: Path) -> None:
     chosen = CompareSettings(("gold", "probe"), (0,), SIZES, run=settings(tiny_bert))
     models = toy_models(chosen.run)
     known = [dataclasses.replace(cell, seconds=1234.5) for cell in whole.summary.cells]

@@ -6,12 +6,12 @@ from s3local.relabelling.label_model import (
     LIKELY_LABELS,
     JudgePredictions,
     check_labels,
+    combine_with_requested,
     evidence,
     fit_pool_weights,
     in_question,
     joint,
     tempered,
-    weigh_teacher,
 )
 
 N_LABELS = 3
@@ -46,20 +46,20 @@ def test_targets_are_probabilities_one_row_a_candidate(gold: np.ndarray, true: n
     assert check.targets.shape == (len(true), N_LABELS)
     assert check.targets.sum(axis=1) == pytest.approx(1.0)
     assert (check.targets >= 0).all()
-    assert ((check.right > 0) & (check.right < 1)).all()
+    assert ((check.correct > 0) & (check.correct < 1)).all()
     assert 0 <= check.scale <= 1
 
 
-def test_the_better_judge_is_trusted_more_and_one_of_chance_hardly(gold: np.ndarray) -> None:
+def test_the_better_judge_has_more_weight_and_one_of_chance_hardly_any(gold: np.ndarray) -> None:
     good, poor = judge_of(gold, 0.8, 0.9, 1), judge_of(gold, 0.8, 0.0, 2)
-    trust = fit_pool_weights([good, poor], gold)
-    assert trust[0] > 0.5
-    assert trust[1] < trust[0] / 4
+    pool_weights = fit_pool_weights([good, poor], gold)
+    assert pool_weights[0] > 0.5
+    assert pool_weights[1] < pool_weights[0] / 4
 
 
 def test_a_single_judge_that_is_too_sure_is_calibrated(gold: np.ndarray) -> None:
-    (trust,) = fit_pool_weights([judge_of(gold, 0.999, 0.6, 1)], gold)
-    assert trust < 0.5
+    (pool_weights,) = fit_pool_weights([judge_of(gold, 0.999, 0.6, 1)], gold)
+    assert pool_weights < 0.5
 
 
 def test_a_teacher_with_shuffled_labels_counts_for_nothing(gold: np.ndarray, true: np.ndarray) -> None:
@@ -67,8 +67,8 @@ def test_a_teacher_with_shuffled_labels_counts_for_nothing(gold: np.ndarray, tru
     judges = {"a": JudgePredictions(judge_of(gold, 0.9, 0.8, 1), judge_of(true, 0.9, 0.8, 2))}
     check = check_labels(judges, gold, asked)
     alone = joint(list(check.pool_weights.values()), [judges["a"].candidates])
-    assert weigh_teacher(alone, asked, 1.0).right == pytest.approx(np.full(N_LABELS, 1 / N_LABELS), abs=0.1)
-    assert check.right.max() < 0.55
+    assert combine_with_requested(alone, asked, 1.0).correct == pytest.approx(np.full(N_LABELS, 1 / N_LABELS), abs=0.1)
+    assert check.correct.max() < 0.55
     assert accuracy(check.targets, true) >= accuracy(alone, true) - 0.03
 
 
@@ -80,13 +80,15 @@ def test_a_teacher_who_is_right_makes_the_true_label_likelier(gold: np.ndarray, 
     assert np.log(with_teacher).mean() > np.log(shuffled).mean() + 0.1
 
 
-def test_a_teacher_who_always_means_another_label_is_not_believed(gold: np.ndarray, true: np.ndarray) -> None:
+def test_a_teacher_who_always_means_another_label_is_overruled(gold: np.ndarray, true: np.ndarray) -> None:
     judges = {"a": JudgePredictions(judge_of(gold, 0.8, 0.8, 1), judge_of(true, 0.8, 0.8, 2))}
     check = check_labels(judges, gold, (true + 1) % N_LABELS)
     assert accuracy(check.targets, true) >= accuracy(judges["a"].candidates, true) - 0.01
 
 
-def test_the_label_asked_for_counts_for_half_where_its_teacher_is_a_judge(gold: np.ndarray, true: np.ndarray) -> None:
+def test_the_requested_label_has_half_the_weight_where_its_teacher_is_a_judge(
+    gold: np.ndarray, true: np.ndarray
+) -> None:
     asked = np.where(np.random.default_rng(5).random(len(true)) < 0.7, true, (true + 1) % N_LABELS)
     judges = {"a": JudgePredictions(judge_of(gold, 0.7, 0.6, 1), judge_of(true, 0.7, 0.6, 2))}
     rows = np.arange(len(true))
@@ -98,7 +100,7 @@ def test_the_label_asked_for_counts_for_half_where_its_teacher_is_a_judge(gold: 
         said = alone[judges["a"].candidates.argmax(axis=1) == label]
         assert said == pytest.approx(np.tile(said[0], (len(said), 1)))  # whatever was asked for
     assert both.targets[rows, asked].mean() < apart.targets[rows, asked].mean()
-    assert both.right == pytest.approx(apart.right)
+    assert both.correct == pytest.approx(apart.correct)
 
 
 @pytest.mark.parametrize("right", [0.95, 0.7, 0.4])
@@ -107,8 +109,8 @@ def test_how_often_the_teacher_is_right_is_found_by_judges_that_are_unsure(true:
     asked = np.where(
         chance.random(len(true)) < right, true, (true + chance.integers(1, N_LABELS, len(true))) % N_LABELS
     )
-    opinion = judge_of(true, 0.6, 0.4, 6)  # right on 60 %, and as sure of it
-    assert weigh_teacher(opinion, asked, 1.0).right == pytest.approx(np.full(N_LABELS, right), abs=0.15)
+    pooled = judge_of(true, 0.6, 0.4, 6)  # right on 60 %, and as sure of it
+    assert combine_with_requested(pooled, asked, 1.0).correct == pytest.approx(np.full(N_LABELS, right), abs=0.15)
 
 
 def test_weak_judges_leave_a_good_teacher_its_labels(true: np.ndarray) -> None:
@@ -119,11 +121,11 @@ def test_weak_judges_leave_a_good_teacher_its_labels(true: np.ndarray) -> None:
     assert accuracy(check.targets, true) > 0.9
 
 
-def test_judges_that_gold_flatters_are_scaled_down_where_the_teacher_contradicts_them(true: np.ndarray) -> None:
+def test_judges_that_overfit_gold_are_scaled_down_where_the_teacher_contradicts_them(true: np.ndarray) -> None:
     gold = np.repeat(np.arange(N_LABELS), 5)
-    flattered = judge_of(gold, 0.8, 0.7, 1)
+    overfit = judge_of(gold, 0.8, 0.7, 1)
     agreeing, blind = (
-        check_labels({"a": JudgePredictions(flattered, judge_of(true, 0.8, right, 2))}, gold, true)
+        check_labels({"a": JudgePredictions(overfit, judge_of(true, 0.8, right, 2))}, gold, true)
         for right in (0.7, 0.0)
     )
     assert blind.scale < agreeing.scale
@@ -131,10 +133,10 @@ def test_judges_that_gold_flatters_are_scaled_down_where_the_teacher_contradicts
 
 
 def test_a_label_without_candidates_has_the_share_that_is_expected_of_any(true: np.ndarray) -> None:
-    opinion = judge_of(true, 0.8, 0.7, 2)
-    belief = weigh_teacher(opinion[true != 0], true[true != 0], 1.0)
-    assert belief.right[0] == pytest.approx(0.5 + 0.5 / N_LABELS, abs=0.02)
-    assert weigh_teacher(opinion[:0], true[:0], 1.0).targets.shape == (0, N_LABELS)
+    pooled = judge_of(true, 0.8, 0.7, 2)
+    combined = combine_with_requested(pooled[true != 0], true[true != 0], 1.0)
+    assert combined.correct[0] == pytest.approx(0.5 + 0.5 / N_LABELS, abs=0.02)
+    assert combine_with_requested(pooled[:0], true[:0], 1.0).targets.shape == (0, N_LABELS)
 
 
 def test_the_order_of_labels_does_not_matter(gold: np.ndarray, true: np.ndarray) -> None:

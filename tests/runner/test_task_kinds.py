@@ -10,14 +10,16 @@ from pathlib import Path
 
 import kinds_world as world
 import pytest
-from small_world import BagOfWords, settings, test_scores
+from small_world import BagOfWords, candidates_of, context_for, rows_of, settings
 from toys import SETTINGS
 
 from s3local.allocation import divide_rows
 from s3local.evaluation.errors import Error, balance_errors, choose_errors
 from s3local.exceptions import InputError, ModelError
-from s3local.records import Answer, Candidate, Example, FilterResult, read_jsonl
+from s3local.records import Answer, Candidate, Example, FilterResult
 from s3local.report.text import render
+from s3local.results import FoldResult, read_result
+from s3local.runner.generation import Generation
 from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
 from s3local.runner.settings import AnswerSettings, RunSettings
@@ -38,39 +40,28 @@ def start(task: Task, write: world.Write, body: Path, folder: Path, **changes: o
     return run(task, chosen, folder=folder, models=models)
 
 
-def rows(path: Path) -> list[dict]:
-    return [row for _, row in read_jsonl(path)]
-
-
 KINDS: dict[str, tuple[Callable[[Path], Task], world.Write, dict[str, object]]] = {
-    "pair": (world.pair_task, world.write_pair, {"guard": True}),
-    "spans": (world.span_task, world.write_question, {"guard": True}),
+    "pair": (world.pair_task, world.write_pair, {"model_selection": True}),
+    "spans": (world.span_task, world.write_question, {"model_selection": True}),
     "ten labels": (world.ten_label_task, world.write_ten, {"rows": 60}),
     "chinese": (world.chinese_task, world.write_chinese, {}),
 }
 
+Finished = tuple[Task, RunResult]
+
 
 @pytest.fixture(scope="module", params=KINDS)
-def finished(
-    request: pytest.FixtureRequest, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Task, RunResult, Callable[[Path], RunResult]]:
-    """A task, its finished run, and how to run it again elsewhere."""
+def finished(request: pytest.FixtureRequest, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A task and its finished run."""
     make, write, changes = KINDS[request.param]
     folder = tmp_path_factory.mktemp("kind")
     task = make(folder / "task")
-    return (
-        task,
-        start(task, write, tiny_bert, folder / "run", **changes),
-        lambda where: start(task, write, tiny_bert, where, **changes),
-    )
-
-
-Finished = tuple[Task, RunResult, Callable[[Path], RunResult]]
+    return task, start(task, write, tiny_bert, folder / "run", **changes)
 
 
 def test_a_run_ends_with_its_rows_and_its_figures(finished: Finished) -> None:
-    task, result, _ = finished
-    dataset = rows(result.dataset)
+    task, result = finished
+    dataset = rows_of(result.dataset)
     assert len(dataset) == result.summary.rows > 0
     first = result.summary.rounds[0].synthesis
     assert set(first.kept_per_label) == set(task.groups)
@@ -84,15 +75,15 @@ def test_a_run_ends_with_its_rows_and_its_figures(finished: Finished) -> None:
     assert result.summary.kind == task.kind
 
 
-def test_the_guard_keeps_rows_on_the_same_given_text_together(finished: Finished) -> None:
-    task, result, _ = finished
+def test_rows_on_the_same_source_text_share_a_fold_of_model_selection(finished: Finished) -> None:
+    task, result = finished
     found = result.summary.model_selection.verdict
     if found is None:
         assert not task.source_fields
         return
     assert 0 <= found.low <= found.selected <= found.high <= 1
-    folds_of_guard = [json.loads(path.read_text()) for path in (result.folder / "final").glob("guard-*.json")]
-    fold_of = {name: number for number, fold in enumerate(folds_of_guard) for name in fold["ids"]}
+    results = [read_result(path, FoldResult) for path in (result.folder / "model-selection").glob("fold-*.json")]
+    fold_of = {name: number for number, fold in enumerate(results) for name in fold.ids}
     assert found.n_rows == len(fold_of)
     folds: dict[str, set[int]] = {}
     for row in load_dev(task):
@@ -102,17 +93,17 @@ def test_the_guard_keeps_rows_on_the_same_given_text_together(finished: Finished
 
 
 def test_every_text_is_kept_or_dropped_with_a_reason(finished: Finished) -> None:
-    _, result, _ = finished
+    _, result = finished
     for stage in sorted(result.folder.glob("round-*")):
-        written = sum(len(rows(path)) for path in (stage / "shards").glob("*.jsonl"))
-        kept, dropped = rows(stage / "synthetic.jsonl"), rows(stage / "dropped.jsonl")
+        written = sum(len(rows_of(path)) for path in (stage / "shards").glob("*.jsonl"))
+        kept, dropped = rows_of(stage / "synthetic.jsonl"), rows_of(stage / "dropped.jsonl")
         assert len(kept) + len(dropped) == written
         assert all(row["reason"] and isinstance(row["score"], float) for row in dropped)
 
 
 def test_every_row_comes_back_as_it_was_and_has_the_fields_of_the_task(finished: Finished) -> None:
-    task, result, _ = finished
-    for row in rows(result.dataset):
+    task, result = finished
+    for row in rows_of(result.dataset):
         example = Candidate.from_row(row).example
         assert tuple(example.fields) == task.fields
         assert bool(example.answers) == (task.kind == "extractive_qa")
@@ -121,10 +112,10 @@ def test_every_row_comes_back_as_it_was_and_has_the_fields_of_the_task(finished:
 
 
 def test_a_row_from_an_error_keeps_what_the_error_was_given(finished: Finished) -> None:
-    task, result, _ = finished
+    task, result = finished
     dev = {row.id: row for row in load_dev(task)}
     for stage in sorted(result.folder.glob("round-[1-9]")):
-        for row in rows(stage / "synthetic.jsonl"):
+        for row in rows_of(stage / "synthetic.jsonl"):
             error, example = dev[row["origin"]["error"]], Candidate.from_row(row).example
             assert (example.label, example.answers) == (error.label, error.answers)
             assert all(example.fields[name] == error.fields[name] for name in task.source_fields)
@@ -132,29 +123,32 @@ def test_a_row_from_an_error_keeps_what_the_error_was_given(finished: Finished) 
 
 
 def test_no_row_is_written_on_a_context_of_test_alone(finished: Finished) -> None:
-    task, result, _ = finished
+    task, result = finished
     assert task.test is not None
     own = {row.fields[name] for row in load_dev(task) for name in task.source_fields}
     foreign = {row.fields[name] for row in load_rows(task.test, task) for name in task.source_fields} - own
-    used = [row[name] for row in rows(result.dataset) for name in task.source_fields]
+    used = [row[name] for row in rows_of(result.dataset) for name in task.source_fields]
     assert not foreign & set(used)
     if task.contexts:
         assert set(used) - own  # the unlabelled ones are written on as well
 
 
-def test_the_same_seed_gives_the_same_dataset(finished: Finished, tmp_path: Path) -> None:
-    task, result, again = finished
-    if not task.source_fields:
-        pytest.skip("single texts have this test of their own, see test_loop.py")
-    other = again(tmp_path / "again")
-    assert other.summary.dataset_sha256 == result.summary.dataset_sha256 == sha256_of(other.dataset)
-    assert test_scores(other) == test_scores(result)
+@pytest.mark.parametrize("kind", ["pair", "spans"])
+def test_the_same_seed_gives_the_same_rows(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
+    make, write, _ = KINDS[kind]
+    task, chosen = make(tmp_path / "task"), settings(tiny_bert)
+    models = find_models(chosen, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())
+    for name in ("first", "second"):
+        generation = Generation(context_for(task, chosen, tmp_path / name, models), [])
+        generation.fill("round-0", dict.fromkeys(task.groups, 5), generation.seed_plan({}), [])
+    first, second = (candidates_of(tmp_path / name) for name in ("first", "second"))
+    assert first == second and len(first) == 5 * len(task.groups)
 
 
 def test_the_figures_can_be_printed(finished: Finished) -> None:
     from rich.console import Console
 
-    task, result, _ = finished
+    task, result = finished
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(render(result.summary, result.folder))
     text = console.export_text()
@@ -163,7 +157,7 @@ def test_the_figures_can_be_printed(finished: Finished) -> None:
 
 
 def test_the_final_student_is_what_its_kind_says(finished: Finished) -> None:
-    task, result, _ = finished
+    task, result = finished
     assert task.test is not None
     test = load_rows(task.test, task)
     if task.kind == "extractive_qa":

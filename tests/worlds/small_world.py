@@ -7,22 +7,27 @@ import json
 import random
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from toys import SETTINGS
 
-from s3local.embedder import Vectors
-from s3local.progress import Advance, ignore
-from s3local.records import Example
+from s3local.embedder import CachedEmbedder, Vectors
+from s3local.progress import Advance, Silent, ignore
+from s3local.records import Candidate, Example, read_jsonl
 from s3local.relabelling.judge import Floats, Judge, JudgeSettings, train_judge
 from s3local.results import Metrics
+from s3local.runner.context import RunContext
 from s3local.runner.loop import RunResult
-from s3local.runner.models import Models, find_models
+from s3local.runner.models import Models, TeacherSource, find_models
 from s3local.runner.settings import RunSettings
+from s3local.runner.state import RunFolder
+from s3local.runner.task_kinds import TrainingSet, kind_of
 from s3local.student.encoding import Text
 from s3local.task.model import Task
+from s3local.task.rows import load_dev
 from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Request, Teacher
 
@@ -53,7 +58,7 @@ class BagOfWords:
 
 
 class WellRead(Judge):
-    """A judge, and what the words say: twelve rows teach none so much that it is heard."""
+    """A judge, and what the words say: no judge learns enough from twelve rows for the label check to hold."""
 
     def __init__(self, judge: Judge, labels: Sequence[str]) -> None:
         self._judge = judge
@@ -68,12 +73,12 @@ class WellRead(Judge):
 
 
 def well_read_judge(body: Path, rows: Sequence[Example], labels: Sequence[str], *others: Any) -> Judge:
-    """A ``train_judge`` whose judges know the words."""
+    """Trains judges as ``train_judge`` does, which also go by the words."""
     return WellRead(train_judge(body, rows, labels, *others), labels)
 
 
 def toy_models(chosen: RunSettings, teacher: Callable[[], Teacher] = lambda: FakeTeacher(write)) -> Models:
-    """The scripted models, with judges that are heard."""
+    """The scripted models, with judges that go by the words."""
     return dataclasses.replace(find_models(chosen, teacher=teacher, embedder=BagOfWords()), judge=well_read_judge)
 
 
@@ -87,7 +92,7 @@ def settings(body: Path, **changes: object) -> RunSettings:
         "training": SETTINGS,
         "judge": JudgeSettings(passes=64, batch_size=16, max_length=32),
         "folds": 2,
-        "guard": False,
+        "model_selection": False,
         **changes,
     }
     return RunSettings(**values)  # type: ignore[arg-type]
@@ -130,3 +135,36 @@ def make_task(folder: Path, *, flip_test: bool = False) -> Task:
     for name, rows in (("dev", dev), ("test", test)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return Task.load(folder)
+
+
+@dataclass(slots=True)
+class Watched:
+    """A finished run; the rows that each student of a fold was trained on, in order; the rows of each two students
+    that were averaged for a fold, with the share of the first; and the teachers in memory when each student trained."""
+
+    result: RunResult
+    fold_rows: list[TrainingSet] = field(default_factory=list)
+    averages: list[tuple[int, int, float]] = field(default_factory=list)
+    teachers: list[FakeTeacher] = field(default_factory=list)
+    open_while_training: list[int] = field(default_factory=list)
+
+
+def context_for(task: Task, chosen: RunSettings, folder: Path, models: Models | None = None) -> RunContext:
+    """The context of a run in ``folder``, for tests of single stages; ``models`` are the scripted ones if left out."""
+    dev, models = load_dev(task), models or toy_models(chosen)
+    models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
+    teacher = TeacherSource(models.teacher, models.style)
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = kind_of(task, dev, [], chosen)
+    return RunContext(task, kind, dev, chosen, RunFolder(folder), Silent(), models, teacher)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file."""
+    return [row for _, row in read_jsonl(path)]
+
+
+def candidates_of(folder: Path) -> list[Candidate]:
+    """The synthetic rows of a run's rounds, in order."""
+    stages = sorted(folder.glob("round-*"))
+    return [Candidate.from_row(row) for stage in stages for row in rows_of(stage / "synthetic.jsonl")]

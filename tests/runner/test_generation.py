@@ -1,0 +1,98 @@
+"""Laws of generation: every text is kept or dropped with a reason, no filter is left out, no request goes beyond the
+budget, and the seed decides every text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_world import candidates_of, context_for, rows_of, settings, toy_models, write
+
+from s3local.records import Candidate
+from s3local.results import SynthesisResult
+from s3local.runner.generation import Generation
+from s3local.runner.loop import RunResult
+from s3local.task.model import Task
+from s3local.teacher.fake import FakeTeacher
+from s3local.teacher.protocol import Request
+
+
+def stages(result: RunResult) -> list[Path]:
+    return sorted(result.folder.glob("round-*"))
+
+
+def test_every_text_of_the_teacher_is_kept_or_dropped_with_a_reason(finished: RunResult) -> None:
+    for stage, entry in zip(stages(finished), finished.summary.rounds, strict=True):
+        written = sum(len(rows_of(path)) for path in (stage / "shards").glob("*.jsonl"))
+        kept, dropped = rows_of(stage / "synthetic.jsonl"), rows_of(stage / "dropped.jsonl")
+        assert len(kept) + len(dropped) == written == entry.synthesis.requests
+        assert len({row["id"] for row in kept + dropped}) == written
+        assert all(row["reason"] and isinstance(row["score"], float) for row in dropped)
+        assert (len(kept), len(dropped)) == (entry.synthesis.kept, entry.synthesis.dropped)
+
+
+def test_no_synthetic_row_is_a_gold_row(task: Task, finished: RunResult) -> None:
+    gold = {row["text"] for path in (task.dev, task.test) if path for row in rows_of(path)}
+    assert not gold & {candidate.text for candidate in candidates_of(finished.folder)}
+
+
+def test_what_the_teacher_is_asked_is_in_the_origin(finished: RunResult) -> None:
+    for stage in stages(finished):
+        for path in (stage / "shards").glob("*.jsonl"):
+            for origin in (row["origin"] for row in rows_of(path)):
+                assert origin["against"]
+                if "error" in origin:
+                    assert len(origin["shots"]) == 4 and origin["error"] not in origin["shots"]
+                else:
+                    assert origin["rationales"]
+
+
+def fill(
+    task: Task, body: Path, folder: Path, teacher: FakeTeacher, quota: int, **changes: object
+) -> tuple[SynthesisResult, list[Candidate]]:
+    """The first round's rows, ``quota`` of each label, without a student."""
+    chosen = settings(body, rationales=0, **changes)
+    context = context_for(task, chosen, folder, toy_models(chosen, lambda: teacher))
+    test = [row["text"] for row in rows_of(task.test)] if task.test else []
+    generation = Generation(context, test)
+    quotas = dict.fromkeys(task.label_names, quota)
+    return generation.fill("round-0", quotas, generation.seed_plan({}), []), candidates_of(folder)
+
+
+def test_no_filter_is_left_out(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    assert task.test is not None
+    dev, test = (rows_of(path)[0]["text"] for path in (task.dev, task.test))
+    said = [dev, f"so {dev} it was", test, "x", "the film was good and the plot of the story quite fine"]
+
+    def dirty(request: Request) -> str:
+        place = request.seed % 8
+        return f"{said[place]}\n" if place < len(said) else write(request)
+
+    counts, kept = fill(task, tiny_bert, tmp_path, FakeTeacher(dirty), quota=4)
+    assert {"copies_gold", "overlaps_dev", "copies_test", "too_short", "exact_duplicate"} <= set(
+        counts.dropped_by_reason
+    )
+    texts = [candidate.text for candidate in kept]
+    assert len(set(texts)) == len(texts) and not set(said[:4]) & set(texts)
+
+
+@pytest.mark.parametrize("quota", [1, 5])
+def test_every_label_gets_its_quota_and_no_row_more(task: Task, tiny_bert: Path, tmp_path: Path, quota: int) -> None:
+    counts, kept = fill(task, tiny_bert, tmp_path, FakeTeacher(write), quota)
+    assert counts.kept_per_label == dict.fromkeys(task.label_names, quota)
+    assert (counts.shortfall, len(kept)) == (0, 2 * quota)
+
+
+def test_no_more_texts_than_allowed_are_asked_for(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    teacher = FakeTeacher(lambda _: "!!!")
+    counts, kept = fill(task, tiny_bert, tmp_path, teacher, quota=5, attempts=2)
+    assert (counts.requests, counts.shortfall, kept) == (20, 10, [])
+
+
+def test_another_seed_gives_other_texts_and_the_same_seed_the_same(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    first, same, other = (
+        [candidate.text for candidate in fill(task, tiny_bert, tmp_path / name, FakeTeacher(write), 5, seed=seed)[1]]
+        for name, seed in (("first", 0), ("same", 0), ("other", 1))
+    )
+    assert first == same
+    assert not set(first) & set(other)
