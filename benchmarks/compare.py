@@ -1,12 +1,12 @@
-"""S3 against its rivals on a dataset: `s3local compare` with gold rows from the pool, judged on its test rows.
+"""S3 against its baselines on a dataset: `s3local compare` with gold rows from the pool, scored on the test rows.
 
     python benchmarks/compare.py trec --json benchmarks/results/compare-trec.json
     python benchmarks/compare.py ag_news --seeds 0 --test 2000 --json benchmarks/results/compare-ag_news.json
 
-The gold rows of each seed are drawn from the pool, balanced over the labels. ``--test`` takes that many of the test
-rows, by chance but always the same ones. What a file has of an earlier call with the same options stands: only cells
-that are missing are computed, so that seeds and methods can be added another day. With ``--work`` an interrupted call
-goes on where it stopped. Needs ../shared/datasets, and the package setfit for that rival.
+The gold rows of each seed are drawn from the pool, balanced over the labels. ``--test`` draws that many of the test
+rows, always the same ones. Cells that the file has from an earlier call with the same options are kept: only missing
+ones are computed, so that seeds and methods can be added later. With ``--work`` an interrupted call goes on where it
+stopped. Needs ../shared/datasets, and the package setfit for that baseline.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SAME = ("rows", "rounds", "test")
 
 
 class Talking(Silent):
-    """Says which cell is computed."""
+    """Prints which cell is computed."""
 
     def say(self, message: str) -> None:
         if message.startswith("cell "):
@@ -45,7 +45,7 @@ class Talking(Silent):
 
 
 def prepared(options: argparse.Namespace, folder: Path) -> Task:
-    """The preset with all of the pool as dev, which gold rows are drawn from, and the chosen test rows."""
+    """The preset with the whole pool as dev, from which gold rows are drawn, and the drawn test rows."""
     source = options.datasets / options.dataset
     preset = CHECKOUT / "data" / options.dataset
     test = [row for _, row in read_jsonl(source / "test.jsonl")]
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--gold", nargs="+", type=int, default=[60], help="numbers of gold rows (60)")
     parser.add_argument("--rows", type=int, default=1000, help="synthetic rows (1000)")
     parser.add_argument("--rounds", type=int, default=2, help="rounds of error extrapolation, at most (2)")
-    parser.add_argument("--test", type=int, default=0, help="test rows, drawn by chance; 0 takes all (0)")
+    parser.add_argument("--test", type=int, default=0, help="test rows, drawn at random; 0 takes all (0)")
     parser.add_argument("--contexts", type=int, default=200, help="unlabelled contexts of the pool, for pairs (200)")
     parser.add_argument("--json", type=Path, required=True, help="file with the cells, read and written")
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")

@@ -1,16 +1,16 @@
-"""What contrast, label check, warm-up and near-mistakes add, and what a bad teacher does.
+"""Ablation of contrast, label check, warm-up and near-mistakes, and the effect of a bad teacher.
 
     python benchmarks/curation.py --json benchmarks/results/curation.json
     python benchmarks/curation.py --only trec --seeds 0 --rows 400 --work FOLDER
 
-For each dataset and seed: gold rows drawn from its pool, balanced over the labels, and a run for each variant. Every
-student is judged on other rows of the same pool; the test rows of the dataset are not read. "plain" is S3 without
-contrast, label check and warm-up, the next three have one of them each, "all" is the default. "without reading" is that
-with judges alone, not the teacher as one more, "without near-mistakes" extrapolates nothing but errors. These have no
-guard, which changes none of their students. "shuffled" gives the teacher's texts to other labels by chance, "random
-words" writes sentences of words that have nothing to do with them: there the guard must hold. What one variant had the
-teacher write, the next one takes over; its time counts as its own. What a file has of an earlier call stands, if rows
-were as many: only what is missing is run. Needs ../shared/datasets.
+For each dataset and seed, gold rows are drawn from its pool, balanced over the labels, and each variant is one run.
+Every student is scored on other rows of the same pool; the test rows of the dataset are not read. "plain" is S3 without
+contrast, label check and warm-up, the next three variants have one of them each, "all" is the default. "without
+reading" has a label check by judges alone, without the teacher; "without near-mistakes" extrapolates errors only. These
+variants have no model selection, which changes none of their students. "shuffled" assigns the teacher's texts to random
+labels, "random words" writes sentences of unrelated words: there, model selection must find that the rows do not help.
+Variants share the teacher's calls; each counts their full time. Figures that the file has from an earlier call with as
+many rows are kept: only missing ones are computed. Needs ../shared/datasets.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What a variant changes in the settings of a run."""
 SAME = ("gold", "rows", "judged")
-"""Options that all figures of a file have in common."""
+"""Options that all figures of a file must share."""
 STAGES = {"seed": "round-0", "synthetic alone": "final-without-gold", "with gold": "final", "gold-only": "gold"}
 
 
 class Shuffled:
-    """A teacher whose texts go to the wrong requests: those of a call are dealt out by chance."""
+    """A teacher whose texts go to the wrong requests: the texts of a call are shuffled."""
 
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher
@@ -89,7 +89,7 @@ class Shuffled:
 
 
 def models_of(variant: str, settings: RunSettings, shared: Callable[[Callable[[], Teacher]], Teacher]) -> Models:
-    """The embedded models, the teacher ``shared``, with a bad teacher where the variant asks for one."""
+    """The embedded models with a shared teacher, or the bad teacher of the variant."""
     if variant == "random words":
         return find_models(settings, teacher=FakeTeacher)
     models = find_models(settings)
@@ -99,7 +99,7 @@ def models_of(variant: str, settings: RunSettings, shared: Callable[[Callable[[]
 
 
 def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespace, seed: int) -> Task:
-    """The preset ``name`` with gold rows from its pool as dev, and others of the pool in the place of test."""
+    """The preset ``name`` with gold rows from its pool as dev, and other rows of the pool as test."""
     pool = datasets / name / "pool.jsonl"
     gold = draw_rows(pool, options.gold, seed, label_column="label")
     shown = {row["text"] for row in gold}
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--rows", type=int, default=1000, help="synthetic rows (1000)")
-    parser.add_argument("--judged", type=int, default=1000, help="other rows of the pool to judge students on (1000)")
+    parser.add_argument("--judged", type=int, default=1000, help="other rows of the pool to score students on (1000)")
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
     options = parsed(parser)
     measured = known_figures(options, SAME, "measured")

@@ -5,10 +5,10 @@
 
 The two with long texts, imdb and adversarial_qa, get half of the synthetic rows and of the test rows.
 
-For each dataset: draws gold rows from its pool (balanced over the labels, by the seed), takes the other given texts of
-the pool as unlabelled contexts, runs S3, and trains a student on the gold rows alone for comparison. Prints the test
-scores of the seed, of the last round, of the final student (with gold) and of gold alone, with the time and the
-largest memory of the run. Needs ../shared/datasets.
+For each dataset: draws gold rows from its pool, balanced over the labels, takes the other source texts of the pool as
+unlabelled contexts, runs S3, and trains a gold-only student for comparison. Prints the test scores of the seed, of the
+last round, of the final student (with gold) and of the gold-only student, with the time and the peak memory of the run.
+Needs ../shared/datasets.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LONG = ("imdb", "adversarial_qa")
 
 
 class Talking(Silent):
-    """Says what each round did."""
+    """Prints a line for each round."""
 
     def say(self, message: str) -> None:
         print(f"    {message}", flush=True)
@@ -75,7 +75,7 @@ def share(count: int, name: str) -> int:
 
 
 def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], folder: Path, seed: int) -> Metrics:
-    """The test figures of a student trained on the gold rows alone."""
+    """The test scores of a gold-only student."""
     body = find_student_body(None)
     student = kind.train(body, TrainingSet(dev, seed), kind.training_settings(body).resolved(len(dev)))
     kind.export(student, folder, 1.0)
@@ -83,7 +83,7 @@ def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], fold
 
 
 def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One dataset: its scores and what they cost."""
+    """One dataset: its scores, time and memory."""
     task = prepared(name, folder / name, datasets, options)
     training = TrainingSettings(epochs=options.epochs)
     settings = RunSettings(

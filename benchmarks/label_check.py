@@ -1,15 +1,15 @@
-"""What the label check makes of labels of which a known share is right: real judges, and a made-up teacher.
+"""The label check on labels of which a known share is correct: real judges, and a simulated teacher.
 
     python benchmarks/label_check.py --json benchmarks/results/label_check.json
     python benchmarks/label_check.py --gold 20 --students --json benchmarks/results/label_check.json
 
-Gold rows are drawn from each pool, balanced over the labels; the judges learn from them as in a run, and rows that are
-not gold take the place of synthetic ones. These carry their true label with a given probability, else another one by
-chance, as texts of a teacher would that is right so often. Printed is the share that is right before and after the
-check and, with ``--students``, how often students are right on rows of the pool that are neither: one that learned
-the labels as asked for, one as they were checked. The teacher does not read here, and the rows are real: a teacher's
-mistakes are more like those of the judges.
-What a file has of an earlier call stands. The test rows of the datasets are not read. Needs ../shared/datasets.
+Gold rows are drawn from each pool, balanced over the labels. Judges are trained on them as in a run; other rows of the
+pool take the place of synthetic ones. Each has its true label with a given probability, else a random other one, like
+texts of a teacher with that accuracy. Printed is the share of correct labels before and after the check and, with
+``--students``, the accuracy of two students on further rows of the pool: one learned the requested labels, one the
+checked ones. The teacher does not read here, and the rows are real: a teacher's mistakes are more like the judges'.
+Figures that the file has from an earlier call are kept. The test rows of the datasets are not read. Needs
+../shared/datasets.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from s3local.weights.store import find_student_body
 
 NAMES = ("trec", "sst2", "ag_news")
 SHARES = (0.98, 0.9, 0.8, 0.7, 0.5)
-"""How often the made-up teacher is right."""
+"""Accuracies of the simulated teacher."""
 DRAWS = 10
-"""Draws of the teacher's mistakes, of which the mean is given."""
+"""Draws of the teacher's mistakes; their mean is reported."""
 STUDENT_SHARES = (0.9, 0.7)
-"""Of these, students are trained, on the first draw."""
+"""Accuracies for which students are trained, on the first draw."""
 SAME = ("judged", "students_judged")
 
 
 def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One draw of gold rows: how well its judges know labels, and what they make of those of each teacher."""
+    """One draw of gold rows: the accuracy of its judges, and of the checked labels for each teacher."""
     pool = options.datasets / name / "pool.jsonl"
     drawn = draw_rows(pool, options.gold, seed, label_column="label")
     gold = [Example(f"g{n}", {"text": row["text"]}, row["label"]) for n, row in enumerate(drawn)]
@@ -92,7 +92,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
         "dataset": name,
         "gold": options.gold,
         "seed": seed,
-        "heard": check.holds,
+        "holds": check.holds,
         "judges_right": float((judges["judges"].candidates.argmax(axis=1) == true).mean()),
         "checked_right": after,
         "students": students,
@@ -103,7 +103,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
 def learned(
     rows: Sequence[Example], labels: Sequence[str], targets: NDArray[Any], tests: Sequence[Example], seed: int
 ) -> float:
-    """How often a student that learned the label probabilities ``targets`` (n_rows, n_labels) is right on ``tests``."""
+    """The accuracy on ``tests`` of a student that learned the label probabilities ``targets`` (n_rows, n_labels)."""
     student = train(find_student_body(), rows, labels, TrainingSettings(), seed, soft_targets=targets)
     said = student.predict_logits(tests).argmax(axis=1)
     return float(np.mean([labels[int(best)] == row.label for best, row in zip(said, tests, strict=True)]))
@@ -119,7 +119,7 @@ def table(measured: Sequence[Mapping[str, Any]]) -> str:
     for entry in measured:
         for share, right in entry["students"].items():
             place = f"{entry['dataset']}, {entry['gold']} gold rows, {100 * float(share):g} % right"
-            lines.append(f"students, {place}: {right['asked']:.1%} as asked for, {right['checked']:.1%} checked")
+            lines.append(f"students, {place}: {right['asked']:.1%} as requested, {right['checked']:.1%} checked")
     return "\n".join(lines)
 
 

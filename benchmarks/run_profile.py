@@ -1,10 +1,10 @@
-"""What share of a whole run's time is teacher, student, evaluation, embedding, and everything else.
+"""The share of teacher, student, evaluation, embedding and everything else in the time of a whole run.
 
     python benchmarks/run_profile.py                                     the demonstration task
     python benchmarks/run_profile.py --task TASK --rows 300 --json FILE  another task, and the shares as JSON
 
-Each step of the run is timed by the name under which it reports its progress. What happens outside of all steps, such
-as planning, rules, reading and writing, is everything else.
+Each step is timed by the name that it reports its progress with. Everything outside of steps, such as planning, rules,
+reading and writing, is everything else.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ PART_OF = (
     ("the teacher", "teacher"),
     ("trains", "student"),
     ("label check", "student"),
-    ("guard", "student"),
+    ("model selection", "student"),
     ("exporting", "student"),
     ("predicting", "evaluation"),
     ("duplicates", "embedding"),
     ("to keep it apart", "embedding"),
     ("gap", "embedding"),
 )
-"""A part of a step's name, and what the step is; the first that fits."""
+"""Words in a step's name, and the part that it belongs to; the first match counts."""
 
 
 class Stopwatch:

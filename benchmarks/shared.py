@@ -1,4 +1,4 @@
-"""What the benchmarks on datasets share: where those are, how figures are saved after each step, and read again."""
+"""Shared code of the benchmarks on datasets: where datasets are, and how figures are saved and read again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parser_for(description: str | None, names: Sequence[str]) -> argparse.Argume
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options; ends the program with a word if the datasets are not there."""
+    """The options; ends the program with a message if the datasets are missing."""
     options = parser.parse_args()
     if not options.datasets.is_dir():
         parser.error(f"{options.datasets} is not here; the benchmark data belongs there")
@@ -32,9 +32,9 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def known_figures(options: argparse.Namespace, same: Sequence[str], name: str) -> list[dict[str, Any]]:
-    """What ``options.json`` has under ``name`` of an earlier call, whose options ``same`` must have been these.
+    """The figures that ``options.json`` has under ``name`` from an earlier call with the same options ``same``.
 
-    Ends the program with a word if they were not.
+    Ends the program with a message if that call had other options.
     """
     if options.json is None or not options.json.is_file():
         return []
@@ -46,7 +46,7 @@ def known_figures(options: argparse.Namespace, same: Sequence[str], name: str) -
 
 
 def save(options: argparse.Namespace, measured: Sequence[Any]) -> None:
-    """Write the options, but for paths, and what was measured so far to ``options.json``, if it was asked for."""
+    """Write the options, without paths, and the figures so far to ``options.json``, if there is one."""
     if options.json is None:
         return
     chosen = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}

@@ -29,8 +29,8 @@ RESULT_FILE = "result.json"
 COMPARE_FILE = "compare.json"
 
 FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, AVERAGED = "final", "final-without-gold", "gold", "averaged"
-"""Folders of the final students: trained on all rows, on the synthetic rows alone, on dev alone; and the average of the
-first's and the third's weights."""
+"""Folders of the final students: trained on all rows, on the synthetic rows, on dev (the gold-only baseline); and the
+average of the first's and the third's weights."""
 
 Metrics = ClassificationMetrics | AnswerMetrics
 
@@ -219,8 +219,8 @@ class Verdict:
     """The comparison of students with and without synthetic rows, on dev rows that neither was trained on.
 
     ``share`` is the part of the final student's weights in the selected average; 0 selects the gold-only student.
-    ``final``, ``gold_only`` and ``selected`` are mean scores of the student of all rows, of that of dev alone and of
-    the average with ``share``; ``low`` and ``high`` bound the 95 % interval of ``selected``. ``gain`` is by how many
+    ``final``, ``gold_only`` and ``selected`` are mean scores of the student of all rows, of the gold-only student and
+    of the average with ``share``; ``low`` and ``high`` bound the 95 % interval of ``selected``. ``gain`` is by how many
     nats a row the selected average explains the labels better than gold-only, None where rows have no labels.
     ``synthetic_rows`` are those that each fold's students could learn from: rows that descend from the fold are left
     out, so that ``final`` is biased low. ``selected`` and ``gain`` are those of the best of several shares, and so

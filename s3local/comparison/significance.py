@@ -1,7 +1,7 @@
-"""Which of two methods is better, and how sure that is: spread over seeds, intervals, paired tests, a verdict.
+"""Which of two methods is better: spread over seeds, intervals, paired tests, a verdict.
 
-Everything starts from which test rows a method got right: (n_seeds, n_rows) of true and false, the same rows in the
-same order for every method. Knows nothing of models, files or what the methods do.
+The input is which test rows a method predicted correctly: (n_seeds, n_rows) of true and false, the same rows in the
+same order for every method.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Comparison:
 
 
 def compare_pair(first: Right, second: Right, seed: int = 0) -> Comparison:
-    """Judge ``first`` against ``second``, each (n_seeds, n_rows). All chance comes from ``seed``.
+    """Compare ``first`` with ``second``, each (n_seeds, n_rows); ``seed`` is the random seed.
 
-    The verdict needs both: an interval without 0, which counts what another test set or other seeds would change, and
-    a ``p`` below ``SIGNIFICANT``, which is exact where few rows differ.
+    The verdict needs both an interval without 0, which covers other test rows and other seeds, and a ``p`` below
+    ``SIGNIFICANT``, which is exact where few rows differ.
     Raises ``ValueError`` for arrays of different shapes, or without rows.
     """
     if first.shape != second.shape or first.ndim != 2 or not first.size:
@@ -62,9 +62,9 @@ def compare_pair(first: Right, second: Right, seed: int = 0) -> Comparison:
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """The exact two-sided p of McNemar's test for two classifiers, (n_rows,) each: are they right equally often?
+    """The exact two-sided p of McNemar's test (1947) that two classifiers, (n_rows,) each, are equally accurate.
 
-    Only rows that one of them alone gets right count; under the null hypothesis each is a fair coin (McNemar, 1947).
+    Only rows that one of them alone predicts correctly count; under the null hypothesis each is a fair coin.
     """
     from scipy.stats import binomtest
 
@@ -77,8 +77,8 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 def paired_p(first: Right, second: Right, seed: int = 0) -> float:
     """The two-sided p of a paired sign-flip test over test rows, (n_seeds, n_rows) each.
 
-    If the two were alike, a row's difference, summed over seeds, could as well have the other sign. For one seed that
-    is McNemar's exact test; for several, ``SIGN_FLIPS`` random flips stand for all of them.
+    Under the null hypothesis a row's difference, summed over seeds, is as likely to have the other sign. For one seed
+    that is McNemar's exact test; for several, ``SIGN_FLIPS`` random flips are drawn.
     """
     if len(first) == 1:
         return mcnemar(first[0], second[0])

@@ -1,1 +1,1 @@
-"""Figures as text: of ``check``, of a run, of a comparison. Reads what others computed; decides nothing."""
+"""Figures as text: of ``check``, of a run, of a comparison. Everything shown is computed elsewhere."""

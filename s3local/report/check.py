@@ -1,4 +1,4 @@
-"""What ``check`` found, as tables of plain text. Computes nothing."""
+"""The findings of ``check`` as tables of plain text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A comparison as tables of plain text, as compare.csv and as plots. Reads compare.json's content; computes only means.
-
-Knows nothing of how the figures were made.
-"""
+"""A comparison as tables of plain text, as compare.csv and as plots."""
 
 from __future__ import annotations
 
@@ -53,27 +50,27 @@ NOTES = (
 SHORT = {"likely better": "better", "likely worse": "worse", "cannot tell": "cannot tell"}
 
 
-def render(result: CompareSummary, folder: Path) -> RenderableType:
+def render(summary: CompareSummary, folder: Path) -> RenderableType:
     """One table of methods for each number of gold rows, one of the rounds, the verdicts in words, and the files."""
-    sizes = list(dict.fromkeys(row.gold_rows for row in result.summary))
-    parts: list[RenderableType] = [_methods(result, size) for size in sizes]
-    if any(cell.rounds for cell in result.cells):
-        parts.append(_rounds(result, sizes[-1]))
-    parts += [Text(line, style="dim") for line in _notes(result)]
-    if result.comparisons:
+    sizes = list(dict.fromkeys(row.gold_rows for row in summary.summary))
+    parts: list[RenderableType] = [_methods(summary, size) for size in sizes]
+    if any(cell.rounds for cell in summary.cells):
+        parts.append(_rounds(summary, sizes[-1]))
+    parts += [Text(line, style="dim") for line in _notes(summary)]
+    if summary.comparisons:
         parts.append(Text())
-    for row in result.comparisons:
+    for row in summary.comparisons:
         parts.append(Text(f"{row.gold_rows} gold rows: {row.in_words}"))
-    parts += [Text(line) for line in result.skipped.values()]
+    parts += [Text(line) for line in summary.skipped.values()]
     parts.append(Text(f"\nfigures, table and plots: {folder}"))
     return Group(*parts)
 
 
-def save(result: CompareSummary, folder: Path) -> list[Path]:
+def save(summary: CompareSummary, folder: Path) -> list[Path]:
     """Write compare.csv and the plots that the cells have something for; their paths. Raises ``StorageError``."""
-    write_text(folder / CSV_FILE, _csv(result.cells))
+    write_text(folder / CSV_FILE, _csv(summary.cells))
     written = [folder / CSV_FILE]
-    plots = ((ROWS_PLOT, _plot_rows(result)), (GOLD_PLOT, _plot_gold(result)), (GAP_PLOT, _plot_gap(result)))
+    plots = ((ROWS_PLOT, _plot_rows(summary)), (GOLD_PLOT, _plot_gold(summary)), (GAP_PLOT, _plot_gap(summary)))
     for name, figure in plots:
         if figure is not None:
             with atomic_write(folder / name, "wb") as stream:
@@ -82,13 +79,13 @@ def save(result: CompareSummary, folder: Path) -> list[Path]:
     return written
 
 
-def _notes(result: CompareSummary) -> list[str]:
-    """How to read the tables, and what is not as it should be."""
-    judged = min(row.test_rows for row in result.summary)
-    some = [f"* on {judged:,} of the test rows."] if judged < result.test_rows else []
+def _notes(summary: CompareSummary) -> list[str]:
+    """How to read the tables, and which rows are missing."""
+    judged = min(row.test_rows for row in summary.summary)
+    some = [f"* on {judged:,} of the test rows."] if judged < summary.test_rows else []
     missing = [
         f"{row.method}, {row.gold_rows:,} gold rows: {row.shortfall:,.0f} synthetic rows are missing."
-        for row in result.summary
+        for row in summary.summary
         if row.shortfall
     ]
     return [*NOTES, *some, *missing]
@@ -97,21 +94,21 @@ def _notes(result: CompareSummary) -> list[str]:
 # Tables
 
 
-def _methods(result: CompareSummary, size: int) -> Table:
-    comparisons = {row.method: row for row in result.comparisons if row.gold_rows == size}
-    rows = [row for row in result.summary if row.gold_rows == size]
+def _methods(summary: CompareSummary, size: int) -> Table:
+    comparisons = {row.method: row for row in summary.comparisons if row.gold_rows == size}
+    rows = [row for row in summary.summary if row.gold_rows == size]
     table = Table(
         Column("method", no_wrap=True),
         box=SIMPLE_HEAD,
         padding=0,
-        title=f"{result.task}: {size:,} gold rows, {result.test_rows:,} test rows",
+        title=f"{summary.task}: {size:,} gold rows, {summary.test_rows:,} test rows",
         title_justify="left",
     )
     for name in ("accuracy", "95 %", "F1", "rows", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(f"{result.reference}, likely" if comparisons else "", no_wrap=True)
+    table.add_column(f"{summary.reference}, likely" if comparisons else "", no_wrap=True)
     for row in rows:
-        some = "*" if row.test_rows < result.test_rows else ""
+        some = "*" if row.test_rows < summary.test_rows else ""
         table.add_row(
             row.method + some,
             f"{100 * row.accuracy:.1f}" + ("" if row.accuracy_std is None else f" ± {100 * row.accuracy_std:.1f}"),
@@ -128,7 +125,7 @@ def _verdict(row: MethodComparison | None) -> str:
     return "" if row is None else f"{SHORT[row.verdict]} {100 * row.difference:+.1f}"
 
 
-def _rounds(result: CompareSummary, size: int) -> Table:
+def _rounds(summary: CompareSummary, size: int) -> Table:
     """Accuracy and gap after each round, means over seeds."""
     table = Table(
         "method",
@@ -140,8 +137,8 @@ def _rounds(result: CompareSummary, size: int) -> Table:
     )
     for name in ("rows", "dev", "test", *(head for _, head in MEASURES)):
         table.add_column(name, justify="right")
-    for method in _methods_with_rounds(result):
-        for number, stages in enumerate(_stages(_cells(result, method, size))):
+    for method in _methods_with_rounds(summary):
+        for number, stages in enumerate(_stages(_cells(summary, method, size))):
             table.add_row(
                 "" if number else method,
                 stages[0].stage.removeprefix("round-"),
@@ -161,15 +158,15 @@ def _measure(stages: Sequence[CellRound], measure: Callable[[CellRound], float |
 # What tables and plots pick from the cells
 
 
-def _methods_with_rounds(result: CompareSummary) -> list[str]:
-    """Methods with synthetic rows, those apart that share another's rounds and differ in the final student alone."""
-    names = dict.fromkeys(cell.method for cell in result.cells if cell.rounds)
+def _methods_with_rounds(summary: CompareSummary) -> list[str]:
+    """Methods with synthetic rows, without those that share another's rounds and differ only in the final student."""
+    names = dict.fromkeys(cell.method for cell in summary.cells if cell.rounds)
     return [name for name in names if not (name.endswith("+gold") and name.removesuffix("+gold") in names)]
 
 
-def _cells(result: CompareSummary, method: str, size: int) -> list[CellResult]:
+def _cells(summary: CompareSummary, method: str, size: int) -> list[CellResult]:
     """A method's cells with that many gold rows, or with none if it uses none."""
-    return [cell for cell in result.cells if cell.method == method and cell.gold_rows in (size, 0)]
+    return [cell for cell in summary.cells if cell.method == method and cell.gold_rows in (size, 0)]
 
 
 def _stages(cells: Sequence[CellResult]) -> list[list[CellRound]]:
@@ -190,7 +187,7 @@ def _csv(cells: Sequence[CellResult]) -> str:
 
 
 def _figure(panels: int) -> tuple[Any, list[Any]]:
-    """A figure with as many panels side by side, drawn without any window."""
+    """A figure with ``panels`` side by side, drawn without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -199,36 +196,36 @@ def _figure(panels: int) -> tuple[Any, list[Any]]:
     return figure, list(figure.subplots(1, panels, squeeze=False, sharey=True)[0])
 
 
-def _colours(result: CompareSummary) -> dict[str, Any]:
-    """One colour a method, the same in all plots; ten strong ones first, then their light sisters."""
+def _colours(summary: CompareSummary) -> dict[str, Any]:
+    """One colour a method, the same in all plots: ten strong colours first, then ten light ones."""
     from matplotlib import colormaps
 
     palette = [colormaps["tab20"](number) for number in range(20)]
-    names = dict.fromkeys(row.method for row in result.summary)
+    names = dict.fromkeys(row.method for row in summary.summary)
     return dict(zip(names, [*palette[0::2], *palette[1::2]], strict=False))
 
 
-def _finish(axes: Any, result: CompareSummary, title: str, label: str) -> None:
-    axes.set_title(f"{result.task}, {title}")
+def _finish(axes: Any, summary: CompareSummary, title: str, label: str) -> None:
+    axes.set_title(f"{summary.task}, {title}")
     axes.set_xlabel(label)
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
 
 
-def _plot_rows(result: CompareSummary) -> Any | None:
+def _plot_rows(summary: CompareSummary) -> Any | None:
     """Accuracy after each round against the synthetic rows so far; a star is a final student.
 
     Methods without synthetic rows are level lines.
     """
-    sizes = list(dict.fromkeys(row.gold_rows for row in result.summary))
-    with_rounds = _methods_with_rounds(result)
+    sizes = list(dict.fromkeys(row.gold_rows for row in summary.summary))
+    with_rounds = _methods_with_rounds(summary)
     if not with_rounds:
         return None
     figure, panels = _figure(len(sizes))
-    colours = _colours(result)
+    colours = _colours(summary)
     for axes, size in zip(panels, sizes, strict=True):
-        for row in result.summary:
+        for row in summary.summary:
             name, colour = row.method, colours[row.method]
             if row.gold_rows != size:
                 continue
@@ -236,39 +233,39 @@ def _plot_rows(result: CompareSummary) -> Any | None:
                 axes.axhline(100 * row.accuracy, color=colour, linestyle="--", label=name)
                 continue
             if name in with_rounds:
-                groups = _stages(_cells(result, name, size))
+                groups = _stages(_cells(summary, name, size))
                 rows = [fmean(stage.rows for stage in group) for group in groups]
                 accuracies = [100 * fmean(stage.test_accuracy for stage in group) for group in groups]
                 axes.plot(rows, accuracies, marker="o", color=colour)
             axes.plot(row.synthetic_rows, 100 * row.accuracy, "*", markersize=12, color=colour, label=name)
-        _finish(axes, result, f"{size:,} gold rows", "synthetic rows")
+        _finish(axes, summary, f"{size:,} gold rows", "synthetic rows")
     return figure
 
 
-def _plot_gold(result: CompareSummary) -> Any | None:
+def _plot_gold(summary: CompareSummary) -> Any | None:
     """The learning curve: accuracy against gold rows, with the spread over seeds."""
-    sizes = list(dict.fromkeys(row.gold_rows for row in result.summary))
+    sizes = list(dict.fromkeys(row.gold_rows for row in summary.summary))
     if len(sizes) < 2:
         return None
     figure, (axes,) = _figure(1)
-    for name, colour in _colours(result).items():
-        rows = [row for row in result.summary if row.method == name]
+    for name, colour in _colours(summary).items():
+        rows = [row for row in summary.summary if row.method == name]
         means, spreads = [100 * row.accuracy for row in rows], [100 * (row.accuracy_std or 0) for row in rows]
         axes.errorbar(sizes, means, spreads, marker="o", capsize=3, color=colour, label=name)
     axes.set_xscale("log")
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
-    _finish(axes, result, f"{result.synthetic_rows:,} synthetic rows", "gold rows")
+    _finish(axes, summary, f"{summary.synthetic_rows:,} synthetic rows", "gold rows")
     return figure
 
 
-def _plot_gap(result: CompareSummary) -> Any | None:
-    """Accuracy after each round against how well its rows are told from gold: does a smaller gap go with accuracy?"""
-    sizes = list(dict.fromkeys(row.gold_rows for row in result.summary))
+def _plot_gap(summary: CompareSummary) -> Any | None:
+    """Accuracy after each round against the gap of its rows to gold."""
+    sizes = list(dict.fromkeys(row.gold_rows for row in summary.summary))
     lines = []
-    for method in _methods_with_rounds(result):
+    for method in _methods_with_rounds(summary):
         points = []
-        for group in _stages(_cells(result, method, sizes[-1])):
+        for group in _stages(_cells(summary, method, sizes[-1])):
             known = [(stage.gap.auc, stage.test_accuracy) for stage in group if stage.gap.auc is not None]
             if known:
                 points.append((fmean(auc for auc, _ in known), 100 * fmean(accuracy for _, accuracy in known)))
@@ -277,9 +274,9 @@ def _plot_gap(result: CompareSummary) -> Any | None:
     if not lines:
         return None
     figure, (axes,) = _figure(1)
-    colours = _colours(result)
+    colours = _colours(summary)
     for name, points in lines:
         axes.plot([x for x, _ in points], [y for _, y in points], marker="o", color=colours[name], label=name)
         axes.annotate("first", points[0], fontsize="x-small", textcoords="offset points", xytext=(4, 4))
-    _finish(axes, result, f"{sizes[-1]:,} gold rows", "synthetic told from gold: AUC, 0.5 is no gap")
+    _finish(axes, summary, f"{sizes[-1]:,} gold rows", "synthetic told from gold: AUC, 0.5 is no gap")
     return figure

@@ -1,4 +1,4 @@
-"""The figures of a run as tables of plain text. Reads the run folder's result; computes nothing."""
+"""The figures of a run as tables of plain text."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ MEASURES: tuple[tuple[Callable[[GapResult | CellRound], float | None], str], ...
 )
 """A round's measures of gap and diversity (see ``evaluation.gap``), and the heads of their columns."""
 
-UNDIVIDED = "dev has no two rows of one label that could be kept apart"
-"""Why neither guard nor label check is possible."""
-AS_ASKED = "all rows keep the label that they were asked for"
-"""What becomes of labels that were not checked."""
+UNDIVIDED = "dev has no two rows of one label for different folds"
+"""Why neither model selection nor label check is possible."""
+AS_REQUESTED = "all rows keep their requested label"
+"""The outcome of a label check that changes nothing."""
 
 
 def read_summary(folder: Path) -> RunSummary:
@@ -49,10 +49,10 @@ def read_summary(folder: Path) -> RunSummary:
 
 
 def render(summary: RunSummary, folder: Path) -> RenderableType:
-    """How good each stage's student is, the gap to gold, rows dropped by reason, and where the time went."""
+    """Scores of each stage's student, model selection and label check in words, the gap to gold, drops and time."""
     parts: list[RenderableType] = [
         _accuracy(summary),
-        *_guard(summary),
+        *_model_selection(summary),
         *_label_check(summary),
         _gap(summary),
         _dropped(summary),
@@ -73,9 +73,9 @@ def _accuracy(summary: RunSummary) -> Table:
     seen = summary.with_gold
     table.add_row("final (+ dev)" if seen else "final", *_scores(summary.final, seen=seen))
     if summary.gold_only is not None:
-        table.add_row("dev alone", *_scores(summary.gold_only, seen=True))
+        table.add_row("gold-only", *_scores(summary.gold_only, seen=True))
     if summary.averaged is not None:
-        table.add_row("mean of both", *_scores(summary.averaged, seen=True))
+        table.add_row("average", *_scores(summary.averaged, seen=True))
     return table
 
 
@@ -84,7 +84,7 @@ def _has_answers(summary: RunSummary) -> bool:
 
 
 def _scores(student: StudentResult, *, seen: bool = False) -> list[str]:
-    """Rows, dev's figures (``seen``: the student was trained on dev) and test's figures of a student."""
+    """The rows of a student, its scores on dev (``seen``: it was trained on dev) and on test."""
     cells = [f"{student.training.rows:,}", *(["seen", "seen"] if seen else _figures(student.dev)[:2])]
     return [*cells, *(["-", "-", "-"] if student.test is None else _figures(student.test))]
 
@@ -99,49 +99,46 @@ def _figures(metrics: Metrics) -> tuple[str, str, str]:
     return _percent(first), _percent(second), f"{100 * low:.0f} to {100 * high:.0f} %"
 
 
-def _guard(summary: RunSummary) -> list[Text]:
-    """The verdict of the guard in words, or why there is none; nothing if it was not asked."""
+def _model_selection(summary: RunSummary) -> list[Text]:
+    """The verdict of model selection in words, or why there is none; nothing if it was not asked for."""
     if summary.model_selection.outcome == "undivided":
-        return [Text(f"Guard: none, {UNDIVIDED}; nothing tells whether the synthetic rows help.\n")]
-    found = summary.model_selection.verdict
-    if found is None:
+        return [Text(f"Model selection: skipped, {UNDIVIDED}; it is unknown whether the synthetic rows help.\n")]
+    verdict = summary.model_selection.verdict
+    if verdict is None:
         return []
-    measure = "F1" if _has_answers(summary) else "right"
-    if found.share == 0:
-        verdict = "the synthetic rows do not help: the student of dev alone is handed over, both are kept"
-    else:
-        verdict = f"the mean of the weights of both is handed over, {100 * found.share:.0f} % from the final student"
-    compared = (
-        f"Guard: cross-validated on {found.n_rows} dev rows, {measure} {_percent(found.final)} with synthetic "
-        f"rows, {_percent(found.gold_only)} without, {_percent(found.selected)} ({100 * found.low:.0f} to "
-        f"{100 * found.high:.0f} %) in what is handed over;"
+    measure = "F1" if _has_answers(summary) else "accuracy"
+    found = (
+        f"Model selection: cross-validated {measure} on {verdict.n_rows} dev rows {_percent(verdict.final)} with "
+        f"synthetic rows, {_percent(verdict.gold_only)} gold-only, {_percent(verdict.selected)} "
+        f"({100 * verdict.low:.0f} to {100 * verdict.high:.0f} %) selected"
     )
-    if found.gain:
-        factor = math.exp(found.gain)
-        compared += f" it finds right labels {100 * (factor - 1):.0f} % more probable than without;"
-    return [Text(f"{compared}\n{verdict}.\n")]
+    if verdict.gain:
+        found += f", which assigns the correct labels {math.exp(verdict.gain):.2f} times the probability of gold-only"
+    if verdict.share == 0:
+        selected = "the gold-only model, because the synthetic rows do not help; both models are kept"
+    else:
+        selected = f"the average of the weights, {100 * verdict.share:.0f} % final and the rest gold-only"
+    return [Text(f"{found}.\nSelected: {selected}.\n")]
 
 
 def _label_check(summary: RunSummary) -> list[Text]:
-    """What the judges get right on dev rows that they did not learn from, or why there are none; nothing where labels
-    were not to be checked."""
+    """The judges' accuracy and what they changed, or why there are none; nothing if no check was asked for."""
     check = summary.label_check
     if check.scarce is not None:
         few = check.scarce
-        found = f"dev has {few.rows} of {few.label!r}, and judges need {few.least} rows of each label"
-        return [Text(f"Label check: none, {found}; {AS_ASKED}.\n")]
+        found = f"dev has {few.rows} rows of {few.label!r}, and judges need {few.least} of each label"
+        return [Text(f"Label check: skipped, {found}; {AS_REQUESTED}.\n")]
     if check.outcome == "undivided":
-        return [Text(f"Label check: none, {UNDIVIDED}; {AS_ASKED}.\n")]
+        return [Text(f"Label check: skipped, {UNDIVIDED}; {AS_REQUESTED}.\n")]
     figures = check.figures
     if figures is None:
         return []
     who = f"{check.judges} judges and the teacher" if figures.teacher_used else f"{check.judges} judges"
-    done = f"too few to tell from chance, so that {AS_ASKED}"
+    done = f"they explain dev no better than chance, so that {AS_REQUESTED}"
     if check.applied:
-        seems = f"{_percent(figures.correct_overall)} of all rows seem to be what they were asked for"
-        done = f"{seems}, {figures.relabelled:,} rows relabelled"
-    right = _percent(figures.dev_accuracy)
-    return [Text(f"Label check: {who}, right on {right} of the dev rows that they did not learn from; {done}.\n")]
+        carrying = f"{_percent(figures.correct_overall)} of all rows are expected to carry their requested label"
+        done = f"{carrying}, {figures.relabelled:,} rows relabelled"
+    return [Text(f"Label check: {who}, cross-validated accuracy {_percent(figures.dev_accuracy)} on dev; {done}.\n")]
 
 
 def _gap(summary: RunSummary) -> Table:
@@ -160,7 +157,9 @@ def decimals(value: float | None) -> str:
 
 def _dropped(summary: RunSummary) -> Table:
     stages = [entry.stage for entry in summary.rounds]
-    table = Table("texts", *stages, box=SIMPLE_HEAD, title="What became of the teacher's texts", title_justify="left")
+    table = Table(
+        "texts", *stages, box=SIMPLE_HEAD, title="The teacher's texts, kept and dropped", title_justify="left"
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     counts = [Counter(entry.synthesis.dropped_by_reason) for entry in summary.rounds]
@@ -195,7 +194,7 @@ def _time(summary: RunSummary) -> Table:
     if summary.model_selection.outcome == "done":
         others = [student for student in (summary.gold_only, summary.averaged) if student is not None]
         seconds = summary.model_selection.seconds + sum(student.seconds for student in others)
-        table.add_row("guard", "", "", "", "", f"{seconds:.0f}")
+        table.add_row("model selection", "", "", "", "", f"{seconds:.0f}")
     return table
 
 

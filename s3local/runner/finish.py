@@ -97,7 +97,7 @@ class FinalStudents:
         return self._make(stage, self._all_rows(with_gold), 1.0 if relabelled else last.temperature)
 
     def gold_only(self, temperature: float) -> StudentResult:
-        """The student of dev alone."""
+        """The gold-only student, trained on dev."""
         return self._make(GOLD_ONLY, self._gold_rows(), temperature)
 
     def averaged(self, share: float, temperature: float) -> StudentResult:

@@ -1,0 +1,109 @@
+"""A run as text: every student has its line, and what was not done is said with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from some_results import ANSWERS, run_summary, student
+
+from s3local.exceptions import RunError
+from s3local.report.text import read_summary, render
+from s3local.results import (
+    LabelCheckResult,
+    LabelModelFigures,
+    ModelSelectionResult,
+    RunSummary,
+    ScarceLabel,
+    Verdict,
+    write_result,
+)
+
+FIGURES = LabelModelFigures(
+    gain=3.5,
+    teacher_used=True,
+    pool_weights={"judges": 0.9, "teacher": 0.4},
+    scale=0.8,
+    correct={"a": 0.7, "b": 0.8},
+    correct_overall=0.75,
+    dev_accuracy=0.9,
+    relabelled=1234,
+)
+VERDICT = Verdict(
+    share=0.25, final=0.6, gold_only=0.55, selected=0.7, low=0.6, high=0.8, gain=0.1, n_rows=60, synthetic_rows=(5, 6)
+)
+
+
+def text_of(summary: RunSummary) -> str:
+    console = Console(width=400, file=io.StringIO(), record=True)
+    console.print(render(summary, Path("runs/toy/default")))
+    return console.export_text()
+
+
+def test_every_student_has_its_line() -> None:
+    text = text_of(dataclasses.replace(run_summary(), averaged=student("averaged")))
+    for name in ("round-0 (seed)", "final (+ dev)", "gold-only", "average"):
+        assert any(line.strip().startswith(name) for line in text.splitlines()), name
+    assert "66.7 %" in text and "toy: accuracy" in text
+
+
+def test_answers_have_their_own_figures() -> None:
+    text = text_of(run_summary(ANSWERS))
+    assert "F1 of the answers" in text and "dev exact" in text and "33.3 %" in text
+
+
+def test_a_run_without_test_rows_has_dashes() -> None:
+    summary = run_summary()
+    rounds = (dataclasses.replace(summary.rounds[0], student=dataclasses.replace(student("round-0"), test=None)),)
+    line = next(line for line in text_of(dataclasses.replace(summary, rounds=rounds)).splitlines() if "(seed)" in line)
+    assert line.split()[-3:] == ["-", "-", "-"]
+
+
+SELECTIONS = {
+    "off": (ModelSelectionResult(outcome="off"), None),
+    "undivided": (ModelSelectionResult(outcome="undivided"), "Model selection: skipped, dev has no two rows"),
+    "average": (ModelSelectionResult(outcome="done", verdict=VERDICT), "Selected: the average of the weights, 25 %"),
+    "gold-only": (
+        ModelSelectionResult(outcome="done", verdict=dataclasses.replace(VERDICT, share=0.0)),
+        "Selected: the gold-only model",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_model_selection_in_words(name: str) -> None:
+    result, words = SELECTIONS[name]
+    text = text_of(dataclasses.replace(run_summary(), model_selection=result))
+    assert (words or "Selected") in text if words else "Selected" not in text
+    if result.verdict is not None:
+        assert "1.11 times the probability" in text and "60 to 80 %" in text
+
+
+CHECKS = {
+    "off": (LabelCheckResult(outcome="off"), None),
+    "undivided": (LabelCheckResult(outcome="undivided"), "skipped, dev has no two rows"),
+    "too few": (
+        LabelCheckResult(outcome="too_few_rows", scarce=ScarceLabel(label="a", rows=3, least=4)),
+        "dev has 3 rows of 'a', and judges need 4",
+    ),
+    "no gain": (LabelCheckResult(outcome="no_gain", judges=4, figures=FIGURES), "no better than chance"),
+    "applied": (LabelCheckResult(outcome="applied", judges=4, figures=FIGURES), "1,234 rows relabelled"),
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_label_check_in_words(name: str) -> None:
+    result, words = CHECKS[name]
+    text = text_of(dataclasses.replace(run_summary(), label_check=result))
+    assert words in text if words else "Label check" not in text
+    assert ("all rows keep their requested label" in text) == (name not in ("off", "applied"))
+
+
+def test_a_folder_without_a_finished_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no finished run"):
+        read_summary(tmp_path)
+    write_result(tmp_path / "result.json", run_summary())
+    assert read_summary(tmp_path) == run_summary()
