@@ -81,11 +81,15 @@ def all_cells(results: Results, datasets: Sequence[str]) -> dict[str, Cells]:
 def accuracy(results: Results, *datasets: str) -> Table:
     """Test accuracy: the mean over the draws of gold rows, and each draw."""
     cells = main_cells(results, datasets)
-    rows = []
-    for method in in_order(cells.values()):
-        found = [table.accuracies(method, table.usual_gold()) for table in cells.values()]
-        rows.append([code(method), *map(mean_and_draws, found)])
-    return [f"{name}, {table.usual_gold()} gold rows" for name, table in cells.items()], rows
+    head, columns = [], []
+    for name, table in cells.items():
+        gold = table.usual_gold()
+        found = {method: table.accuracies(method, gold) for method in table.methods}
+        draws = max(map(len, found.values()))
+        head.append(f"{name}, {gold} gold rows" + (", one draw" if draws == 1 else ""))
+        columns.append({method: mean_and_draws(by_seed, draws) for method, by_seed in found.items()})
+    rows = [[code(method), *(column.get(method, "") for column in columns)] for method in in_order(cells.values())]
+    return head, rows
 
 
 def differences(results: Results, *datasets: str) -> Table:
@@ -403,15 +407,15 @@ def signed(share: float) -> str:
     return f"+{text.lstrip('-')}" if Decimal(text) >= 0 else text
 
 
-def mean_and_draws(by_seed: Mapping[int | None, float]) -> str:
-    """The mean, and each draw; "seed 0 alone" if there is but one. A method without a seed has one figure."""
+def mean_and_draws(by_seed: Mapping[int | None, float], draws: int = 2) -> str:
+    """The mean, and each draw. Of one draw, its figure, and which draw it is where others have ``draws`` of them."""
     if not by_seed:
         return ""
     mean = percent(statistics.fmean(by_seed.values()))
     if len(by_seed) > 1:
         return f"{mean} ({', '.join(map(percent, by_seed.values()))})"
     (seed,) = by_seed
-    return mean if seed is None else f"{mean} (seed {seed} alone)"
+    return mean if seed is None or draws == 1 else f"{mean} (seed {seed} alone)"
 
 
 def code(name: str) -> str:
