@@ -29,6 +29,9 @@ README = HERE / "README.md"
 RESULTS = HERE / "results"
 BLOCK = re.compile(r"<!-- table: (?P<call>[^>]+?) -->\n(?P<content>.*?)<!-- end -->", re.DOTALL)
 
+NEW_NAMES = {"handed over": "selected", "gold alone": "gold-only"}
+"""What older files call otherwise."""
+
 Table = tuple[list[str], list[list[str]]]
 """The head and the rows."""
 
@@ -261,7 +264,7 @@ def curation(results: Results) -> Table:
     for entry in measured:
         right = [percent(entry["accuracy"][stage]) if stage in entry["accuracy"] else "" for stage in stages]
         rows.append([entry["dataset"], entry["variant"], str(entry["seed"]), *right, f"{entry['seconds']:,.0f}"])
-    return ["variant", "draw", *(stage.replace("handed over", "selected") for stage in stages), "seconds"], rows
+    return ["variant", "draw", *(NEW_NAMES.get(stage, stage) for stage in stages), "seconds"], rows
 
 
 def label_check(results: Results) -> Table:
