@@ -32,7 +32,8 @@ from s3local.teacher.engine import DEFAULT_SLOTS, EngineSettings, LlamaTeacher
 from s3local.teacher.llama_cache import Feed, LlamaModel, StreamCache
 from s3local.teacher.protocol import Request, Sampling
 from s3local.weights.llama_runtime import model_parameters
-from s3local.weights.store import find_teacher
+from s3local.weights.manifest import default_model
+from s3local.weights.store import find_teacher, folder_of
 
 DATA = Path(__file__).parent.parent / "data/support_desk/dev.jsonl"
 PHRASES = {
@@ -200,8 +201,8 @@ def complete_one(llama: Any, request: Request) -> Any:
         seed=request.seed,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
+        top_k=0,
+        min_p=0.0,
         repeat_penalty=sampling.repetition_penalty,
     )
 
@@ -238,17 +239,18 @@ class Table:
 
 
 def measure_workloads(table: Table, cases: list[Workload], repeats: int) -> None:
-    weights = find_teacher()
+    model, fast = default_model("teacher"), find_teacher().path
+    shipped = folder_of(model) / model.files[0].path
     for turn in range(repeats):
         for case in cases:
             whole, part = case.requests(), case.requests(part=True)
             half = whole[: len(whole) // 2]
             contenders = {
-                SINGLE: (single_rate, weights.original, part),
-                SHIPPED: (engine_rate, weights.original, EngineSettings(), whole if len(case.prompts) == 1 else half),
-                FAST: (engine_rate, weights.path, EngineSettings(), whole),
-                DECODE_CEILING: (ceiling_rates, weights.path, whole, 20),
-                ONE_SLOT: (engine_rate, weights.path, EngineSettings(slots=1), part),
+                SINGLE: (single_rate, shipped, part),
+                SHIPPED: (engine_rate, shipped, EngineSettings(), whole if len(case.prompts) == 1 else half),
+                FAST: (engine_rate, fast, EngineSettings(), whole),
+                DECODE_CEILING: (ceiling_rates, fast, whole, 20),
+                ONE_SLOT: (engine_rate, fast, EngineSettings(slots=1), part),
             }
             order = list(contenders)
             for contender in order[turn % len(order) :] + order[: turn % len(order)]:

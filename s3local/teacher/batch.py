@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from s3local.progress import Advance
 from s3local.teacher import sampling
 from s3local.teacher.account import EngineAccount
-from s3local.teacher.grammar import Grammar
 from s3local.teacher.llama_cache import Feed, LlamaModel, Logits, StreamCache, Wanted
 from s3local.teacher.protocol import Completion, Request
 from s3local.teacher.scheduler import Assignment, LaneSchedule, Prompts
@@ -89,14 +87,10 @@ class Batch:
 
     def run(self, advance: Advance) -> list[Completion]:
         """A completion for each request, in their order."""
-        try:
-            while self._fill_lanes(advance):
-                self._compact_active_slots()
-                self._compute()
-                self._draw([lane for lane, occupied in self._occupied.items() if occupied.is_due], advance)
-        finally:
-            for occupied in self._occupied.values():
-                occupied.writing.close()
+        while self._fill_lanes(advance):
+            self._compact_active_slots()
+            self._compute()
+            self._draw([lane for lane, occupied in self._occupied.items() if occupied.is_due], advance)
         return [self._completions[request] for request in range(len(self._requests))]
 
     def _fill_lanes(self, advance: Advance) -> bool:
@@ -128,8 +122,7 @@ class Batch:
         if not assignment.leads:
             for track, logits in zip(tracks, self._first_logits[assignment.group], strict=True):
                 track.logits = logits
-        grammar = Grammar(self._model, request.grammar) if request.grammar is not None else None
-        writing = Writing(request, prompts[0], grammar)
+        writing = Writing(request, prompts[0])
         self._occupied[assignment.lane] = Occupied(assignment.request, assignment.group, writing, tracks)
 
     def _compact_active_slots(self) -> None:
@@ -200,7 +193,7 @@ class Batch:
         for entry in drawn:
             occupied = self._occupied[entry.lane]
             piece, ends = self._model.piece(entry.token), self._model.ends(entry.token)
-            completion = occupied.writing.take(entry.token, entry.logprob, piece, ends)
+            completion = occupied.writing.add(entry.token, entry.logprob, piece, ends)
             if completion is None:
                 for track in occupied.tracks:
                     track.pending = (entry.token,)
@@ -218,16 +211,10 @@ class Batch:
         token, logprob = sampling.draw(
             logits,
             request.sampling,
-            writing.chance.random(),
+            writing.random.random(),
             self._scratch,
             recent=writing.recent,
             contrast=(others[0], request.contrast.gamma) if request.contrast and others else None,
-            allowed=self._allowed(writing),
+            allowed=self._model.going_on(request.stop) if writing.is_short else None,
         )
         return Drawn(lane, token, logprob)
-
-    def _allowed(self, writing: Writing) -> NDArray[np.bool_] | None:
-        """The tokens that may be drawn, None for all."""
-        if writing.grammar:
-            return writing.grammar.allowed()
-        return self._model.going_on(writing.request.stop) if writing.is_short else None

@@ -72,7 +72,7 @@ class LlamaTeacher:
         self._cache: StreamCache | None = None
 
     def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
-        """See ``Teacher.generate``. Raises ``TeacherError`` for a prompt too long, a bad grammar, too little memory."""
+        """See ``Teacher.generate``. Raises ``TeacherError`` if a prompt is too long or the memory too small."""
         if not requests:
             return []
         started, busy = time.perf_counter(), self._busy_seconds()
@@ -126,9 +126,6 @@ class LlamaTeacher:
 
         prompts: list[Prompts] = []
         for request in requests:
-            for token in request.sampling.logit_bias:
-                if not 0 <= token < self._model.vocabulary_size:
-                    raise ValueError(f"no token {token} to bias: this model has {self._model.vocabulary_size}")
             tracks = [tokens(request.prompt, request.special)]
             if request.contrast is not None and request.contrast.gamma != 0:
                 tracks.append(tokens(request.contrast.prompt, request.special))

@@ -95,7 +95,6 @@ def _import_gguf(source: Path, name: str | None, roles: Sequence[Role], progress
         licence=header.licence,
         files=tuple(files),
         prompt_style=prompt_style_of(header),
-        context_length=header.context_length,
     )
     return _adopt(model, {file.sha256: source for file in files}, name, progress)
 

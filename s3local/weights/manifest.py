@@ -78,7 +78,6 @@ class Model(_Strict):
     hub: Hub | None = None
     embedded: bool = False
     prompt_style: PromptStyle | None = None
-    context_length: Annotated[int, Field(gt=0)] | None = None
     memory_gb: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
@@ -86,8 +85,8 @@ class Model(_Strict):
         if self.package and self.hub:
             raise ValueError("has both package and hub; one origin belongs there")
         if "teacher" in self.roles:
-            if self.prompt_style is None or self.context_length is None:
-                raise ValueError("a teacher needs prompt_style and context_length")
+            if self.prompt_style is None:
+                raise ValueError("a teacher needs prompt_style")
             if len(self.files) != 1 or not self.files[0].path.endswith(".gguf"):
                 raise ValueError("a teacher is one .gguf file")
         return self

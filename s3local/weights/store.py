@@ -64,17 +64,11 @@ class Optimized(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TeacherWeights:
-    """What the engine loads.
-
-    ``path`` is the file to load, ``original`` the one it was made from (the same if it was not optimised);
-    ``sha256`` is that of ``path``.
-    """
+    """The file that the engine loads, and its SHA-256."""
 
     id: str
     path: Path
-    original: Path
     prompt_style: PromptStyle
-    context_length: int
     sha256: str
 
 
@@ -128,25 +122,16 @@ def find_teacher(name_or_path: str | None = None) -> TeacherWeights:
         header = whole_gguf_header(path)
         with translated_errors(path, "read"):
             checksum = sha256_of(path)
-        style = prompt_style_of(header)
-        return TeacherWeights(path.stem, path, path, style, header.context_length, checksum)
+        return TeacherWeights(path.stem, path, prompt_style_of(header), checksum)
 
     model = require(name_or_path, "teacher")
-    original, checksum_known = folder_of(model) / model.files[0].path, model.files[0].sha256
-    path = original
+    path, checksum_known = folder_of(model) / model.files[0].path, model.files[0].sha256
     optimized = read_optimized(model)
     if optimized and optimized.file and (fast := fast_file(model, optimized)):
         path, checksum_known = fast, optimized.file.sha256
     read_gguf_header(path)
-    assert model.prompt_style is not None and model.context_length is not None  # the manifest's check of teachers
-    return TeacherWeights(
-        id=model.id,
-        path=path,
-        original=original,
-        prompt_style=model.prompt_style,
-        context_length=model.context_length,
-        sha256=checksum_known or sha256_of(path),
-    )
+    assert model.prompt_style is not None  # the manifest requires it of a teacher
+    return TeacherWeights(model.id, path, model.prompt_style, checksum_known or sha256_of(path))
 
 
 def find_encoder(name_or_path: str | None = None) -> Path:

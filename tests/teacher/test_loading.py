@@ -13,13 +13,12 @@ import pytest
 from s3local.exceptions import ModelError, TeacherError
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.teacher.protocol import Request
-from s3local.weights.store import find_teacher
 
 
 @pytest.fixture(scope="module")
 def original(model_path: Path) -> Path:
-    """The smallest GGUF that is here."""
-    return min((find_teacher().original, model_path), key=lambda path: path.stat().st_size)
+    """The smallest GGUF of the embedded teacher."""
+    return min(model_path.parent.glob("*.gguf"), key=lambda path: path.stat().st_size)
 
 
 def test_missing_file(tmp_path: Path) -> None:
