@@ -15,7 +15,7 @@ weights.llama_runtime  weights.headers  weights.manifest  weights.store  weights
 weights.fetch  weights.importing
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
-teacher.protocol  teacher.fake  teacher.account  teacher.sampling  teacher.llama_cache
+teacher.protocol  teacher.fake  teacher.sampling  teacher.llama_cache
 teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine
 synthesis.prompts  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
 synthesis.extrapolation

@@ -29,7 +29,7 @@ from s3local.hardware import cpu_name, total_memory_bytes
 from s3local.progress import Progress
 from s3local.storage import sha256_of, translated_errors, write_text
 from s3local.weights.headers import read_gguf_header
-from s3local.weights.llama_runtime import llama_complaint, model_parameters, silence_llama_log
+from s3local.weights.llama_runtime import llama_errors, model_parameters, silence_llama_log
 from s3local.weights.manifest import Model, WeightFile
 from s3local.weights.store import (
     OPTIMIZED_NAME,
@@ -151,7 +151,7 @@ def _convert(original: Path, form: str, folder: Path) -> Path:
     parameters.allow_requantize = True
     code = llama_cpp.llama_model_quantize(os.fsencode(original), os.fsencode(target), ctypes.byref(parameters))
     if code != 0:
-        raise ModelError(f"llama.cpp could not convert {original} to {form}: {llama_complaint() or f'code {code}'}")
+        raise ModelError(f"llama.cpp could not convert {original} to {form}: {llama_errors() or f'code {code}'}")
     return target
 
 
@@ -220,7 +220,7 @@ def _loaded(path: Path) -> Iterator[Any]:
     on_processor = model_parameters(gpu_layers=0)  # it is what is measured
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), on_processor)
     if not model:
-        raise ModelError(f"llama.cpp cannot load {path}: {llama_complaint() or 'it gives no reason'}")
+        raise ModelError(f"llama.cpp cannot load {path}: {llama_errors() or 'it gives no reason'}")
     parameters = llama_cpp.llama_context_default_params()
     parameters.n_ctx = 128 * N_SEQUENCES
     parameters.n_batch = parameters.n_ubatch = 512
@@ -230,7 +230,7 @@ def _loaded(path: Path) -> Iterator[Any]:
     context = llama_cpp.llama_init_from_model(model, parameters)
     try:
         if not context:
-            raise ModelError(f"llama.cpp cannot use {path}: {llama_complaint() or 'it gives no reason'}")
+            raise ModelError(f"llama.cpp cannot use {path}: {llama_errors() or 'it gives no reason'}")
         yield context
     finally:
         if context:
@@ -252,7 +252,7 @@ def _decode(context: Any, tokens: list[int], positions: list[int], sequences: li
     taken = time.thread_time() - start
     llama_cpp.llama_batch_free(batch)
     if code != 0:
-        raise ModelError(f"llama.cpp could not compute with this model: {llama_complaint() or f'code {code}'}")
+        raise ModelError(f"llama.cpp could not compute with this model: {llama_errors() or f'code {code}'}")
     return taken
 
 
@@ -287,7 +287,7 @@ def _log_probabilities(context: Any) -> NDArray[np.float64]:
     buffer = (llama_cpp.llama_token * len(text))()
     n_tokens = llama_cpp.llama_tokenize(vocabulary, text, len(text), buffer, len(text), False, False)
     if n_tokens < 1:
-        raise ModelError(f"llama.cpp could not split a text into this model's tokens: {llama_complaint()}")
+        raise ModelError(f"llama.cpp could not split a text into this model's tokens: {llama_errors()}")
     _clear(context)
     _decode(context, list(buffer[:n_tokens]), list(range(n_tokens)), [0] * n_tokens, logits=True)
     shape = (n_tokens, llama_cpp.llama_vocab_n_tokens(vocabulary))

@@ -1,9 +1,9 @@
-"""The engine on the embedded model: promises to each request, whatever runs beside it."""
+"""The engine on the embedded model: what holds for each request, whatever runs beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from s3local.exceptions import TeacherError
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
-from s3local.teacher.llama_cache import TEMPLATE_DAY, LlamaModel, StreamCache
+from s3local.teacher.llama_cache import TEMPLATE_DAY, LlamaModel, SequenceCache
 from s3local.teacher.protocol import Completion, Contrast, Request, Sampling, Teacher
 from s3local.teacher.writing import Writing
 from s3local.weights.llama_runtime import model_parameters
@@ -38,7 +38,7 @@ PROMPTS = (
 
 @pytest.fixture
 def tokens_of(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple[int, float]]]:
-    """What is drawn for each request, by its seed: (token, log-probability)."""
+    """The tokens drawn for each request, by its seed: (token, log-probability)."""
     drawn: dict[int, list[tuple[int, float]]] = {}
     add = Writing.add
 
@@ -136,7 +136,7 @@ def test_any_mix_keeps_its_promises(
     """Stops and caps are honoured; and each text continues its own prompt, and nothing else.
 
     The latter is seen by the log-probability of each token: computed again by one sequence alone, it is the same.
-    A lane that held a token of a neighbour would be off by far more than rounding.
+    A slot with a token of its neighbour would differ by far more than rounding.
     """
     requests = [replace(request, seed=number) for number, request in enumerate(requests)]
     tokens_of.clear()
@@ -157,7 +157,7 @@ def test_any_mix_keeps_its_promises(
 
 
 def mixed_requests() -> list[Request]:
-    """More requests than lanes, with groups of several sizes and lengths."""
+    """More requests than slots, with groups of several sizes and lengths."""
     return [
         Request(PROMPTS[number % 5], seed=number, max_tokens=4 + number % 7, stop=("\n",) if number % 3 else ())
         for number in range(20)
@@ -181,9 +181,9 @@ def test_same_requests_same_texts_whatever_ran_before(teacher: LlamaTeacher, mod
 def test_an_interrupted_call_leaves_the_teacher_usable(teacher: LlamaTeacher, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = mixed_requests()
     first = teacher.generate(requests)
-    decode, calls = StreamCache.decode, 0
+    decode, calls = SequenceCache.decode, 0
 
-    def interrupted(self: StreamCache, feeds: object) -> object:
+    def interrupted(self: SequenceCache, feeds: object) -> object:
         nonlocal calls
         calls += 1
         if calls == 4:
@@ -191,7 +191,7 @@ def test_an_interrupted_call_leaves_the_teacher_usable(teacher: LlamaTeacher, mo
         return decode(self, feeds)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(StreamCache, "decode", interrupted)
+        patch.setattr(SequenceCache, "decode", interrupted)
         teacher.generate(requests)
     assert teacher.generate(requests) == first
 
@@ -244,14 +244,14 @@ def test_prompt_longer_than_a_batch(model_path: Path, teacher: LlamaTeacher) -> 
     assert text.startswith(" 190, 1")
 
 
-def test_sharing_is_accounted_for(teacher: LlamaTeacher) -> None:
+def test_reuse_is_counted(teacher: LlamaTeacher) -> None:
     length = len(teacher._model.prompt_tokens(PROMPTS[0], special=False))
-    before = teacher.account.to_row()
+    before = asdict(teacher.stats)
     completions = teacher.generate([Request(PROMPTS[0], seed, 3) for seed in range(20)])
-    after = teacher.account.to_row()
+    after = asdict(teacher.stats)
     grown = {name: after[name] - before[name] for name in after}
     assert grown["prompt_tokens_computed"] == length
-    assert grown["prompt_tokens_shared"] == 19 * length
+    assert grown["prompt_tokens_reused"] == 19 * length
     assert grown["tokens_sampled"] == sum(completion.n_tokens for completion in completions)
     assert all(grown[f"seconds_{name}"] > 0 for name in ("prefill", "decode", "sampling", "python"))
 
@@ -318,13 +318,13 @@ def test_score_equals_the_plain_reference(
     assert teacher.score(prompt, texts) == scores
 
 
-def test_a_cache_that_cannot_be_cut_back_gives_the_same_scores(
+def test_a_cache_that_cannot_be_truncated_gives_the_same_scores(
     teacher: LlamaTeacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f" {word} or {other}" for word in ("Paris", "Lyon", "Rome") for other in ("Bern", "Oslo", "Riga", "Turin")]
     before = teacher.score("The capital of France is", texts)
-    monkeypatch.setattr(LlamaModel, "can_share", property(lambda _: False))
-    monkeypatch.setattr(StreamCache, "cut", lambda *_: pytest.fail("cut"))
+    monkeypatch.setattr(LlamaModel, "can_truncate", property(lambda _: False))
+    monkeypatch.setattr(SequenceCache, "truncate", lambda *_: pytest.fail("truncate"))
     assert teacher.score("The capital of France is", texts) == before
 
 
@@ -333,13 +333,13 @@ def test_half_as_many_texts_go_side_by_side_where_a_card_has_no_room(
 ) -> None:
     tried: list[int] = []
 
-    def cache(model: LlamaModel, *, n_streams: int, **sizes: Any) -> StreamCache:
-        tried.append(n_streams)
-        if n_streams > 5:
+    def cache(model: LlamaModel, *, n_sequences: int, **sizes: Any) -> SequenceCache:
+        tried.append(n_sequences)
+        if n_sequences > 5:
             raise TeacherError("no memory")
-        return StreamCache(model, n_streams=n_streams, **sizes)
+        return SequenceCache(model, n_sequences=n_sequences, **sizes)
 
-    monkeypatch.setattr("s3local.teacher.engine.StreamCache", cache)
+    monkeypatch.setattr("s3local.teacher.engine.SequenceCache", cache)
     requests = [Request("The weather", seed, 4) for seed in range(20)]
     for slots in (None, 10):
         teacher = LlamaTeacher(model_path, EngineSettings(slots=slots))
@@ -395,9 +395,9 @@ def test_chat_template_and_control_tokens(teacher: LlamaTeacher) -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        (None, "carries no chat template; use the prompt style 'list'"),
-        (b"{{ raise_exception('no') }}", "refuses .*: no"),
-        (b"{% if %}", "refuses"),
+        (None, "has no chat template; use the prompt style 'list'"),
+        (b"{{ raise_exception('no') }}", "rejects .*: no"),
+        (b"{% if %}", "rejects"),
     ],
 )
 def test_models_that_cannot_chat(
@@ -412,7 +412,7 @@ def test_models_that_cannot_chat(
         vars(teacher._model).pop("_formatter", None)
 
 
-def test_a_template_is_asked_not_to_think_and_told_no_other_day_tomorrow(
+def test_reasoning_is_switched_off_and_the_date_is_fixed(
     teacher: LlamaTeacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = b"{% if enable_thinking is false %}quietly, {% endif %}{{ strftime_now('%Y-%m-%d') }}"
