@@ -52,6 +52,8 @@ def import_model(sources: Sequence[Path], name: str | None, roles: Sequence[Role
     Raises ``ModelError`` if it is damaged, of an unknown kind, or the id is taken; ``StorageError`` if it cannot be
     read or the disk is full.
     """
+    if not sources:
+        raise ValueError("no source to import from")
     sources = [source.expanduser() for source in sources]
     for source in sources:
         if not source.exists():

@@ -53,8 +53,7 @@ def test_draws_what_a_full_sort_draws(sampling: Sampling, seed: int, spread: flo
         order = np.argsort(ids)
         ids, probabilities = ids[order], probabilities[order]
     ends = np.cumsum(probabilities)
-    chance = np.random.default_rng(seed)
-    for uniform in chance.random(20):
+    for uniform in np.random.default_rng(seed).random(20):
         place = int(np.searchsorted(ends, uniform, side="right"))
         if np.abs(ends - uniform).min() < 1e-6:  # too close to the border between two tokens to tell
             continue

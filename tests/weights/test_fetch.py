@@ -194,7 +194,7 @@ class TestWheelAddresses:
         with pytest.raises(NetworkError, match=r"pip cannot find a-b==1.0 c==1.0: No matching distribution"):
             WHEEL_ADDRESSES(self.WHEELS)
 
-    def test_a_missing_connection_is_told_from_a_missing_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_connection_is_not_taken_for_a_missing_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
         retry = "WARNING: Retrying after connection broken by 'NewConnectionError'\nERROR: No matching distribution\n"
         self.answer(monkeypatch, "", retry)
         with pytest.raises(NetworkError, match="no connection to the package registry"):
