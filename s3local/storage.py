@@ -79,6 +79,37 @@ def write_text(path: Path, text: str) -> None:
         stream.write(text)
 
 
+def replace_durably(part: Path, target: Path) -> None:
+    """Rename ``part``, a finished file, to ``target``, in the same file system.
+
+    All its bytes are on the disk before it is renamed, and the new name is on the disk when this returns.
+    Raises ``OSError``; see ``translated_errors``.
+    """
+    _sync_file(part)
+    part.replace(target)
+    sync_folder(target.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk. Does nothing on Windows, which cannot do that."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_file(path: Path) -> None:
+    """Wait until the bytes of a file are on the disk; Windows needs the file open for writing."""
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def sha256_of(path: Path, advance: Callable[[int], None] | None = None) -> str:
     """The SHA-256 of a file as 64 hexadecimal digits; ``advance`` is told the bytes of each block read."""
     digest = hashlib.sha256()

@@ -11,11 +11,11 @@ PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
 exceptions  progress  wording  hardware  storage  records  text  allocation  offline
-weights.llama_runtime  weights.headers  weights.manifest  weights.store  weights.optimize
-weights.fetch  weights.importing
+weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store  weights.optimize
+weights.download  weights.archives  weights.fetch  weights.importing
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
-teacher.protocol  teacher.fake  teacher.account  teacher.sampling  teacher.llama_cache  teacher.grammar
+teacher.protocol  teacher.fake  teacher.sampling  teacher.llama_cache
 teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine
 synthesis.prompts  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
 synthesis.extrapolation

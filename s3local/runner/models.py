@@ -20,11 +20,11 @@ from s3local.hardware import cpu_name, torch_device
 from s3local.relabelling.judge import JudgeTrainer, train_judge
 from s3local.runner.settings import RunSettings
 from s3local.storage import sha256_of
-from s3local.synthesis.prompts import Style
 from s3local.task.model import Task
 from s3local.teacher.engine import LlamaTeacher
 from s3local.teacher.llama_cache import require_gpu
 from s3local.teacher.protocol import Teacher
+from s3local.weights.manifest import PromptStyle
 from s3local.weights.store import find_encoder, find_student_body, find_teacher
 
 RECORDED_PACKAGES = (
@@ -46,7 +46,7 @@ class Models:
     """
 
     teacher: Callable[[], Teacher]
-    style: Style
+    style: PromptStyle
     embedder: Embedder
     body: Path
     identity: Mapping[str, Any]
@@ -57,7 +57,7 @@ def find_models(
     settings: RunSettings,
     *,
     teacher: Callable[[], Teacher] | None = None,
-    style: Style = "list",
+    style: PromptStyle = "list",
     embedder: Embedder | None = None,
 ) -> Models:
     """The models that ``settings`` name, except those that are given.
@@ -86,7 +86,7 @@ def find_models(
 class TeacherSource:
     """The teacher, loaded when it is first asked and given back before a student trains."""
 
-    def __init__(self, opener: Callable[[], Teacher], style: Style) -> None:
+    def __init__(self, opener: Callable[[], Teacher], style: PromptStyle) -> None:
         self._opener = opener
         self._teacher: Teacher | None = None
         self.style = style
