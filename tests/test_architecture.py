@@ -32,7 +32,7 @@ runner.model_selection  runner.finish  runner.loop
 comparison.significance  comparison.baselines  comparison.cache  comparison.compare
 prediction
 report.text  report.check  report.compare
-cli.models  cli.main
+cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}
