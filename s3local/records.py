@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from s3local.exceptions import InputError
-from s3local.storage import atomic_write, translated_errors
+from s3local.storage import atomic_write, decoded_lines, translated_errors
 
 T = TypeVar("T")
 
@@ -148,21 +148,26 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with translated_errors(path, "read"):
         if not path.exists():
             raise InputError(path, "no such file; JSON Lines belong here, one object a line")
-        stream = path.open("rb")
-    with translated_errors(path, "read"), stream:
-        for number, raw in enumerate(stream, start=1):
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as exc:
-                problem = f"byte {raw[exc.start]:#04x} at position {exc.start + 1} is not UTF-8; save the file as UTF-8"
-                raise InputError(path, problem, line=number) from exc
-            if text.strip():
-                yield number, parse_row(text, path, number)
+        with path.open("rb") as stream:
+            yield from parse_jsonl(decoded_lines(stream, path), path)
+
+
+def parse_jsonl(lines: Iterable[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each of ``lines`` that is not blank; ``path`` is for messages.
+
+    Raises ``InputError`` with the line as ``parse_row`` does.
+    """
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, parse_row(line, path, number)
 
 
 def parse_row(text: str, path: Path, line: int) -> dict[str, Any]:
-    """The JSON object of one line of ``path``. Raises ``InputError`` for text that is not JSON, for what is not an
-    object, and for half of a surrogate pair, which cannot be written again."""
+    """The JSON object on one line of ``path``.
+
+    Raises ``InputError`` for text that is not a JSON object, and for half of a surrogate pair, which cannot be written
+    as UTF-8.
+    """
     try:
         row = json.loads(text)
     except json.JSONDecodeError as exc:

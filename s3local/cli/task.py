@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +58,6 @@ def check(task: Task, as_json: bool) -> None:
         load_contexts(task.contexts, task)  # raises an error if a row is invalid
     summary = summarize(task, load_dev(task), load_rows(task.test, task) if task.test else None)
     if as_json:
-        show_json(dataclasses.asdict(summary))
+        show_json(summary.to_row())
     else:
         show(render(task, summary))

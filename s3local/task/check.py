@@ -6,10 +6,12 @@ nothing from here: the loop must not see the test rows.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from s3local.records import Example
 from s3local.task.model import Length, Task, quantile
@@ -76,6 +78,10 @@ class TaskSummary:
     shared: tuple[tuple[str, str], ...]
     length: Length
     warnings: tuple[str, ...]
+
+    def to_row(self) -> dict[str, Any]:
+        """The summary as a dictionary of plain JSON values."""
+        return {**dataclasses.asdict(self), "length": self.length.model_dump()}
 
 
 def normalized(text: str) -> str:
