@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from s3local.cli.options import budget_options, json_option, path_type, quiet_option, with_models, with_task
+from s3local.cli.options import (
+    budget_options,
+    folder_name,
+    json_option,
+    path_type,
+    quiet_option,
+    with_models,
+    with_task,
+)
 from s3local.cli.terminal import progress, show, show_json
 from s3local.exceptions import S3LocalError
 from s3local.wording import shown
@@ -20,7 +28,11 @@ if TYPE_CHECKING:
 @click.command()
 @with_task
 @click.option(
-    "--name", default="default", show_default=True, help="Name of the comparison, and its folder in runs/TASK/compare/."
+    "--name",
+    callback=folder_name,
+    default="default",
+    show_default=True,
+    help="Name of the comparison, and its folder in runs/TASK/compare/.",
 )
 @click.option("--out", type=path_type, help="Folder of the comparison, instead of runs/TASK/compare/NAME.")
 @click.option(

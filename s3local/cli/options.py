@@ -29,6 +29,16 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+def folder_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The callback of an option whose value is the name of one folder."""
+    from s3local.storage import safe_folder_name
+
+    try:
+        return safe_folder_name(value)
+    except ValueError as exc:
+        raise click.BadParameter(f"{exc}; --out takes a path", ctx, param) from exc
+
+
 def with_options(*options: Decorator) -> Decorator:
     """A decorator that adds ``options`` to a command, in this order."""
 

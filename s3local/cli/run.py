@@ -10,6 +10,7 @@ import click
 from s3local.cli.options import (
     FiniteRange,
     budget_options,
+    folder_name,
     json_option,
     path_type,
     quiet_option,
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @with_task
-@click.option("--name", default="default", show_default=True, help="Name of the run, and its folder in runs/TASK/.")
+@click.option(
+    "--name",
+    callback=folder_name,
+    default="default",
+    show_default=True,
+    help="Name of the run, and its folder in runs/TASK/.",
+)
 @click.option("--out", type=path_type, help="Folder of the run, instead of runs/TASK/NAME.")
 @budget_options
 @click.option(

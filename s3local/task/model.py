@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from s3local.exceptions import InputError
 from s3local.records import SPAN, Example
-from s3local.storage import translated_errors
+from s3local.storage import safe_folder_name, translated_errors
 from s3local.task.yaml_file import dotted, line_of, read_yaml
 from s3local.wording import shown, unknown
 
@@ -91,6 +91,7 @@ def _not_empty(text: str) -> str:
 
 Line = Annotated[str, AfterValidator(_one_line)]
 Name = Annotated[str, AfterValidator(_not_empty)]
+FolderName = Annotated[Line, AfterValidator(safe_folder_name)]
 Unit = Literal["characters", "words"]
 
 
@@ -157,7 +158,7 @@ class Task(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Line
+    name: FolderName
     kind: Kind = "classification"
     language: Line = "English"
     texts: Line

@@ -14,7 +14,7 @@ from typing import Any
 
 from s3local.exceptions import InputError
 from s3local.records import write_jsonl
-from s3local.storage import write_text
+from s3local.storage import safe_folder_name, write_text
 from s3local.task.model import TASK_FILE, Kind
 
 BEGINNING = """\
@@ -209,9 +209,14 @@ def starter_task(name: str, kind: Kind = "classification") -> str:
 def write_starter(folder: str | Path, kind: Kind = "classification") -> Path:
     """Write a task folder with example rows, the task called after the folder; give the path of its task.yaml.
 
-    Raises ``InputError`` if something of that name is there already, ``StorageError`` if it cannot be written.
+    Raises ``InputError`` if something of that name is there already or the name cannot be that of a task,
+    ``StorageError`` if it cannot be written.
     """
     folder = Path(folder)
+    try:
+        safe_folder_name(folder.name)
+    except ValueError as exc:
+        raise InputError(folder, f"the task is called after its folder, and {exc}") from exc
     if os.path.lexists(folder):
         raise InputError(folder, "exists already and is left as it is; choose another name")
     for split, rows in (("dev", STARTERS[kind].dev), ("test", STARTERS[kind].test)):

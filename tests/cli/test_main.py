@@ -147,6 +147,14 @@ def test_a_number_is_finite(task: Path, option: str, value: str) -> None:
     assert option in result.output and value in result.output
 
 
+@pytest.mark.parametrize("command", ["run", "compare"])
+@pytest.mark.parametrize("name", ["../../outside", "/outside", ".."])
+def test_a_name_that_leaves_the_folder_of_runs_is_refused(task: Path, command: str, name: str) -> None:
+    result = call(command, str(task), "--name", name)
+    assert result.exit_code == 2
+    assert "--name" in result.stderr and "cannot be the name of a folder" in result.stderr
+
+
 def test_a_name_that_no_file_can_have_is_told_in_one_line() -> None:
     complains(call("models", "import", "a" * 300 + ".gguf"), "aaa", "name too long")
 

@@ -78,6 +78,14 @@ def test_descriptions_become_one_line(tmp_path):
         ("name: shop", "name: shop\nprompts:\n  extrapolation: $label", 3, ["the variable $shots is missing"]),
         ("name: shop", "name: shop\nprompts:\n  seed: $label for $5", 3, ["at character 12", "$$ for a dollar sign"]),
         ("name: shop", "name: shop\nprompts:\n  seed: ' '", 3, ["prompts.seed: empty"]),
+        (
+            "name: shop",
+            "name: ../../outside",
+            1,
+            ['name: "../../outside" cannot be the name of a folder because of "/"'],
+        ),
+        ("name: shop", "name: /outside", 1, ['because of "/"; allowed are letters, digits, spaces']),
+        ("name: shop", "name: ..", 1, ["begins or ends with a dot"]),
         ("name: shop", "name: [shop]", 1, ["name: found a list", "a line of text belongs here"]),
         ("name: shop", "name: &a {b: *a}", 1, []),
         ("texts: messages to a shop\n", "", 1, ["texts is missing"]),
@@ -128,7 +136,7 @@ def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path):
     (tmp_path / "task.yaml").write_bytes(YAML.encode().replace(b"broken", b"br\xf6ken"))
     error = error_of(load_task, tmp_path)
     assert error.line == 5
-    assert "byte 0xf6 is not UTF-8" in str(error)
+    assert "byte 0xf6 at position 33 is not UTF-8" in str(error)
 
 
 def test_a_task_that_is_not_there(tmp_path):
@@ -239,9 +247,9 @@ def test_a_length_that_most_dev_rows_do_not_keep_is_told():
 
 @pytest.mark.parametrize("kind", starter.STARTERS)
 def test_each_starter_is_a_valid_task(tmp_path, kind):
-    path = starter.write_starter(tmp_path / "my task: 'a'", kind)
+    path = starter.write_starter(tmp_path / "my task, 'a' & b", kind)
     task = load_task(path)
-    assert (task.name, task.kind) == ("my task: 'a'", kind)
+    assert (task.name, task.kind) == ("my task, 'a' & b", kind)
     summary = summarize(task, load_dev(task), load_rows(task.test, task))
     assert summary.shared == ()
     assert summary.dev.repeated == ()
@@ -277,6 +285,13 @@ def test_the_starter_leaves_what_is_there(tmp_path):
         assert "exists already" in str(error_of(starter.write_starter, existing))
     assert (tmp_path / "file").read_text() == "mine"
     assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_folder_whose_name_no_task_can_have_is_refused(tmp_path):
+    assert 'the task is called after its folder, and "a:b" cannot' in str(
+        error_of(starter.write_starter, tmp_path / "a:b")
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 # The demonstration task
