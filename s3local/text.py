@@ -20,6 +20,13 @@ SCRIPTS_WITHOUT_SPACES = frozenset({"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO"
 EXCERPT_CHARACTERS = 80
 """How much of a neighbour's text a drop quotes."""
 
+_BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
+    chr(code)
+    for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+    for code in range(first, last + 1)
+}
+"""Fillers, variation selectors and the empty braille cell: Unicode calls them letters, marks or symbols."""
+
 
 class _SpacesForNoise(dict[int, int]):
     """For ``str.translate``: letters, marks, digits and symbols of sense (currency, mathematics, emoji) stay.
@@ -86,3 +93,16 @@ def excerpt(text: str) -> str:
 def one_line(text: str) -> str:
     """``text`` with each run of white space as one blank."""
     return " ".join(text.split())
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of ``text`` can be seen: white space, zero-width and control characters, blank letters."""
+    return all(
+        character.isspace() or character in _BLANK_LETTERS or unicodedata.category(character) in ("Cc", "Cf")
+        for character in text
+    )
+
+
+def composed(text: str) -> str:
+    """``text`` in Unicode NFC, in which an "é" of one or of two characters is the same."""
+    return unicodedata.normalize("NFC", text)

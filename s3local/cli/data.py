@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from s3local.cli.options import path_type, seed_option
+from s3local.cli.options import delimiter_option, path_type, seed_option
 
 
 @click.group()
@@ -20,8 +20,11 @@ def data() -> None:
 @click.option("--per-label", is_flag=True, help="Draw the same number of each label, as far as the labels have rows.")
 @click.option("--label-column", default="label", show_default=True, help="Column that holds the label.")
 @seed_option
+@delimiter_option("POOL")
 @click.option("-o", "--output", type=path_type, help="The .jsonl file to write. [default: standard output]")
-def draw(pool: Path, rows: int, per_label: bool, label_column: str, seed: int, output: Path | None) -> None:
+def draw(
+    pool: Path, rows: int, per_label: bool, label_column: str, seed: int, delimiter: str | None, output: Path | None
+) -> None:
     """Draw a random sample of rows, to label or to use as dev.
 
     POOL is a .jsonl, .csv or .tsv file. The output is JSON Lines. The same seed draws the same rows. Without
@@ -32,9 +35,9 @@ def draw(pool: Path, rows: int, per_label: bool, label_column: str, seed: int, o
       s3local data draw tickets.csv --rows 200 -o to_label.jsonl
       s3local data draw labelled.jsonl --rows 60 --per-label --seed 1 -o dev.jsonl
     """
-    from s3local.task.subsample import draw_rows, write_drawn
+    from s3local.task.subsample import draw_file
 
-    drawn = draw_rows(pool, rows, seed, label_column=label_column if per_label else None)
-    write_drawn(drawn, output)
+    column = label_column if per_label else None
+    count = draw_file(pool, output, rows, seed, label_column=column, delimiter=delimiter)
     if output is not None:
-        click.echo(f"wrote {len(drawn):,} rows to {output}", err=True)
+        click.echo(f"wrote {count:,} rows to {output}", err=True)

@@ -39,6 +39,23 @@ def folder_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
         raise click.BadParameter(f"{exc}; --out takes a path", ctx, param) from exc
 
 
+def delimiter_option(argument: str) -> Decorator:
+    """The option ``--delimiter`` for the file of ``argument``."""
+
+    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        character = {"tab": "\t", "\\t": "\t"}.get(value or "", value)
+        if character is not None and (len(character) != 1 or character in '\r\n"'):
+            raise click.BadParameter("one character belongs here, or the word tab", ctx, param)
+        return character
+
+    return click.option(
+        "--delimiter",
+        metavar="CHARACTER",
+        callback=convert,
+        help=f"Separator of the columns of {argument}, if it is a table. [default: a comma for .csv, a tab for .tsv]",
+    )
+
+
 def with_options(*options: Decorator) -> Decorator:
     """A decorator that adds ``options`` to a command, in this order."""
 

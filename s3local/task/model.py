@@ -21,6 +21,7 @@ from s3local.exceptions import InputError
 from s3local.records import SPAN, Example
 from s3local.storage import safe_folder_name, translated_errors
 from s3local.task.yaml_file import dotted, line_of, read_yaml
+from s3local.text import composed, is_blank, one_line
 from s3local.wording import shown, unknown
 
 TASK_FILE = "task.yaml"
@@ -74,9 +75,9 @@ MAX_PROMPT_CHARACTERS = 20_000
 
 
 def _one_line(text: str) -> str:
-    """``text`` with each run of white space as one blank; refused if nothing is left or it is too long."""
-    line = " ".join(text.split())
-    if not line:
+    """``text`` in Unicode NFC with each run of white space as one blank; refused if it is blank or too long."""
+    line = one_line(composed(text))
+    if is_blank(line):
         raise ValueError("empty, a line of text belongs here")
     if len(line) > MAX_LINE_CHARACTERS:
         raise ValueError(f"{len(line):,} characters, at most {MAX_LINE_CHARACTERS:,} are allowed")
@@ -86,7 +87,7 @@ def _one_line(text: str) -> str:
 def _not_empty(text: str) -> str:
     if not text:
         raise ValueError("empty, a name belongs here")
-    return text
+    return composed(text)
 
 
 Line = Annotated[str, AfterValidator(_one_line)]
