@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from s3local.cli.options import path_type, quiet_option
+from s3local.cli.options import delimiter_option, path_type, quiet_option
 from s3local.cli.terminal import progress
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
     metavar="FIELD=COLUMN",
     help="Column of SOURCE that holds a field of the task, if it has another name.",
 )
+@delimiter_option("SOURCE")
 @click.option("--probabilities", is_flag=True, help="Add the probability of every label.")
+@click.option("--prefix", default="", help="Beginning of the names of new columns, such as new_ for new_predicted.")
 @quiet_option
 def predict(
     model: Path,
@@ -42,7 +44,9 @@ def predict(
     source_format: Format | None,
     output_format: Format | None,
     columns: tuple[str, ...],
+    delimiter: str | None,
     probabilities: bool,
+    prefix: str,
     quiet: bool,
 ) -> None:
     """Predict the rows of a file with a trained model.
@@ -70,7 +74,9 @@ def predict(
             output,
             source_format=source_format,
             target_format=output_format,
+            delimiter=delimiter,
             columns=dict(_pair(column) for column in columns),
+            prefix=prefix,
             all_probabilities=probabilities,
             advance=advance,
         )
@@ -81,5 +87,5 @@ def predict(
 def _pair(text: str) -> tuple[str, str]:
     field, equals, column = text.partition("=")
     if not equals:
-        raise click.BadParameter(f"{text!r} is not FIELD=COLUMN", param_hint="--column")
+        raise click.BadParameter(f"{text} is not FIELD=COLUMN", param_hint="--column")
     return field, column
