@@ -16,6 +16,7 @@ from s3local.cli.predict import predict
 from s3local.cli.report import report
 from s3local.cli.run import run
 from s3local.cli.task import check, init
+from s3local.cli.terminal import write_utf8
 from s3local.exceptions import S3LocalError
 from s3local.wording import shown
 
@@ -63,6 +64,7 @@ def main() -> None:
       s3local predict runs/my_task/default messages.csv
       s3local compare my_task       compare the method with baselines, on your rows
     """
+    write_utf8()
     offline.engage()
 
 

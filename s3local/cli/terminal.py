@@ -6,7 +6,9 @@ Texts, labels and paths of a user are printed as they are: rich's markup and emo
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -49,6 +51,19 @@ class Terminal:
 
     def say(self, message: str) -> None:
         self.console.print(message, soft_wrap=True)
+
+
+def write_utf8() -> None:
+    """Write UTF-8 to files and pipes, also where the system has another encoding.
+
+    A terminal keeps its encoding, and shows an escape sequence for a character that it cannot show.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="backslashreplace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def progress(quiet: bool) -> Progress:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import llama_cpp
@@ -256,6 +259,54 @@ def test_rows_are_drawn_to_a_file_or_to_standard_output(task: Path, tmp_path: Pa
     assert call(*arguments, "-o", str(tmp_path / "few.jsonl")).stderr == f"wrote 3 rows to {tmp_path / 'few.jsonl'}\n"
     assert (tmp_path / "few.jsonl").read_text() == drawn
     complains(call("data", "draw", str(task / "dev.jsonl"), "--rows", "99"), "99 rows were asked for, found 6")
+
+
+def test_a_sample_never_replaces_the_rows_that_it_is_drawn_from(task: Path) -> None:
+    before = (task / "dev.jsonl").read_bytes()
+    complains(
+        call("data", "draw", str(task / "dev.jsonl"), "--rows", "1", "-o", str(task / "dev.jsonl")), "would replace"
+    )
+    assert (task / "dev.jsonl").read_bytes() == before
+
+
+def test_a_separator_is_named_or_chosen(tmp_path: Path) -> None:
+    (tmp_path / "pool.csv").write_text("text;label\na;b\n")
+    arguments = ("data", "draw", str(tmp_path / "pool.csv"), "--rows", "1")
+    complains(call(*arguments), "line 1", "a semicolon", "--delimiter")
+    assert json.loads(call(*arguments, "--delimiter", ";").stdout) == {"text": "a", "label": "b"}
+    assert call(*arguments, "--delimiter", "tab").stdout == '{"text;label": "a;b"}\n'
+    result = call(*arguments, "--delimiter", "::")
+    assert result.exit_code == 2 and "one character" in result.stderr
+
+
+def run_program(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "cli.py", *arguments]
+    return subprocess.run(command, capture_output=True, check=False, cwd=CHECKOUT, **options)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_output_is_utf8_whatever_the_system_writes(tmp_path: Path, encoding: str) -> None:
+    row = {"text": "客服 café", "label": "é"}
+    (tmp_path / "pool.jsonl").write_text(json.dumps(row))
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = run_program("data", "draw", str(tmp_path / "pool.jsonl"), "--rows", "1", env=environment)
+    assert json.loads(done.stdout.decode("utf-8")) == row
+    done = run_program("check", str(tmp_path / "客服"), env=environment)
+    assert done.returncode == 2 and "客服" in done.stderr.decode("utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+def test_a_closed_output_ends_the_program_quietly(tmp_path: Path) -> None:
+    (tmp_path / "pool.jsonl").write_text('{"text": "a", "label": "b"}\n' * 20_000)
+    program = f"{shlex.quote(sys.executable)} cli.py data draw {shlex.quote(str(tmp_path / 'pool.jsonl'))} --rows 20000"
+    options: Any = {"shell": True, "capture_output": True, "text": True, "cwd": CHECKOUT}
+    piped = subprocess.run(f"{program} | head -n 1", **options, check=True)
+    assert json.loads(piped.stdout) == {"text": "a", "label": "b"}
+    assert piped.stderr == ""
+    closed = subprocess.run(f"{program} >&-", **options, check=False)
+    assert closed.returncode == 2
+    assert closed.stderr.startswith("error: cannot write the rows: standard output is closed")
+    assert len(closed.stderr.splitlines()) == 1
 
 
 def test_a_comparison_of_question_answering_is_refused(tmp_path: Path) -> None:
