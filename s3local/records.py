@@ -1,9 +1,8 @@
-"""The rows that travel between the stages, and their JSON Lines form.
+"""The rows that pass between the stages, and their JSON Lines form.
 
-A gold row is an ``Example``; where it is a question on a context, it has answers. What the teacher writes is a
-``Candidate``: an example with its origin.
-A filter returns a ``FilterResult``: kept candidates and dropped ones, each with reason and score.
-Knows nothing of models, tasks or where the files belong.
+A gold row is an ``Example``; a question on a context has answers as well. What the teacher writes is a ``Candidate``:
+an example with its origin. A filter returns a ``FilterResult``: candidates that it kept and candidates that it dropped,
+each with reason and score.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from s3local.storage import atomic_write, decoded_lines, translated_errors
 T = TypeVar("T")
 
 SPAN = "answer"
-"""The label of every example that has answers: what is learnt of it is where the answer stands."""
+"""The label of every example that has answers: the student learns where the answer is, not a label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A span of a context: its text, and the character of the context where it begins, from 0."""
+    """A span of a context: its text, and the character of the context where it begins (from 0)."""
 
     text: str
     start: int
 
     def stands_in(self, context: str) -> bool:
-        """Whether ``context`` has this text at this place."""
+        """Whether ``context`` has this text at this position."""
         return self.start >= 0 and context.startswith(self.text, self.start)
 
 
@@ -39,8 +38,8 @@ class Answer:
 class Example:
     """One row of a task: an id, the text of each field in the task's order, and a label.
 
-    ``answers`` are the right spans of the context, one or several that are equally right, where the task asks for
-    spans; the label is ``SPAN`` then.
+    Where the task asks for spans, ``answers`` are the correct spans of the context (any of them is right), and the
+    label is ``SPAN``.
     """
 
     id: str
@@ -50,11 +49,11 @@ class Example:
 
     @property
     def text(self) -> str:
-        """All fields in order, joined by a line break: what an embedder or a rule looks at."""
+        """All fields in order, joined by a line break: what embedders and rules read."""
         return "\n".join(self.fields.values())
 
     def to_row(self) -> dict[str, Any]:
-        """A flat dictionary: id, each field under its own name, label; or answer and answer_start, see ``from_row``."""
+        """A flat dictionary: id, each field under its own name, and label or answer with answer_start."""
         if not self.answers:
             return {"id": self.id, **self.fields, "label": self.label}
         texts, starts = [answer.text for answer in self.answers], [answer.start for answer in self.answers]
@@ -67,9 +66,9 @@ class Example:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Example:
-        """The inverse of ``to_row``: keys other than id and label are fields.
+        """The inverse of ``to_row``: keys other than id, label, answer and answer_start are fields.
 
-        Where there is an answer_start, answer and answer_start are the answer, or lists of as many as there are.
+        A row with answer_start has an answer: both are single values, or lists of the same length.
         """
         if "answer_start" not in row:
             return cls(row["id"], {key: row[key] for key in row if key not in ("id", "label")}, row["label"])
@@ -81,9 +80,9 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An example written by the teacher, and where it came from.
+    """An example written by the teacher, and where it comes from.
 
-    ``origin`` holds plain JSON values, such as stage, shard, request, the error's id, the rationales shown.
+    ``origin`` holds plain JSON values, such as stage, shard, request, the error's id, the rationales in the prompt.
     """
 
     example: Example
@@ -104,10 +103,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A candidate that a filter took out.
+    """A candidate that a filter removed.
 
-    ``reason`` is a short fixed word such as "too_short"; ``score`` is the number that the rule compared
-    (its meaning is the reason's); ``detail`` says more in words, for instance the neighbour it repeats.
+    ``reason`` is a fixed word such as "too_short". ``score`` is the number that the rule compared; its meaning depends
+    on the reason. ``detail`` says more in words, for instance which text is repeated.
     """
 
     candidate: Candidate
@@ -121,13 +120,13 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class FilterResult:
-    """What a filter kept and what it dropped; together they are every candidate it was given."""
+    """What a filter kept and what it dropped: together, all candidates that it got."""
 
     kept: list[Candidate]
     dropped: list[Dropped]
 
     def then(self, apply: Callable[[list[Candidate]], FilterResult]) -> FilterResult:
-        """Apply the next filter to what this one kept, and add up what was dropped."""
+        """Apply the next filter to what this one kept; the result has the dropped candidates of both."""
         following = apply(self.kept)
         return FilterResult(following.kept, self.dropped + following.dropped)
 
@@ -142,8 +141,8 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each line that is not blank.
 
-    Raises ``InputError`` if there is no such file, and with the line for bytes that are not UTF-8 and for what
-    ``parse_row`` refuses; ``StorageError`` if the file cannot be read.
+    Raises ``InputError`` if there is no such file, and with the line for bytes that are not UTF-8 and as ``parse_row``
+    does; ``StorageError`` if the file cannot be read.
     """
     with translated_errors(path, "read"):
         if not path.exists():
