@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, tee
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias, get_args
+from typing import IO, Literal, TypeAlias, get_args
 
 from s3local.exceptions import InputError, S3LocalError
 from s3local.progress import Advance, ignore
-from s3local.records import parse_jsonl
+from s3local.records import Row, parse_jsonl
 from s3local.storage import atomic_write, decoded_lines, refuse_same_file, standard_output, translated_errors
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
@@ -32,7 +32,6 @@ LABEL_COLUMN = "predicted"
 PROBABILITY_COLUMN = "probability"
 START_COLUMN = "predicted_start"
 
-Row: TypeAlias = dict[str, Any]
 Gained: TypeAlias = "tuple[str | int | float, ...]"
 """What a row gains: the predicted label or answer first."""
 

@@ -11,12 +11,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 from s3local.exceptions import InputError
 from s3local.storage import atomic_write, decoded_lines, translated_errors
 
-T = TypeVar("T")
+Row: TypeAlias = dict[str, Any]
+"""A JSON object: one row of a file."""
 
 SPAN = "answer"
 """The label of every example that has answers: the student learns where the answer is, not a label."""
@@ -52,7 +53,7 @@ class Example:
         """All fields in order, joined by a line break: what embedders and rules read."""
         return "\n".join(self.fields.values())
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> Row:
         """A flat dictionary: id, each field under its own name, and label or answer with answer_start."""
         if not self.answers:
             return {"id": self.id, **self.fields, "label": self.label}
@@ -92,7 +93,7 @@ class Candidate:
     def text(self) -> str:
         return self.example.text
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> Row:
         return {**self.example.to_row(), "origin": dict(self.origin)}
 
     @classmethod
@@ -114,7 +115,7 @@ class Dropped:
     score: float
     detail: str = ""
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> Row:
         return {**self.candidate.to_row(), "reason": self.reason, "score": self.score, "detail": self.detail}
 
 
@@ -131,14 +132,14 @@ class FilterResult:
         return FilterResult(following.kept, self.dropped + following.dropped)
 
 
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write one JSON object a line, atomically. Raises ``StorageError``."""
     with atomic_write(path) as stream:
         for row in rows:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
     """Yield (line number from 1, object) for each line that is not blank.
 
     Raises ``InputError`` if there is no such file, and with the line for bytes that are not UTF-8 and as ``parse_row``
@@ -151,7 +152,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield from parse_jsonl(decoded_lines(stream, path), path)
 
 
-def parse_jsonl(lines: Iterable[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def parse_jsonl(lines: Iterable[str], path: Path) -> Iterator[tuple[int, Row]]:
     """Yield (line number from 1, object) for each of ``lines`` that is not blank; ``path`` is for messages.
 
     Raises ``InputError`` with the line as ``parse_row`` does.
@@ -161,7 +162,7 @@ def parse_jsonl(lines: Iterable[str], path: Path) -> Iterator[tuple[int, dict[st
             yield number, parse_row(line, path, number)
 
 
-def parse_row(text: str, path: Path, line: int) -> dict[str, Any]:
+def parse_row(text: str, path: Path, line: int) -> Row:
     """The JSON object on one line of ``path``.
 
     Raises ``InputError`` for text that is not a JSON object, and for half of a surrogate pair, which cannot be written

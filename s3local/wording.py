@@ -18,10 +18,15 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first of ``names``, in quotes, and how many more there are."""
-    more = [] if len(names) <= MAX_SHOWN_NAMES else [f"and {len(names) - MAX_SHOWN_NAMES:,} more"]
-    return ", ".join([*(shown(name) for name in names[:MAX_SHOWN_NAMES]), *more])
+def listed(names: Sequence[str], most: int = MAX_SHOWN_NAMES) -> str:
+    """The first ``most`` of ``names``, in quotes, and how many more there are."""
+    more = [] if len(names) <= most else [f"and {len(names) - most:,} more"]
+    return ", ".join([*(shown(name) for name in names[:most]), *more])
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts, such as "1 row" or "1,200 rows"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def unknown(what: str, found: str, known: Sequence[str]) -> str:

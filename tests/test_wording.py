@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3local.wording import MAX_SHOWN_CHARACTERS, MAX_SHOWN_NAMES, listed, shown, unknown
+from s3local.wording import MAX_SHOWN_CHARACTERS, MAX_SHOWN_NAMES, counted, listed, shown, unknown
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner), max_leaves=5))
@@ -20,6 +20,11 @@ def test_a_long_list_says_how_many_are_left_out() -> None:
     names = [f"name-{number}" for number in range(MAX_SHOWN_NAMES + 1_234)]
     assert listed(names[:2]) == '"name-0", "name-1"'
     assert listed(names).endswith('"name-19", and 1,234 more')
+    assert listed(names[:3], 1) == '"name-0", and 2 more'
+
+
+def test_one_is_singular() -> None:
+    assert [counted(number, "row") for number in (0, 1, 2, 1_200)] == ["0 rows", "1 row", "2 rows", "1,200 rows"]
 
 
 @pytest.mark.parametrize(

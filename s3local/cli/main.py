@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Any
 
 import click
 
@@ -27,7 +26,7 @@ INTERRUPTED = 130
 class Program(click.Group):
     """Prints an error that the user can fix as one line. After Ctrl-C, says that nothing is lost."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except S3LocalError as exc:

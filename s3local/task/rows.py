@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from s3local.exceptions import InputError
-from s3local.records import SPAN, Answer, Example, read_jsonl
+from s3local.records import SPAN, Answer, Example, Row, read_jsonl
 from s3local.tables import open_table
 from s3local.task.model import ROW_SUFFIXES, TASK_FILE, Task
 from s3local.text import composed, is_blank
@@ -78,7 +77,7 @@ def load_contexts(path: str | Path, task: Task) -> list[str]:
     return list(texts)
 
 
-def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:
     """(line, row) for each row of a file; ``needed`` are the fields and targets that a table must have columns for.
 
     The names of columns are in Unicode NFC, as those of the task are.
@@ -96,7 +95,7 @@ def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[i
             yield line, dict(zip(columns, cells.values(), strict=True))
 
 
-def read_rows(path: Path, delimiter: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_rows(path: Path, delimiter: str | None = None) -> Iterator[tuple[int, Row]]:
     """Yield (line, row) for each row of a .jsonl, .csv or .tsv file, with all its columns.
 
     ``delimiter`` separates the columns of a table; None takes the usual one.
@@ -119,7 +118,7 @@ def _suffix(path: Path) -> str:
     return suffix
 
 
-def _to_example(row: Mapping[str, Any], task: Task, default_id: str) -> Example:
+def _to_example(row: Mapping[str, object], task: Task, default_id: str) -> Example:
     """Raises ``ValueError`` saying what is wrong with the row."""
     for key in (*task.fields, task.targets[0]):
         if row.get(task.column(key)) is None:
@@ -136,15 +135,12 @@ def _to_example(row: Mapping[str, Any], task: Task, default_id: str) -> Example:
     return Example(row_id, fields, label)
 
 
-def _answers(row: Mapping[str, Any], task: Task, context: str) -> tuple[Answer, ...]:
+def _answers(row: Mapping[str, object], task: Task, context: str) -> tuple[Answer, ...]:
     """The answers of a row, each of which stands in ``context`` where the row says. Raises ``ValueError``."""
     column, start_column = task.column(SPAN), task.column("answer_start")
-    texts = row[column] if isinstance(row[column], list) else [row[column]]
-    starts = row.get(start_column)
-    if starts is None or starts == "":
+    texts, starts = _as_list(row[column]), _as_list(row.get(start_column))
+    if starts in ([None], [""]):
         starts = [None] * len(texts)
-    elif not isinstance(starts, list):
-        starts = [starts]
     if not texts or len(starts) != len(texts):
         raise ValueError(
             f"{column} holds {len(texts)} answers, {start_column} {len(starts)}; one for each belongs here"
@@ -162,6 +158,10 @@ def _answers(row: Mapping[str, Any], task: Task, context: str) -> tuple[Answer, 
             raise ValueError(f"{start_column}: at character {start} stands {found}, {shown(text)} begins at {there}")
         answers[answer] = None
     return tuple(answers)
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _whole_number(value: object, column: str) -> int:

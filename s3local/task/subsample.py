@@ -9,13 +9,12 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from s3local.allocation import share_out
 from s3local.exceptions import InputError
-from s3local.records import write_jsonl
+from s3local.records import Row, write_jsonl
 from s3local.storage import refuse_same_file, standard_output
 from s3local.task.rows import read_rows
 from s3local.text import composed, is_blank
@@ -52,7 +51,7 @@ def draw_file(
 
 def draw_rows(
     pool: Path, count: int, seed: int, *, label_column: str | None = None, delimiter: str | None = None
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """``count`` rows of a .jsonl, .csv or .tsv file, in its order; the same ones for the same ``seed``.
 
     With ``label_column``, every label gets the same number of rows. Where a label has too few, the others get more;
@@ -77,7 +76,7 @@ def draw_rows(
     return [numbered[place][1] for place in sorted(drawn)]
 
 
-def _label(row: Mapping[str, Any], column: str, pool: Path, line: int) -> str:
+def _label(row: Mapping[str, object], column: str, pool: Path, line: int) -> str:
     value = row.get(column)
     if not isinstance(value, str | int | float) or (isinstance(value, str) and is_blank(value)):
         problem = f"no label in the column {shown(column)}, found {listed(list(row)) or 'nothing'}"

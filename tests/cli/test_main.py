@@ -239,7 +239,7 @@ def test_init_writes_each_kind_and_check_reads_it(tmp_path: Path, kind: str) -> 
 
 def test_contexts_are_checked_and_refused_where_they_are_of_no_use(tmp_path: Path, task: Path) -> None:
     (tmp_path / "more.jsonl").write_text('{"note": "x"}\n')
-    complains(call("check", str(task), "--contexts", str(tmp_path / "more.jsonl")), "has no given text")
+    complains(call("check", str(task), "--contexts", str(tmp_path / "more.jsonl")), "has no source text")
     folder = tmp_path / "pair"
     call("init", str(folder), "--kind", "pair")
     complains(call("check", str(folder), "--contexts", str(tmp_path / "more.jsonl")), "line 1", "notice")

@@ -14,9 +14,10 @@ from shop_task import DEV, TASK, YAML, error_of, texts, write_task
 from s3local.exceptions import S3LocalError
 from s3local.records import Example
 from s3local.task import starter
-from s3local.task.check import normalized, summarize
+from s3local.task.check import summarize
 from s3local.task.model import MAX_LINE_CHARACTERS, Length, Task, load_task, quantile
 from s3local.task.rows import load_dev, load_rows
+from s3local.text import normal_form
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -69,8 +70,8 @@ def test_descriptions_become_one_line(tmp_path):
         ("name: shop", "name: shop\nkind: pair\nfields: [a]", 3, ["found 1 names", "exactly two fields"]),
         ("name: shop", "name: shop\nkind: pair\nfields: [a, a]", 3, ['"a" is there twice']),
         ("name: shop", "name: shop\nkind: pair\nfields: [a, b]\ngenerated: c", 4, ['unknown field "c"', '"a", "b"']),
-        ("name: shop", "name: shop\ngenerated: text", 2, ["a classification has no given text"]),
-        ("name: shop", "name: shop\ncontexts: more.jsonl", 2, ["a classification has no given text"]),
+        ("name: shop", "name: shop\ngenerated: text", 2, ["a classification has no source text"]),
+        ("name: shop", "name: shop\ncontexts: more.jsonl", 2, ["a classification has no source text"]),
         ("name: shop", "name: shop\nkind: extractive_qa", 4, ["found labels", "hold an answer"]),
         ("name: shop", "name: shop\nprompts:\n  sed: x", 3, ['unknown key "sed"', 'did you mean "seed"?']),
         ("name: shop", "name: shop\nprompts:\n  seed: $phrase $reason", 3, ['"$reason"', 'did you mean "$reasons"?']),
@@ -205,7 +206,7 @@ def rows_of(*pairs: tuple[str, str], prefix: str) -> list[Example]:
 
 
 def test_repeated_conflicting_and_shared_rows_are_found():
-    dev = rows_of(("It broke", "fault"), ("it  BROKE\n", "fault"), ("hm", "fault"), ("Hm", "praise"), prefix="dev")
+    dev = rows_of(("It broke", "fault"), ("it  BROKE!\n", "fault"), ("hm", "fault"), ("Hm", "praise"), prefix="dev")
     test = rows_of(("other", "fault"), ("IT broke ", "fault"), prefix="test")
     summary = summarize(TASK, dev, test)
     assert [(group.ids, group.conflicting) for group in summary.dev.repeated] == [
@@ -214,13 +215,29 @@ def test_repeated_conflicting_and_shared_rows_are_found():
     ]
     assert summary.shared == (("dev-1", "test-2"),)
     warnings = " | ".join(summary.warnings)
-    assert "dev has one text 2 times: dev-1, dev-2" in warnings
-    assert "dev has one text under different labels, fault and praise: dev-3, dev-4" in warnings
+    assert 'dev has the same text 2 times: "dev-1", "dev-2"' in warnings
+    assert 'dev has the same text with different labels, "fault" and "praise": "dev-3", "dev-4"' in warnings
     assert "1 test row is also in dev" in warnings
-    assert "test has no row of the label praise" in warnings
-    assert "dev has only 1 row of the label praise" in warnings
-    assert "dev is out of balance: one label has 3 rows, another 1" in warnings
+    assert 'test has no row of the label "praise"' in warnings
+    assert 'dev has only 1 row of the label "praise"' in warnings
+    assert "dev is unbalanced: one label has 3 rows, another 1" in warnings
     assert "±69 points" in warnings
+
+
+def test_texts_that_differ_are_not_told_as_repeated():
+    dev = rows_of(("?", "fault"), ("!", "praise"), ("C++", "fault"), ("C", "praise"), ("👍", "fault"), prefix="dev")
+    assert summarize(TASK, dev).dev.repeated == ()
+    pair = Task(name="p", kind="pair", texts="texts", fields=("a", "b"), labels={"x": "x", "y": "y"})
+    halves = [("it rains today", "it is wet"), ("it rains", "today it is wet")]
+    rows = [Example(f"r{number}", {"a": a, "b": b}, "xy"[number]) for number, (a, b) in enumerate(halves)]
+    assert summarize(pair, rows).dev.repeated == ()
+
+
+def test_a_summary_is_plain_json():
+    summary = summarize(TASK, rows_of(("a", "fault"), ("bb bb", "praise"), prefix="dev"))
+    row = json.loads(json.dumps(summary.to_row()))
+    assert row["dev"]["per_label"] == {"fault": 1, "praise": 1}
+    assert (row["length"]["unit"], row["test"]) == ("characters", None)
 
 
 def test_counts_and_lengths_are_those_of_the_rows():
@@ -238,7 +255,8 @@ def test_a_length_that_most_dev_rows_do_not_keep_is_told():
     task = TASK.model_copy(update={"length": Length(unit="words", min=5, max=9)})
     dev = rows_of(("too short", "fault"), ("this one has five words", "praise"), prefix="dev")
     assert any(
-        "1 of 2 dev rows are outside the length of 5 to 9 words: dev-1" in w for w in summarize(task, dev).warnings
+        '1 of 2 dev rows are outside the allowed length, 5 to 9 words: "dev-1"' in w
+        for w in summarize(task, dev).warnings
     )
 
 
@@ -310,7 +328,7 @@ def test_the_demonstration_task_raises_no_warning():
 def test_the_demonstration_rows_are_far_apart_and_hold_nothing_personal():
     task = load_task(DATA / "support_desk")
     rows = [*load_dev(task), *load_rows(task.test, task)]
-    words = [set(re.findall(r"\w+", normalized(row.text))) for row in rows]
+    words = [set(re.findall(r"\w+", normal_form(row.text))) for row in rows]
     for index, one in enumerate(words):
         for other in words[:index]:
             assert len(one & other) < 0.5 * len(one | other)
