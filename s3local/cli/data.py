@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from s3local.cli.options import delimiter_option, path_type, seed_option
+from s3local.wording import counted
 
 
 @click.group()
@@ -40,4 +41,4 @@ def draw(
     column = label_column if per_label else None
     count = draw_file(pool, output, rows, seed, label_column=column, delimiter=delimiter)
     if output is not None:
-        click.echo(f"wrote {count:,} rows to {output}", err=True)
+        click.echo(f"wrote {counted(count, 'row')} to {output}", err=True)

@@ -9,6 +9,7 @@ import click
 
 from s3local.cli.options import delimiter_option, path_type, quiet_option
 from s3local.cli.terminal import progress
+from s3local.wording import counted
 
 if TYPE_CHECKING:
     from s3local.prediction import Format
@@ -81,7 +82,7 @@ def predict(
             advance=advance,
         )
     if output is not None and not quiet:
-        click.echo(f"wrote {count:,} rows to {output}", err=True)
+        click.echo(f"wrote {counted(count, 'row')} to {output}", err=True)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -339,7 +339,7 @@ class Task(BaseModel):
 
 def _prompt_problem(text: str, known: Sequence[str], needed: Sequence[Sequence[str]]) -> str | None:
     """What is wrong with a prompt of a task; None if nothing is."""
-    if not text.strip():
+    if is_blank(text):
         return "empty, a prompt belongs here"
     if len(text) > MAX_PROMPT_CHARACTERS:
         return f"{len(text):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are allowed"

@@ -1,10 +1,8 @@
-"""Laws of a task file: what is right loads, and what is wrong is named with its line; lengths, check and starters."""
+"""Laws of a task file: what is right loads, and what is wrong is named with its line; lengths of texts."""
 
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,15 +11,8 @@ from shop_task import DEV, TASK, YAML, error_of, texts, write_task
 
 from s3local.exceptions import S3LocalError
 from s3local.records import Example
-from s3local.task import starter
-from s3local.task.check import summarize
-from s3local.task.model import MAX_LINE_CHARACTERS, Length, Task, load_task, quantile
-from s3local.task.rows import load_dev, load_rows
-from s3local.text import normal_form
-
-DATA = Path(__file__).parents[2] / "data"
-
-# task.yaml
+from s3local.task.model import MAX_LINE_CHARACTERS, Length, load_task, quantile
+from s3local.task.rows import load_dev
 
 
 def test_a_task_is_read_from_its_folder_or_its_file(tmp_path):
@@ -169,9 +160,6 @@ def test_without_dev_rows_or_with_dev_as_test_there_is_no_task(tmp_path):
     assert "a file dev.jsonl, dev.csv or dev.tsv belongs in this folder" in str(error_of(load_task, tmp_path))
 
 
-# Lengths
-
-
 @given(st.lists(st.integers(0, 1000), min_size=1), st.floats(0, 1))
 def test_a_quantile_is_a_value_that_enough_of_them_do_not_exceed(values, share):
     found = quantile(values, share)
@@ -196,143 +184,3 @@ def test_a_length_in_the_task_is_taken_in_its_unit():
         False,
     ]
     assert Length(unit="characters", min=1, max=3).allows("abc")
-
-
-# What check tells
-
-
-def rows_of(*pairs: tuple[str, str], prefix: str) -> list[Example]:
-    return [Example(f"{prefix}-{number}", {"text": text}, label) for number, (text, label) in enumerate(pairs, start=1)]
-
-
-def test_repeated_conflicting_and_shared_rows_are_found():
-    dev = rows_of(("It broke", "fault"), ("it  BROKE!\n", "fault"), ("hm", "fault"), ("Hm", "praise"), prefix="dev")
-    test = rows_of(("other", "fault"), ("IT broke ", "fault"), prefix="test")
-    summary = summarize(TASK, dev, test)
-    assert [(group.ids, group.conflicting) for group in summary.dev.repeated] == [
-        (("dev-1", "dev-2"), False),
-        (("dev-3", "dev-4"), True),
-    ]
-    assert summary.shared == (("dev-1", "test-2"),)
-    warnings = " | ".join(summary.warnings)
-    assert 'dev has the same text 2 times: "dev-1", "dev-2"' in warnings
-    assert 'dev has the same text with different labels, "fault" and "praise": "dev-3", "dev-4"' in warnings
-    assert "1 test row is also in dev" in warnings
-    assert 'test has no row of the label "praise"' in warnings
-    assert 'dev has only 1 row of the label "praise"' in warnings
-    assert "dev is unbalanced: one label has 3 rows, another 1" in warnings
-    assert "±69 points" in warnings
-
-
-def test_texts_that_differ_are_not_told_as_repeated():
-    dev = rows_of(("?", "fault"), ("!", "praise"), ("C++", "fault"), ("C", "praise"), ("👍", "fault"), prefix="dev")
-    assert summarize(TASK, dev).dev.repeated == ()
-    pair = Task(name="p", kind="pair", texts="texts", fields=("a", "b"), labels={"x": "x", "y": "y"})
-    halves = [("it rains today", "it is wet"), ("it rains", "today it is wet")]
-    rows = [Example(f"r{number}", {"a": a, "b": b}, "xy"[number]) for number, (a, b) in enumerate(halves)]
-    assert summarize(pair, rows).dev.repeated == ()
-
-
-def test_a_summary_is_plain_json():
-    summary = summarize(TASK, rows_of(("a", "fault"), ("bb bb", "praise"), prefix="dev"))
-    row = json.loads(json.dumps(summary.to_row()))
-    assert row["dev"]["per_label"] == {"fault": 1, "praise": 1}
-    assert (row["length"]["unit"], row["test"]) == ("characters", None)
-
-
-def test_counts_and_lengths_are_those_of_the_rows():
-    dev = rows_of(("a", "fault"), ("bb bb", "fault"), ("ccc ccc ccc", "praise"), prefix="dev")
-    summary = summarize(TASK, dev)
-    assert summary.dev.rows == 3
-    assert summary.dev.per_label == {"fault": 2, "praise": 1}
-    assert (summary.dev.words.min, summary.dev.words.median, summary.dev.words.max) == (1, 2, 3)
-    assert (summary.dev.characters.min, summary.dev.characters.max) == (1, 11)
-    assert summary.test is None
-    assert any("no test rows" in warning for warning in summary.warnings)
-
-
-def test_a_length_that_most_dev_rows_do_not_keep_is_told():
-    task = TASK.model_copy(update={"length": Length(unit="words", min=5, max=9)})
-    dev = rows_of(("too short", "fault"), ("this one has five words", "praise"), prefix="dev")
-    assert any(
-        '1 of 2 dev rows are outside the allowed length, 5 to 9 words: "dev-1"' in w
-        for w in summarize(task, dev).warnings
-    )
-
-
-# The folder that init writes
-
-
-@pytest.mark.parametrize("kind", starter.STARTERS)
-def test_each_starter_is_a_valid_task(tmp_path, kind):
-    path = starter.write_starter(tmp_path / "my task, 'a' & b", kind)
-    task = load_task(path)
-    assert (task.name, task.kind) == ("my task, 'a' & b", kind)
-    summary = summarize(task, load_dev(task), load_rows(task.test, task))
-    assert summary.shared == ()
-    assert summary.dev.repeated == ()
-    assert load_task(path) == load_task(path.parent)
-
-
-def test_the_starters_explain_every_key():
-    texts = [starter.starter_task("mine", kind) for kind in starter.STARTERS]
-    for key in Task.model_fields:
-        assert any(re.search(rf"^#.*\n(# |dev:.*\n)?{key}:", text, re.MULTILINE) for text in texts), key
-
-
-@pytest.mark.parametrize("kind", starter.STARTERS)
-def test_what_a_starter_has_in_comments_is_valid(tmp_path, kind):
-    path = starter.write_starter(tmp_path / "mine", kind)
-    text = re.sub(r"^# (length:|prompts:|contexts:)", r"\1", path.read_text(), flags=re.MULTILINE)
-    path.write_text(re.sub(r"^#(   seed:)", r"\1", text, flags=re.MULTILINE))
-    (tmp_path / "mine" / "contexts.jsonl").write_text('{"notice": "The pool opens at 7 am."}\n')
-    task = load_task(path)
-    assert task.length is not None
-    assert task.prompts.seed
-    assert (task.contexts is None) == (kind == "classification")
-
-
-def test_the_starter_leaves_what_is_there(tmp_path):
-    for existing in (tmp_path / "folder", tmp_path / "file", tmp_path / "link"):
-        if existing.name == "folder":
-            existing.mkdir()
-        elif existing.name == "file":
-            existing.write_text("mine")
-        else:
-            existing.symlink_to(tmp_path / "nowhere")
-        assert "exists already" in str(error_of(starter.write_starter, existing))
-    assert (tmp_path / "file").read_text() == "mine"
-    assert list((tmp_path / "folder").iterdir()) == []
-
-
-def test_a_folder_whose_name_no_task_can_have_is_refused(tmp_path):
-    assert 'the task is called after its folder, and "a:b" cannot' in str(
-        error_of(starter.write_starter, tmp_path / "a:b")
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
-# The demonstration task
-
-
-def test_the_demonstration_task_raises_no_warning():
-    task = load_task(DATA / "support_desk")
-    dev, test = load_dev(task), load_rows(task.test, task)
-    summary = summarize(task, dev, test)
-    assert summary.warnings == ()
-    assert set(summary.dev.per_label.values()) == {14}
-    assert set(summary.test.per_label.values()) == {32}
-    assert all(label.phrase for label in task.labels)
-
-
-def test_the_demonstration_rows_are_far_apart_and_hold_nothing_personal():
-    task = load_task(DATA / "support_desk")
-    rows = [*load_dev(task), *load_rows(task.test, task)]
-    words = [set(re.findall(r"\w+", normal_form(row.text))) for row in rows]
-    for index, one in enumerate(words):
-        for other in words[:index]:
-            assert len(one & other) < 0.5 * len(one | other)
-    for row in rows:
-        assert not re.search(r"@|www|http|\d[\d ]{5,}", row.text)
-        assert row.text == row.text.strip()
-        assert "\n" not in row.text

@@ -7,10 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from s3local.allocation import share_out
 from s3local.exceptions import InputError
 from s3local.records import read_jsonl
 from s3local.task.subsample import draw_file, draw_rows
@@ -26,16 +23,6 @@ def pool(folder: Path, suffix: str = ".jsonl") -> Path:
     else:
         path.write_text("label,text\n" + "".join(f'{label},"{text}"\n' for label, text in rows))
     return path
-
-
-@given(st.dictionaries(st.text(min_size=1), st.integers(1, 40), min_size=1), st.data())
-def test_shares_add_up_and_differ_only_where_rows_run_out(available, data) -> None:
-    count = data.draw(st.integers(1, sum(available.values())))
-    shares = share_out(count, available)
-    assert sum(shares.values()) == count
-    assert all(shares[name] <= available[name] for name in available)
-    unspent = [shares[name] for name in available if shares[name] < available[name]]
-    assert not unspent or max(shares.values()) - min(unspent) <= 1
 
 
 def test_a_balanced_sample(tmp_path: Path) -> None:
