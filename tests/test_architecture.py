@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
-exceptions  progress  wording  hardware  storage  records  text  allocation  offline
+exceptions  progress  wording  hardware  storage  records  tables  text  allocation  offline
 weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store  weights.optimize
 weights.download  weights.archives  weights.fetch  weights.importing
 embedder
@@ -32,7 +32,7 @@ runner.model_selection  runner.finish  runner.loop
 comparison.significance  comparison.baselines  comparison.cache  comparison.compare
 prediction
 report.text  report.check  report.compare
-cli.models  cli.main
+cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

@@ -1,62 +1,15 @@
-"""``s3local models``: what is here, fetch, import, verify, optimise. Parses, calls one function, prints.
-
-``Terminal`` draws the progress of long steps, for the other commands as well.
-"""
+"""``s3local models``: what is here, fetch, import, verify, optimise. Parses, calls one function, prints."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
 
+from s3local.cli.terminal import Terminal
 from s3local.exceptions import ModelError
-from s3local.progress import Advance, ignore
-
-
-class Terminal:
-    """The ``Progress`` of a person at a terminal: a bar with rate and time left for each step, on standard error.
-
-    Where standard error is a file, each step is one line.
-    """
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-
-    @contextlib.contextmanager
-    def step(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
-        if not self.console.is_terminal:
-            self.say(f"{name} ...")
-            yield ignore
-            return
-        amounts: list[ProgressColumn] = [MofNCompleteColumn(), TextColumn(unit)]
-        if unit == "B":
-            amounts = [DownloadColumn(), TransferSpeedColumn()]
-        columns = [TextColumn("{task.description}"), BarColumn(), *amounts, TimeElapsedColumn(), TimeRemainingColumn()]
-        with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task(name, total=total)
-            yield lambda n: bar.advance(task, n)
-
-    def say(self, message: str) -> None:
-        self.console.print(message, markup=False, soft_wrap=True)
 
 
 @click.group()
@@ -68,6 +21,11 @@ def models() -> None:
 @click.option("as_json", "--json", is_flag=True, help="Print JSON instead of a table.")
 def list_models(as_json: bool) -> None:
     """Show every known model, its licence, size and state."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
     from s3local.weights.store import folder_of, survey
 
     rows: list[dict[str, Any]] = [

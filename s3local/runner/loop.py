@@ -37,7 +37,7 @@ from s3local.runner.models import Models, TeacherSource, configuration, find_mod
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RESULT_FILE, RunFolder
 from s3local.runner.task_kinds import SeedOrder, TrainingSet, kind_of
-from s3local.storage import sha256_of
+from s3local.storage import safe_folder_name, sha256_of
 from s3local.student.encoding import unknown_share
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
@@ -108,7 +108,10 @@ def run(
     models = models or find_models(settings)
     source = TeacherSource(models.teacher, models.style)
     config = configuration(task, settings, models)
-    with RunFolder.open(folder or RUNS_FOLDER / task.name / name, config) as state, contextlib.closing(source):
+    with (
+        RunFolder.open(folder or RUNS_FOLDER / task.name / safe_folder_name(name), config) as state,
+        contextlib.closing(source),
+    ):
         state.event("begun", version=__version__)
         unknown = unknown_share(models.body, [row.text for row in dev])
         if unknown > WORTH_A_WARNING:

@@ -15,7 +15,7 @@ import llama_cpp
 import torch
 
 from s3local import __version__
-from s3local.embedder import Embedder, LateEmbedder
+from s3local.embedder import Embedder, LazyEmbedder
 from s3local.hardware import cpu_name, torch_device
 from s3local.relabelling.judge import JudgeTrainer, train_judge
 from s3local.runner.settings import RunSettings
@@ -79,7 +79,7 @@ def find_models(
     if embedder is None:
         encoder = find_encoder(settings.encoder)
         identity["encoder_sha256"] = _folder_hash(encoder)
-        embedder = LateEmbedder(encoder)
+        embedder = LazyEmbedder(encoder)
     return Models(teacher, style, embedder, body, identity)
 
 
