@@ -1,11 +1,15 @@
 # make run    set up everything and run the demonstration
 # make test   set up what is missing, check style and types, run the tests
-# make setup  only set up
+# make setup  only set up; JUDGE=none leaves out the 0.4 GB judge
+#
+# PYTHON=python3.12 make ... chooses another Python for a new environment. Without make: see README.md.
+
+PYTHON ?= python3
 
 .PHONY: setup run test
 
 setup:
-	@sh scripts/setup.sh
+	@$(PYTHON) scripts/setup.py $(if $(JUDGE),--judge $(JUDGE))
 
 run: setup
 	.venv/bin/s3local run data/support_desk --rows 600

@@ -1,12 +1,12 @@
-"""The teacher's engine against one text at a time, and against what llama.cpp itself could do at most.
+"""The teacher's engine against one text at a time, and against the upper bound that ``llama_decode`` sets.
 
     python benchmarks/engine.py                      everything, half an hour on two cores
-    python benchmarks/engine.py --quick              less of it, under 3 minutes
-    python benchmarks/engine.py --json FILE          the rows as JSON too
+    python benchmarks/engine.py --quick              smaller workloads, under 3 minutes
+    python benchmarks/engine.py --json FILE          also write the rows as JSON
 
-Each figure comes from a process of its own: it loads the model, warms up, measures, and tells its peak memory. The
-contenders take turns, and the medians of all turns are printed, so that a busy machine is unfair to nobody.
-Other programs slow llama.cpp down more than their share, since its threads wait for each other at every layer.
+A process of its own measures each figure: it loads the model, warms up, measures, and reports its peak memory. The
+contenders take turns, and the medians of all turns are printed, so that a busy machine treats them alike.
+Other programs slow llama.cpp down more than their share, because its threads wait for each other at every layer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,10 +29,11 @@ from unittest import mock
 import numpy as np
 
 from s3local.teacher.engine import DEFAULT_SLOTS, EngineSettings, LlamaTeacher
-from s3local.teacher.llama_cache import Feed, LlamaModel, StreamCache
+from s3local.teacher.llama_cache import Feed, LlamaModel, SequenceCache
 from s3local.teacher.protocol import Request, Sampling
 from s3local.weights.llama_runtime import model_parameters
-from s3local.weights.store import find_teacher
+from s3local.weights.manifest import default_model
+from s3local.weights.store import find_teacher, folder_of
 
 DATA = Path(__file__).parent.parent / "data/support_desk/dev.jsonl"
 PHRASES = {
@@ -51,8 +52,8 @@ CEILING, DECODE_CEILING = "llama_decode, prompts and texts", "llama_decode, text
 class Workload:
     """``prompts`` times ``samples`` texts.
 
-    ``slow_prompts`` times ``slow_samples`` of them are the part for the contenders that run one text at a time: their
-    rate does not depend on how many texts there are. The slower file gets half of the prompts, still several a lane.
+    The contenders that run one text at a time get ``slow_prompts`` times ``slow_samples`` of them, because their rate
+    does not depend on the number of texts. The slower file gets half of the prompts, still several per slot.
     """
 
     name: str
@@ -71,17 +72,19 @@ class Workload:
 
 
 def workloads(quick: bool) -> list[Workload]:
-    """The three ways in which synthesis asks: seed data, error extrapolation, and texts for given contexts."""
+    """The three kinds of requests of synthesis: seed data, error extrapolation, and texts for given contexts."""
     rows = defaultdict(list)
     for line in DATA.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         rows[row["label"]].append(row["text"])
-    chance = random.Random(1)
+    generator = random.Random(1)
 
     def shots(count: int) -> str:
-        label = chance.choice(list(PHRASES))
+        label = generator.choice(list(PHRASES))
         return (
-            OPENING.format(PHRASES[label]) + "".join(f"- {text}\n" for text in chance.sample(rows[label], count)) + "-"
+            OPENING.format(PHRASES[label])
+            + "".join(f"- {text}\n" for text in generator.sample(rows[label], count))
+            + "-"
         )
 
     five, many, samples, few = (64, 256, 256, 16) if not quick else (16, 64, 128, 8)
@@ -103,17 +106,17 @@ def of_length(n_tokens: int) -> str:
     return prompt + "-"
 
 
-# ---- what one process measures -----------------------------------------------------------------------------------
+# ---- measured in one process -----------------------------------------------------------------------------------
 
 
 def engine_rate(path: Path, settings: EngineSettings, requests: list[Request]) -> dict[str, float]:
     teacher = LlamaTeacher(path, settings)
     teacher.generate(requests[: settings.slots or DEFAULT_SLOTS][: 1 if settings.slots == 1 else None])
-    before = teacher.account.to_row()
+    before = asdict(teacher.stats)
     started = time.perf_counter()
     teacher.generate(requests)
     seconds = time.perf_counter() - started
-    spent = {name: value - before[name] for name, value in teacher.account.to_row().items()}
+    spent = {name: value - before[name] for name, value in asdict(teacher.stats).items()}
     teacher.close()
     return {"rate": spent["tokens_sampled"] / seconds, "seconds": seconds, **spent}
 
@@ -128,16 +131,16 @@ def single_rate(path: Path, requests: list[Request]) -> dict[str, float]:
 
 
 def ceiling_rates(path: Path, requests: list[Request], n_steps: int) -> dict[str, float]:
-    """``llama_decode`` alone: prompt tokens a second in full batches, and sampled tokens a second in full lanes."""
+    """``llama_decode`` alone: tokens a second, of prompts in full batches and of texts in all slots."""
     model = LlamaModel(path)
     settings = EngineSettings()
-    lanes = requests[:: max(1, len(requests) // DEFAULT_SLOTS)][:DEFAULT_SLOTS]
-    prompts = [model.prompt_tokens(request.prompt, special=False) for request in lanes]
+    selected = requests[:: max(1, len(requests) // DEFAULT_SLOTS)][:DEFAULT_SLOTS]
+    prompts = [model.prompt_tokens(request.prompt, special=False) for request in selected]
     cells = max(map(len, prompts)) + MAX_TOKENS
-    cache = StreamCache(
+    cache = SequenceCache(
         model,
-        n_streams=len(lanes),
-        stream_cells=-(-cells // 256) * 256,
+        n_sequences=len(selected),
+        sequence_cells=-(-cells // 256) * 256,
         batch_tokens=settings.batch_tokens,
         max_rows=128,
         threads=len(os.sched_getaffinity(0)),
@@ -149,23 +152,23 @@ def ceiling_rates(path: Path, requests: list[Request], n_steps: int) -> dict[str
 
     started, n_prompt_tokens = time.perf_counter(), 0
     feeds: list[Feed] = []
-    for stream, prompt in enumerate(prompts):  # as many whole prompts a batch as fit
+    for number, prompt in enumerate(prompts):  # as many whole prompts a batch as fit
         if sum(len(feed.tokens) for feed in feeds) + len(prompt) > settings.batch_tokens:
             cache.decode(feeds)
             feeds = []
-        feeds.append(Feed(stream, 0, prompt[: settings.batch_tokens], "last"))
+        feeds.append(Feed(number, 0, prompt[: settings.batch_tokens], "last"))
         n_prompt_tokens += len(prompt)
     cache.decode(feeds)
     prompt_rate = n_prompt_tokens / (time.perf_counter() - started)
 
     started = time.perf_counter()
     for step in range(n_steps):
-        cache.decode([Feed(stream, len(prompt) + step, (prompt[0],), "last") for stream, prompt in enumerate(prompts)])
-    return {"rate": n_steps * len(lanes) / (time.perf_counter() - started), "prompt_rate": prompt_rate}
+        cache.decode([Feed(number, len(prompt) + step, (prompt[0],), "last") for number, prompt in enumerate(prompts)])
+    return {"rate": n_steps * len(selected) / (time.perf_counter() - started), "prompt_rate": prompt_rate}
 
 
 def sample_quality(path: Path, requests: list[Request], batched: bool) -> dict[str, float]:
-    """The mean log-probability a token of the texts that a way of sampling writes, judged by one and the same model."""
+    """The mean log-probability of a token, under one model, of the texts that a way of sampling generates."""
     teacher = LlamaTeacher(path)
     if batched:
         texts = [completion.text for completion in teacher.generate(requests)]
@@ -200,13 +203,13 @@ def complete_one(llama: Any, request: Request) -> Any:
         seed=request.seed,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
+        top_k=0,
+        min_p=0.0,
         repeat_penalty=sampling.repetition_penalty,
     )
 
 
-# ---- one process for each figure ---------------------------------------------------------------------------------
+# ---- a process for each figure ---------------------------------------------------------------------------------
 
 
 def in_a_process(measure: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
@@ -223,7 +226,7 @@ def _with_peak(measure: Callable[..., dict[str, float]], arguments: tuple[Any, .
 
 
 class Table:
-    """Figures by (workload, contender): a list each, one entry a turn."""
+    """Figures by (workload, contender): a list with one entry per turn."""
 
     def __init__(self) -> None:
         self.cells: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
@@ -238,17 +241,18 @@ class Table:
 
 
 def measure_workloads(table: Table, cases: list[Workload], repeats: int) -> None:
-    weights = find_teacher()
+    model, fast = default_model("teacher"), find_teacher().path
+    shipped = folder_of(model) / model.files[0].path
     for turn in range(repeats):
         for case in cases:
             whole, part = case.requests(), case.requests(part=True)
             half = whole[: len(whole) // 2]
             contenders = {
-                SINGLE: (single_rate, weights.original, part),
-                SHIPPED: (engine_rate, weights.original, EngineSettings(), whole if len(case.prompts) == 1 else half),
-                FAST: (engine_rate, weights.path, EngineSettings(), whole),
-                DECODE_CEILING: (ceiling_rates, weights.path, whole, 20),
-                ONE_SLOT: (engine_rate, weights.path, EngineSettings(slots=1), part),
+                SINGLE: (single_rate, shipped, part),
+                SHIPPED: (engine_rate, shipped, EngineSettings(), whole if len(case.prompts) == 1 else half),
+                FAST: (engine_rate, fast, EngineSettings(), whole),
+                DECODE_CEILING: (ceiling_rates, fast, whole, 20),
+                ONE_SLOT: (engine_rate, fast, EngineSettings(slots=1), part),
             }
             order = list(contenders)
             for contender in order[turn % len(order) :] + order[: turn % len(order)]:
@@ -256,8 +260,10 @@ def measure_workloads(table: Table, cases: list[Workload], repeats: int) -> None
 
 
 def ceiling_with_prompts(table: Table, workload: str) -> float:
-    """Sampled tokens a second if nothing but ``llama_decode`` took time: for the prompt tokens that the engine has
-    to compute in full batches, and for the sampled ones in full lanes."""
+    """Sampled tokens a second if only ``llama_decode`` took time.
+
+    The prompt tokens that the engine computes run in full batches, the sampled ones with all slots in use.
+    """
     n_tokens = table.median(workload, FAST, "tokens_sampled")
     n_prompt = table.median(workload, FAST, "prompt_tokens_computed")
     prompt_seconds = n_prompt / table.median(workload, DECODE_CEILING, "prompt_rate")
@@ -289,7 +295,7 @@ def measure_growth(table: Table, quick: bool, repeats: int) -> None:
 def measure_quality(table: Table, quick: bool) -> None:
     path = find_teacher().path
     prompt = OPENING.format(PHRASES["billing"]) + "-"
-    # at temperature 1, where it does not matter that llama.cpp cuts the nucleus first and divides by it afterwards
+    # llama.cpp cuts the nucleus before it applies the temperature, which makes no difference at temperature 1
     sampling = Sampling(temperature=1.0)
     requests = [Request(prompt, seed, MAX_TOKENS, ("\n",), sampling=sampling) for seed in range(12 if quick else 200)]
     table.add("quality", SINGLE, in_a_process(sample_quality, path, requests, False))

@@ -9,7 +9,7 @@ print(result.classifier().predict(["my router keeps restarting"]))
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the public names when they are first used: torch and llama.cpp take seconds."""
     if name not in _HOMES:
         raise AttributeError(f"module 's3local' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Whole numbers of rows divided over labels: by weight, or evenly as far as there are rows."""
+"""Whole numbers of rows divided over labels: by weight, or evenly as far as rows are available."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def divide_rows(rows: int, weights: Mapping[str, float]) -> dict[str, int]:
 
 
 def share_out(count: int, available: Mapping[str, int]) -> dict[str, int]:
-    """``count`` divided evenly over the labels, none of which gets more than is ``available`` of it."""
+    """``count`` divided evenly over labels, none of which gets more than its number in ``available``.
+
+    What a label has too few rows for goes to the others.
+    """
     shares: dict[str, int] = {}
     rest = count
     for number, label in enumerate(sorted(available, key=lambda name: (available[name], name))):

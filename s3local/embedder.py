@@ -1,7 +1,6 @@
-"""Texts to unit vectors, with sentence-transformers on a local folder.
+"""Texts to unit vectors, with a sentence-transformers model in a local folder.
 
-One method is the whole seam, so that another embedder is one small class. Knows nothing of labels or filters,
-and never looks for a model anywhere but in the folder it is given.
+``Embedder`` has one method, so that another embedder is one small class. Models are loaded from the given folder only.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from s3local.progress import Advance, ignore
 Vectors = NDArray[np.float32]
 
 BATCH_SIZE = 32
-"""Texts a forward pass. On 2 CPU cores the speed is flat from 16 to 128; more only pads more."""
+"""Texts in a forward pass. On 2 CPU cores the speed is the same from 16 to 128."""
 
 PROGRESS_ROWS = 512
 """Texts between two reports of progress."""
 
 
 class Embedder(Protocol):
-    """What the filters and measures need: texts in, rows of length 1 out."""
+    """Texts in, unit vectors out."""
 
     def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
         """Unit rows of shape (n_texts, dim), float32; (0, dim) for no texts."""
@@ -37,17 +36,17 @@ class Embedder(Protocol):
 class SentenceTransformerEmbedder:
     """A sentence-transformers model in a local folder.
 
-    A text's row depends on the text alone: what else is in the call moves it by float rounding only (1e-6).
-    Texts longer than ``max_tokens`` word pieces are cut there, as the model was trained. Computes on the graphics card
-    if this torch has one.
+    The row of a text depends on that text alone; other texts in the same call change it by rounding only (1e-6). A text
+    of more than ``max_tokens`` word pieces is cut there, as the model was trained. Computes on the graphics card if
+    torch can use one.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Load the model of ``folder``. Raises ``ModelError`` if that is no sentence-transformers model."""
+        """Load the model in ``folder``. Raises ``ModelError`` if that is not a sentence-transformers model."""
         from sentence_transformers import SentenceTransformer
 
         if not (folder / "modules.json").is_file():
-            raise ModelError(f"{folder}: no sentence-transformers model here, it has no modules.json")
+            raise ModelError(f"{folder}: not a sentence-transformers model, modules.json is missing")
         try:
             self._model = SentenceTransformer(str(folder), device=torch_device(), local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as exc:
@@ -56,12 +55,12 @@ class SentenceTransformerEmbedder:
         self.max_tokens: int = self._model.max_seq_length
 
     def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
-        """Unit rows of shape (n_texts, dim), float32; ``advance`` is told how many more are done.
+        """Unit rows of shape (n_texts, dim), float32; ``advance`` gets the number of texts that are finished.
 
-        Raises ``ModelError`` if a graphics card has no room for them.
+        Raises ``ModelError`` if the graphics card runs out of memory.
         """
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # like lengths together: less padding
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # similar lengths together: less padding
         for start in range(0, len(order), PROGRESS_ROWS):
             rows = order[start : start + PROGRESS_ROWS]
             with room_on_card("to embed texts"):
@@ -75,24 +74,24 @@ class SentenceTransformerEmbedder:
         return vectors
 
 
-class LateEmbedder:
-    """A sentence-transformers model that is loaded with the first text: who asks for none needs no memory."""
+class LazyEmbedder:
+    """A sentence-transformers model that is loaded with the first text, so that it needs no memory before."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._embedder: Embedder | None = None
 
     def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
-        """See ``Embedder.embed``. Raises ``ModelError`` if the folder holds no such model."""
+        """See ``Embedder.embed``. Raises ``ModelError`` if the folder does not hold such a model."""
         if self._embedder is None:
             self._embedder = SentenceTransformerEmbedder(self._folder)
         return self._embedder.embed(texts, advance)
 
 
 class CachedEmbedder:
-    """An embedder that computes the row of a text once, however often it is asked for.
+    """An embedder that computes the row of each text once.
 
-    Keeps every row until it is itself let go: 4 * dim bytes a text, 150 MB for 100,000 texts of 384 dimensions.
+    Keeps every row in memory: 4 * dim bytes a text, 150 MB for 100,000 texts of 384 dimensions.
     """
 
     def __init__(self, embedder: Embedder) -> None:
@@ -100,7 +99,7 @@ class CachedEmbedder:
         self._rows: dict[str, NDArray[np.float32]] = {}
 
     def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
-        """Unit rows of shape (n_texts, dim), float32; only texts never seen before are computed."""
+        """Unit rows of shape (n_texts, dim), float32; only texts that were not embedded before are computed."""
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]
         advance(len(texts) - len(new))
         computed = self._embedder.embed(new, advance)

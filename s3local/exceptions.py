@@ -1,15 +1,15 @@
-"""Everything that a user can cause or fix, as one tree.
+"""All errors that a user can cause or fix, as one tree.
 
-Whatever ends here is shown as one line, without a traceback, and ends the program with exit code 2.
-Programmer misuse is not here: it raises ``ValueError`` or ``TypeError``.
+The command line shows each as one line without a traceback, and ends with exit code 2. Programmer misuse raises
+``ValueError`` or ``TypeError`` instead.
 
     S3LocalError
     ├── InputError      a task file or a data row: which file, which line, what was found, what belongs there
-    ├── ModelError      a model is missing, damaged, of the wrong sort, or of an unknown architecture
-    ├── TeacherError    a request the loaded teacher cannot serve: a prompt too long, memory too small
-    ├── RunError        a run folder that does not fit the command: changed settings, another run inside it
+    ├── ModelError      a model is missing, damaged, of the wrong type, or of an unknown architecture
+    ├── TeacherError    a request that the loaded teacher cannot serve: a prompt too long, memory too small
+    ├── RunError        a run folder that does not fit the command: other settings, another run inside it
     ├── StorageError    the disk is full, a folder cannot be written
-    └── NetworkError    something tried to reach the network, or a fetch failed
+    └── NetworkError    something tried to reach the network, or a download failed
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class S3LocalError(Exception):
 
 
 class InputError(S3LocalError):
-    """A file the user wrote is not what it should be.
+    """A file that the user wrote is invalid.
 
-    ``path`` and ``line`` (counted from 1; None for the whole file) say where, ``problem`` says what was
-    found and what belongs there.
+    ``path`` and ``line`` (from 1; None for the whole file) say where. ``problem`` says what was found and what belongs
+    there.
     """
 
     def __init__(self, path: str | Path, problem: str, *, line: int | None = None) -> None:
@@ -39,15 +39,15 @@ class InputError(S3LocalError):
 
 
 class ModelError(S3LocalError):
-    """A model is missing, damaged, of the wrong sort, or unknown to this build."""
+    """A model is missing, damaged, of the wrong type, or of an unknown architecture."""
 
 
 class TeacherError(S3LocalError):
-    """The loaded teacher cannot serve a request; the message names both numbers and what to change."""
+    """The loaded teacher cannot serve a request. The message names the limit, what was asked for and what to change."""
 
 
 class RunError(S3LocalError):
-    """A run folder does not fit what was asked of it."""
+    """A run folder does not fit the command."""
 
 
 class StorageError(S3LocalError):
@@ -55,4 +55,4 @@ class StorageError(S3LocalError):
 
 
 class NetworkError(S3LocalError):
-    """A connection was refused by the offline guard, or a fetch did not succeed."""
+    """The offline guard refused a connection, or a download failed."""

@@ -1,6 +1,6 @@
-"""What this machine offers: cores, instruction sets, memory and a graphics card, and what to say when that has no room.
+"""What this machine offers: cores, instruction sets, memory and a graphics card.
 
-Knows nothing of tasks and models. Where the system does not tell (not Linux), it claims little.
+Where the system does not say (not Linux), the functions return conservative values.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _CPU_FEATURES_ARM = ("asimddp", "i8mm", "bf16", "sve", "sve2")
 
 
 def physical_cores() -> int:
-    """Cores this process may use, hyper-threads of one core counted once.
+    """Cores that this process may use; hyper-threads of one core count once.
 
-    Where the system does not tell which threads share a core, the threads themselves are counted.
+    Where the system does not say which threads share a core, every thread counts.
     """
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     return max(1, len({_siblings(cpu) for cpu in allowed}))
 
 
 def _siblings(cpu: int) -> str:
-    """Names the core that a logical processor belongs to."""
+    """The name of the core that a logical processor belongs to."""
     try:
         return (_CPU_FOLDER / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip()
     except OSError:
@@ -42,12 +42,12 @@ def _siblings(cpu: int) -> str:
 
 
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets that Linux lists, such as "avx2", "avx512_vnni" or "avx512_bf16"; else none."""
+    """The instruction sets that Linux lists, such as "avx2", "avx512_vnni" or "avx512_bf16"; none elsewhere."""
     return frozenset(_cpu_info("flags").split())
 
 
 def cpu_name() -> str:
-    """The processor with the instruction sets that decide which format is fast, as one line."""
+    """The processor and those of its instruction sets that decide which number format is fast, as one line."""
     name = _cpu_info("model name") or _cpu_info("Model") or platform.processor() or platform.machine()
     if sys.platform == "darwin":
         query = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
@@ -58,16 +58,16 @@ def cpu_name() -> str:
 
 
 def bf16_is_fast() -> bool:
-    """Whether products of 16-bit numbers (bfloat16) are faster here than those of 32: with AMX, or AVX-512 by AMD.
+    """Whether bfloat16 products are faster here than float32 ones: with AMX, or with AVX-512 on an AMD processor.
 
-    On an Intel processor with AVX-512 but without AMX, training took 1.5 times as long with them.
+    On an Intel processor with AVX-512 but without AMX, training took 1.5 times as long with bfloat16.
     """
     flags = cpu_flags()
     return "amx_bf16" in flags or ("avx512_bf16" in flags and _cpu_info("vendor_id") == "AuthenticAMD")
 
 
 def _cpu_info(name: str) -> str:
-    """What Linux says of the first processor under ``name``; nothing elsewhere."""
+    """The entry ``name`` of the first processor in /proc/cpuinfo; empty elsewhere."""
     try:
         lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -76,7 +76,7 @@ def _cpu_info(name: str) -> str:
 
 
 def torch_device() -> str:
-    """Where torch computes: "cuda" if it has a graphics card here, else "cpu"."""
+    """The device that torch computes on: "cuda" if it can use a graphics card here, else "cpu"."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -84,20 +84,22 @@ def torch_device() -> str:
 
 @contextlib.contextmanager
 def room_on_card(purpose: str) -> Iterator[None]:
-    """Raises ``ModelError`` if the graphics card has no memory left for what torch does inside, ``purpose`` in words
-    such as "to embed texts"."""
+    """Raise ``ModelError`` if the graphics card runs out of memory in the block.
+
+    ``purpose`` completes the message, such as "to embed texts".
+    """
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as exc:
         problem = f"the graphics card has no room left {purpose} beside the teacher"
-        advice = "free some and run the same command again, or begin a run with fewer --gpu-layers"
+        advice = "free some and run the same command again, or start a new run with fewer --gpu-layers"
         raise ModelError(f"{problem}; {advice}") from exc
 
 
 def int8_is_exact() -> bool:
-    """Whether products of 8-bit numbers are summed without overflow here: VNNI, or ARM64.
+    """Whether this processor sums products of 8-bit numbers without overflow: with VNNI, or on ARM64.
 
     Elsewhere pairs of products saturate at 16 bits, so weights may use 7 of their 8 bits only.
     """
@@ -105,17 +107,17 @@ def int8_is_exact() -> bool:
 
 
 def total_memory_bytes() -> int:
-    """The memory of the machine or of this container, not what is free of it now: what is chosen by it stays."""
+    """The memory of the machine or of this container, used and free. It does not change, nor do choices made by it."""
     total = 8 << 30
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number: the container has no limit
+    with contextlib.suppress(OSError, ValueError):  # "max" is not a number: the container has no limit
         total = min(total, int((_CONTROL_GROUP / "memory.max").read_text()))
     return total
 
 
 def available_memory_bytes() -> int | None:
-    """Memory that a program could take now without others being pushed out; None where the system does not tell."""
+    """Memory that a program can take now without swapping; None where the system does not say."""
     available = None
     with contextlib.suppress(OSError):
         match = re.search(r"^MemAvailable:\s*(\d+) kB", _MEMORY_INFO.read_text(), re.MULTILINE)

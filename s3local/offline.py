@@ -1,9 +1,11 @@
-"""No connection leaves this machine: the hub libraries are switched offline, and Python's sockets are guarded.
+"""The offline guard: no connection leaves this machine.
 
-``engage`` is called once, before anything else is imported that might look for a network. The guard is an audit hook,
-which cannot be taken off again; it sees everything that goes through Python's ``socket`` module, and nothing that a
-compiled library or another process does on its own. ``allowed`` opens it for ``models fetch`` alone.
-Knows nothing of models, and nothing of what a connection would be for.
+``engage`` switches the hub libraries offline, hides the user's proxies and guards Python's sockets. Call it before
+anything is imported that might look for a network. ``allowed`` opens the guard for ``models fetch`` alone.
+
+The guard is an audit hook, which cannot be removed. It sees every call of Python's ``socket`` module in every thread.
+It does not see child processes, nor what a compiled library does on its own. Where that matters, cut the network off
+outside of the program. Loopback addresses are allowed: another program that listens there could forward what it gets.
 """
 
 from __future__ import annotations
@@ -33,15 +35,26 @@ ENVIRONMENT = {
 
 LOOKUPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
 """Audit events whose first argument is a host."""
+REVERSE_LOOKUP = "socket.getnameinfo"
+"""The audit event whose first argument is an address: a tuple of host and port."""
 CONNECTIONS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 """Audit events whose arguments are a socket and an address."""
 LOCAL_FAMILIES = frozenset(getattr(socket, name) for name in ("AF_UNIX", "AF_NETLINK") if hasattr(socket, name))
+"""Families of sockets that reach this machine alone."""
+HOST_FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6})
+"""Families of sockets whose addresses begin with a host; no address of another family is allowed."""
+
+NO_PROXY = {"no_proxy": "*", "NO_PROXY": "*"}
+"""Tells the common libraries to use no proxy, not even one of the system's settings."""
 
 _STANDARD_LIBRARY = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 _SITE_PACKAGES = ("site-packages", "dist-packages")
 
 _engaged = False
 _allowed = False
+_hidden = False
+_users_proxies: dict[str, str] = {}
+"""The user's variables about proxies, while they are hidden."""
 
 
 def engage() -> None:
@@ -52,6 +65,8 @@ def engage() -> None:
     global _engaged
     os.environ.update(ENVIRONMENT)
     _switch_imported_libraries()
+    if not _allowed:
+        _hide_proxies()
     if not _engaged:
         _engaged = True
         sys.addaudithook(_guard)
@@ -59,13 +74,48 @@ def engage() -> None:
 
 @contextlib.contextmanager
 def allowed() -> Iterator[None]:
-    """Let connections through while the block runs, in every thread."""
+    """Let connections through while the block runs, in every thread, by the user's proxies if there are any."""
     global _allowed
     before, _allowed = _allowed, True
+    _show_proxies()
     try:
         yield
     finally:
         _allowed = before
+        if _engaged and not _allowed:
+            _hide_proxies()
+
+
+def _hide_proxies() -> None:
+    """Take every variable such as ``https_proxy`` out of the environment, for child processes as well.
+
+    A proxy on loopback would forward to the outside what the guard lets through.
+    """
+    global _hidden
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        if not (_hidden and os.environ[name] == NO_PROXY.get(name)):
+            _users_proxies[name] = os.environ.pop(name)
+    os.environ.update(NO_PROXY)
+    _hidden = True
+    _forget_opener()
+
+
+def _show_proxies() -> None:
+    """Put the user's variables about proxies back."""
+    global _hidden
+    if _hidden:
+        for name in NO_PROXY:
+            os.environ.pop(name, None)
+        os.environ.update(_users_proxies)
+        _users_proxies.clear()
+        _hidden = False
+        _forget_opener()
+
+
+def _forget_opener() -> None:
+    """Let urllib read the environment again: its opener keeps the proxies of the first request."""
+    if request := sys.modules.get("urllib.request"):
+        request.install_opener(None)
 
 
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
@@ -74,15 +124,24 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
     if event in LOOKUPS:
         if not _is_local_host(arguments[0]):
             _refuse(_text(arguments[0]))
+    elif event == REVERSE_LOOKUP:
+        _check_address(arguments[0])
     elif event in CONNECTIONS:
         connection, address = arguments[0], arguments[1]
         if connection.family in LOCAL_FAMILIES or address is None:
             return
-        if not isinstance(address, tuple) or not _is_local_host(address[0]):
-            _refuse(":".join(_text(part) for part in address[:2]) if isinstance(address, tuple) else _text(address))
+        if connection.family not in HOST_FAMILIES:
+            _refuse(f"{address!r} by a socket of the family {connection.family!r}")
+        _check_address(address)
 
 
-def _is_local_host(host: Any) -> bool:
+def _check_address(address: object) -> None:
+    """Refuse an address of host and port whose host is not this machine."""
+    if not isinstance(address, tuple) or not _is_local_host(address[0]):
+        _refuse(":".join(_text(part) for part in address[:2]) if isinstance(address, tuple) else _text(address))
+
+
+def _is_local_host(host: object) -> bool:
     """Whether ``host`` is a loopback name or address; None and "" mean this machine, as does 0.0.0.0."""
     name = "" if host is None else _text(host)
     if name.lower() in ("", "localhost", "localhost.localdomain", "ip6-localhost"):
@@ -95,7 +154,7 @@ def _is_local_host(host: Any) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def _text(part: Any) -> str:
+def _text(part: object) -> str:
     return part.decode("ascii", errors="replace") if isinstance(part, bytes | bytearray) else str(part)
 
 
@@ -121,12 +180,12 @@ def _who_asks() -> str:
 
 
 def _switch_imported_libraries() -> None:
-    """Tell the hub libraries that were imported before: they read their environment only then."""
+    """Switch hub libraries that are imported already: they read their environment on import only."""
     if constants := sys.modules.get("huggingface_hub.constants"):
         constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
         constants.HF_HUB_DISABLE_TELEMETRY = True  # type: ignore[attr-defined]
         from huggingface_hub.utils import reset_sessions
 
-        reset_sessions()  # a session that was made online would stay so
+        reset_sessions()  # a session that was opened online would stay online
     if hub := sys.modules.get("transformers.utils.hub"):
         hub._is_offline_mode = True  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""How long steps tell that they advance: a protocol, and the silent version.
+"""How long steps report their progress: a protocol, and a silent implementation.
 
-The stages call it, the command line draws it. Knows nothing of terminals.
+The stages report, the command line draws (``cli.terminal``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 Advance = Callable[[int], None]
-"""Told how many more units are done."""
+"""A function that is called with the number of units finished since the last call."""
 
 
 def ignore(_: int) -> None:
@@ -21,11 +21,11 @@ class Progress(Protocol):
     """Where a run reports what it is doing."""
 
     def step(self, name: str, total: int | None, unit: str) -> contextlib.AbstractContextManager[Advance]:
-        """Open a step of ``total`` units (None: unknown); the block gets the function that advances it."""
+        """Begin a step of ``total`` units (None: unknown); the block gets the function that reports them."""
         ...
 
     def say(self, message: str) -> None:
-        """One line for the user that stays on the screen."""
+        """Show one line that stays on the screen."""
         ...
 
 

@@ -1,9 +1,8 @@
-"""The rows that travel between the stages, and their JSON Lines form.
+"""The rows that pass between the stages, and their JSON Lines form.
 
-A gold row is an ``Example``; where it is a question on a context, it has answers. What the teacher writes is a
-``Candidate``: an example with its origin.
-A filter returns a ``FilterResult``: kept candidates and dropped ones, each with reason and score.
-Knows nothing of models, tasks or where the files belong.
+A gold row is an ``Example``; a question on a context has answers as well. What the teacher writes is a ``Candidate``:
+an example with its origin. A filter returns a ``FilterResult``: candidates that it kept and candidates that it dropped,
+each with reason and score.
 """
 
 from __future__ import annotations
@@ -12,26 +11,27 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 from s3local.exceptions import InputError
-from s3local.storage import atomic_write, translated_errors
+from s3local.storage import atomic_write, decoded_lines, translated_errors
 
-T = TypeVar("T")
+Row: TypeAlias = dict[str, Any]
+"""A JSON object: one row of a file."""
 
 SPAN = "answer"
-"""The label of every example that has answers: what is learnt of it is where the answer stands."""
+"""The label of every example that has answers: the student learns where the answer is, not a label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A span of a context: its text, and the character of the context where it begins, from 0."""
+    """A span of a context: its text, and the character of the context where it begins (from 0)."""
 
     text: str
     start: int
 
     def stands_in(self, context: str) -> bool:
-        """Whether ``context`` has this text at this place."""
+        """Whether ``context`` has this text at this position."""
         return self.start >= 0 and context.startswith(self.text, self.start)
 
 
@@ -39,8 +39,8 @@ class Answer:
 class Example:
     """One row of a task: an id, the text of each field in the task's order, and a label.
 
-    ``answers`` are the right spans of the context, one or several that are equally right, where the task asks for
-    spans; the label is ``SPAN`` then.
+    Where the task asks for spans, ``answers`` are the correct spans of the context (any of them is right), and the
+    label is ``SPAN``.
     """
 
     id: str
@@ -50,11 +50,11 @@ class Example:
 
     @property
     def text(self) -> str:
-        """All fields in order, joined by a line break: what an embedder or a rule looks at."""
+        """All fields in order, joined by a line break: what embedders and rules read."""
         return "\n".join(self.fields.values())
 
-    def to_row(self) -> dict[str, Any]:
-        """A flat dictionary: id, each field under its own name, label; or answer and answer_start, see ``from_row``."""
+    def to_row(self) -> Row:
+        """A flat dictionary: id, each field under its own name, and label or answer with answer_start."""
         if not self.answers:
             return {"id": self.id, **self.fields, "label": self.label}
         texts, starts = [answer.text for answer in self.answers], [answer.start for answer in self.answers]
@@ -67,9 +67,9 @@ class Example:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Example:
-        """The inverse of ``to_row``: keys other than id and label are fields.
+        """The inverse of ``to_row``: keys other than id, label, answer and answer_start are fields.
 
-        Where there is an answer_start, answer and answer_start are the answer, or lists of as many as there are.
+        A row with answer_start has an answer: both are single values, or lists of the same length.
         """
         if "answer_start" not in row:
             return cls(row["id"], {key: row[key] for key in row if key not in ("id", "label")}, row["label"])
@@ -81,9 +81,9 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An example written by the teacher, and where it came from.
+    """An example written by the teacher, and where it comes from.
 
-    ``origin`` holds plain JSON values, such as stage, shard, request, the error's id, the rationales shown.
+    ``origin`` holds plain JSON values, such as stage, shard, request, the error's id, the rationales in the prompt.
     """
 
     example: Example
@@ -93,7 +93,7 @@ class Candidate:
     def text(self) -> str:
         return self.example.text
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> Row:
         return {**self.example.to_row(), "origin": dict(self.origin)}
 
     @classmethod
@@ -104,10 +104,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A candidate that a filter took out.
+    """A candidate that a filter removed.
 
-    ``reason`` is a short fixed word such as "too_short"; ``score`` is the number that the rule compared
-    (its meaning is the reason's); ``detail`` says more in words, for instance the neighbour it repeats.
+    ``reason`` is a fixed word such as "too_short". ``score`` is the number that the rule compared; its meaning depends
+    on the reason. ``detail`` says more in words, for instance which text is repeated.
     """
 
     candidate: Candidate
@@ -115,54 +115,59 @@ class Dropped:
     score: float
     detail: str = ""
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> Row:
         return {**self.candidate.to_row(), "reason": self.reason, "score": self.score, "detail": self.detail}
 
 
 @dataclass(frozen=True, slots=True)
 class FilterResult:
-    """What a filter kept and what it dropped; together they are every candidate it was given."""
+    """What a filter kept and what it dropped: together, all candidates that it got."""
 
     kept: list[Candidate]
     dropped: list[Dropped]
 
     def then(self, apply: Callable[[list[Candidate]], FilterResult]) -> FilterResult:
-        """Apply the next filter to what this one kept, and add up what was dropped."""
+        """Apply the next filter to what this one kept; the result has the dropped candidates of both."""
         following = apply(self.kept)
         return FilterResult(following.kept, self.dropped + following.dropped)
 
 
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write one JSON object a line, atomically. Raises ``StorageError``."""
     with atomic_write(path) as stream:
         for row in rows:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
     """Yield (line number from 1, object) for each line that is not blank.
 
-    Raises ``InputError`` if there is no such file, and with the line for bytes that are not UTF-8 and for what
-    ``parse_row`` refuses; ``StorageError`` if the file cannot be read.
+    Raises ``InputError`` if there is no such file, and with the line for bytes that are not UTF-8 and as ``parse_row``
+    does; ``StorageError`` if the file cannot be read.
     """
     with translated_errors(path, "read"):
         if not path.exists():
             raise InputError(path, "no such file; JSON Lines belong here, one object a line")
-        stream = path.open("rb")
-    with translated_errors(path, "read"), stream:
-        for number, raw in enumerate(stream, start=1):
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as exc:
-                problem = f"byte {raw[exc.start]:#04x} at position {exc.start + 1} is not UTF-8; save the file as UTF-8"
-                raise InputError(path, problem, line=number) from exc
-            if text.strip():
-                yield number, parse_row(text, path, number)
+        with path.open("rb") as stream:
+            yield from parse_jsonl(decoded_lines(stream, path), path)
 
 
-def parse_row(text: str, path: Path, line: int) -> dict[str, Any]:
-    """The JSON object of one line of ``path``. Raises ``InputError`` for text that is not JSON, for what is not an
-    object, and for half of a surrogate pair, which cannot be written again."""
+def parse_jsonl(lines: Iterable[str], path: Path) -> Iterator[tuple[int, Row]]:
+    """Yield (line number from 1, object) for each of ``lines`` that is not blank; ``path`` is for messages.
+
+    Raises ``InputError`` with the line as ``parse_row`` does.
+    """
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, parse_row(line, path, number)
+
+
+def parse_row(text: str, path: Path, line: int) -> Row:
+    """The JSON object on one line of ``path``.
+
+    Raises ``InputError`` for text that is not a JSON object, and for half of a surrogate pair, which cannot be written
+    as UTF-8.
+    """
     try:
         row = json.loads(text)
     except json.JSONDecodeError as exc:

@@ -1,36 +1,55 @@
-"""Words for messages about what a user wrote: a value cut to a readable length, a list of names, a near miss.
-
-Knows nothing of files or tasks.
-"""
+"""Parts of messages about what a user wrote: a value cut to a readable length, a list of names, a near miss."""
 
 from __future__ import annotations
 
 import difflib
 import json
 from collections.abc import Sequence
-from typing import Any
 
 MAX_SHOWN_CHARACTERS = 60
 MAX_SHOWN_NAMES = 20
 
 
-def shown(value: Any) -> str:
-    """A value as JSON would write it, cut to a readable length."""
+def shown(value: object) -> str:
+    """A value as JSON writes it, cut to a readable length."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "keys with values"
     text = json.dumps(value, ensure_ascii=isinstance(value, str) and not value.isprintable(), default=str)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first of ``names``, in quotes, and how many more there are."""
-    more = [] if len(names) <= MAX_SHOWN_NAMES else [f"and {len(names) - MAX_SHOWN_NAMES:,} more"]
-    return ", ".join([*(shown(name) for name in names[:MAX_SHOWN_NAMES]), *more])
+def listed(names: Sequence[str], most: int = MAX_SHOWN_NAMES) -> str:
+    """The first ``most`` of ``names``, in quotes, and how many more there are."""
+    more = [] if len(names) <= most else [f"and {len(names) - most:,} more"]
+    return ", ".join([*(shown(name) for name in names[:most]), *more])
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts, such as "1 row" or "1,200 rows"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def unknown(what: str, found: str, known: Sequence[str]) -> str:
-    """Says that ``found`` is not among ``known``, which of them comes nearest, and what they are."""
-    folded = {name.casefold(): name for name in known}
-    nearest = difflib.get_close_matches(found.casefold(), folded, n=1)
-    meant = f", did you mean {shown(folded[nearest[0]])}?" if nearest else ";"
+    """A message: ``found`` is not among ``known``, which of them comes nearest, and what they are."""
+    nearest = _nearest(found, known)
+    meant = f", did you mean {shown(nearest)}?" if nearest is not None else ";"
     return f"unknown {what} {shown(found)}{meant} known are {listed(known)}"
+
+
+def _nearest(found: str, known: Sequence[str]) -> str | None:
+    """The name that is the same number as ``found`` ("1" for "1.0"), else the one most like it, if any is."""
+    number = _number(found)
+    if number is not None:
+        for name in known:
+            if _number(name) == number:
+                return name
+    folded = {name.casefold(): name for name in known}
+    likest = difflib.get_close_matches(found.casefold(), folded, n=1)
+    return folded[likest[0]] if likest else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

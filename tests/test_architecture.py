@@ -10,12 +10,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
-exceptions  progress  wording  hardware  storage  records  text  allocation  offline
-weights.llama_runtime  weights.headers  weights.manifest  weights.store  weights.optimize
-weights.fetch  weights.importing
+exceptions  progress  wording  hardware  storage  records  tables  text  allocation  offline
+weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store  weights.optimize
+weights.download  weights.archives  weights.fetch  weights.importing
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
-teacher.protocol  teacher.fake  teacher.account  teacher.sampling  teacher.llama_cache  teacher.grammar
+teacher.protocol  teacher.fake  teacher.sampling  teacher.llama_cache
 teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine
 synthesis.prompts  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
 synthesis.extrapolation
@@ -34,7 +34,7 @@ comparison.methods  comparison.baselines  comparison.cache  comparison.cells  co
 comparison.compare
 prediction
 report.text  report.check  report.compare
-cli.models  cli.main
+cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

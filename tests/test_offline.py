@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,18 @@ ATTEMPTS = {
     "socket by address": "import socket; socket.create_connection(('192.0.2.1', 80), timeout=2)",
     "socket version 6": "import socket; socket.socket(socket.AF_INET6).connect(('2001:db8::1', 80))",
     "datagram": "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 53))",
+    "datagram with a scope": "import socket; socket.socket(socket.AF_INET6, 2).sendto(b'', ('fe80::1%1', 53, 0, 1))",
+    "datagram version 4 in 6": "import socket; socket.socket(socket.AF_INET6, 2).sendto(b'', ('::ffff:192.0.2.1', 53))",
+    "message": "import socket; socket.socket(type=2).sendmsg([b'x'], [], 0, ('192.0.2.1', 53))",
+    "connect_ex": "import socket; socket.socket().connect_ex(('192.0.2.1', 80))",
     "lookup": "import socket; socket.gethostbyname('example.com')",
+    "lookup of all": "import socket; socket.gethostbyname_ex('example.com')",
+    "lookup by address": "import socket; socket.gethostbyaddr('192.0.2.1')",
+    "reverse lookup": "import socket; socket.getnameinfo(('192.0.2.1', 80), 0)",
+    "reverse lookup version 6": "import socket; socket.getnameinfo(('2001:db8::1', 80, 0, 0), 0)",
+    "fqdn": "import socket; socket.getfqdn('example.com')",
+    "compiled module": "import _socket; _socket.socket(2, 1).connect(('192.0.2.1', 80))",
+    "compiled module, reverse": "import _socket; _socket.getnameinfo(('192.0.2.1', 80), 0)",
     "asyncio": "import asyncio; asyncio.run(asyncio.open_connection('192.0.2.1', 80))",
     "thread": """
         import socket, concurrent.futures
@@ -29,7 +41,9 @@ ATTEMPTS = {
 def run(code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "attempt.py"
     script.write_text(textwrap.dedent(code), encoding="utf-8")
-    return subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, str(script)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS.keys())
@@ -38,7 +52,102 @@ def test_nothing_gets_out(attempt: str, tmp_path: Path) -> None:
     last = found.stderr.strip().splitlines()[-1]
     assert last.startswith("s3local.exceptions.NetworkError: "), found.stderr
     assert "tried to reach" in last
-    assert "example.com" in last or "192.0.2.1" in last or "2001:db8::1" in last
+    assert "example.com" in last or "192.0.2.1" in last or "2001:db8::1" in last or "fe80::1" in last
+
+
+FAMILIES = {
+    "virtual machine": "socket.socket(socket.AF_VSOCK, 1).connect((2, 80))",
+    "bluetooth": "socket.socket(socket.AF_BLUETOOTH, 1, socket.BTPROTO_RFCOMM).connect(('00:11:22:33:44:55', 1))",
+    "packet": "socket.socket(socket.AF_PACKET, 3).sendto(b'x' * 64, ('lo', 0x0800))",
+}
+
+
+@pytest.mark.parametrize("attempt", FAMILIES.values(), ids=FAMILIES.keys())
+def test_no_other_family_of_sockets_gets_out(attempt: str, tmp_path: Path) -> None:
+    found = run(f"import socket\nfrom s3local import offline\noffline.engage()\n{attempt}", tmp_path)
+    last = found.stderr.strip().splitlines()[-1]
+    if "NetworkError" not in last:
+        assert last.startswith(("AttributeError: module 'socket' has no", "OSError: [Errno", "PermissionError")), last
+        pytest.skip(f"this system has no such socket: {last}")
+    assert "by a socket of the family" in last
+
+
+PROXIES = {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://localhost:9", "all_proxy": "socks5://[::1]:9"}
+
+
+def test_proxies_are_hidden_from_the_program_and_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**PROXIES, "NO_PROXY": "example.org"}.items():
+        monkeypatch.setenv(name, value)
+    found = run(
+        """
+        from s3local import offline
+        import os, subprocess, sys, urllib.request
+
+        def visible():
+            names = "import os; print(sorted(k for k in os.environ if k.lower().endswith('_proxy')))"
+            child = subprocess.run([sys.executable, "-c", names], capture_output=True, text=True).stdout.strip()
+            mine = str(sorted(name for name in os.environ if name.lower().endswith("_proxy")))
+            assert mine == child
+            return mine
+
+        before = dict(os.environ)
+        offline.engage()
+        hidden = visible()
+        assert {"http", "https", "all"}.isdisjoint(urllib.request.getproxies())
+        assert urllib.request.proxy_bypass("example.com")
+        import requests
+        assert not requests.utils.get_environ_proxies("https://example.com/")
+        with offline.allowed():
+            with offline.allowed():
+                offline.engage()
+                proxies = {name: os.environ[name] for name in before if name.lower().endswith("_proxy")}
+                assert proxies == {name: before[name] for name in proxies}
+                assert len(proxies) == 4
+                assert len(urllib.request.getproxies()) >= 3
+            assert os.environ["http_proxy"] == before["http_proxy"]
+        assert visible() == hidden
+        os.environ["https_proxy"] = "http://127.0.0.1:9"
+        offline.engage()
+        assert visible() == hidden
+        with offline.allowed():
+            assert os.environ["https_proxy"] == "http://127.0.0.1:9"
+            assert os.environ["NO_PROXY"] == "example.org"
+        print(hidden)
+        """,
+        tmp_path,
+    )
+    assert found.stdout.strip() == "['NO_PROXY', 'no_proxy']", found.stderr
+
+
+def test_a_proxy_on_loopback_carries_nothing_out(tmp_path: Path) -> None:
+    found = run(
+        """
+        import http.server, os, threading, urllib.request
+        from s3local import offline
+        from s3local.exceptions import NetworkError
+
+        class Proxy(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                print("forwarded", self.path)
+                self.send_response(200)
+                self.end_headers()
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Proxy)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        os.environ["http_proxy"] = f"http://127.0.0.1:{server.server_port}"
+        urllib.request.urlopen("http://example.com/before", timeout=5)
+        offline.engage()
+        try:
+            urllib.request.urlopen("http://example.com/", timeout=5)
+        except NetworkError:
+            print("refused")
+        with offline.allowed():
+            urllib.request.urlopen("http://example.com/after", timeout=5)
+        """,
+        tmp_path,
+    )
+    forwarded = [f"forwarded http://example.com/{when}" for when in ("before", "after")]
+    assert found.stdout.splitlines() == [forwarded[0], "refused", forwarded[1]], found.stderr
 
 
 def test_the_error_names_file_and_line_of_the_caller(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from toys import LABELS, SETTINGS, UNSEEN, reviews
 
-from s3local.exceptions import InputError
+from s3local.exceptions import InputError, S3LocalError
 from s3local.prediction import predict_file
 from s3local.records import SPAN, Answer, Example
 from s3local.student.export import export
@@ -73,8 +73,18 @@ def test_a_table_comes_out_as_a_table(classifier: Classifier, tmp_path: Path) ->
         ("in.jsonl", '{"text": "fine"}\n{"text": 3}\n', "line 2"),
         ("in.jsonl", '{"text": "fine"}\n{oops\n', "line 2"),
         ("in.csv", "text,note\nfine,1\nfine\n", "line 3"),
-        ("in.csv", "body\nfine\n", "'text'"),
+        ("in.csv", "body\nfine\n", 'line 1: no "text" here, found "body"; .* --column text=COLUMN'),
+        ("in.csv", "", "the file is empty"),
         ("in.csv", "text,note,note\nfine,1,2\n", "there twice"),
+        ("in.csv", "text;note\nfine;1\n", "line 1: a semicolon separates .* --delimiter"),
+        ("in.csv", "text\tnote\nfine\t1\n", "line 1: a tab separates .* --delimiter"),
+        ("in.tsv", "text,note\nfine,1\n", "line 1: a comma separates .* a tab belongs there"),
+        ("in.csv", "text,note\nfine,1\n\u200b,2\n", "line 3: text: the text is empty"),
+        ("in.jsonl", '{"text": "fine"}\n{"text": " \\n"}\n', "line 2: text: the text is empty"),
+        ("in.jsonl", '{"text": "fine"}\n{"note": "fine"}\n', 'line 2: no "text" here, found "note"'),
+        ("in.jsonl", '{"text": "fine"}\n{"text": "fine", "predicted": "mine"}\n', 'line 2: .* "predicted" already'),
+        ("in.csv", "text,probability\nfine,1\n", 'line 1: .* "probability" already, .* --prefix'),
+        ("in.txt", "fine\n\nfine\n", "line 2: the line is blank"),
         ("in.jsonl", '{"text": "fine"}\n{"text": "fine", "note": "\\ud83d"}\n', "line 2: found half a character"),
         ("in.docx", "", "ending"),
     ],
@@ -86,6 +96,107 @@ def test_a_bad_file_is_told_and_leaves_nothing(
     with pytest.raises(InputError, match=problem):
         predict_file(classifier, tmp_path / name, tmp_path / "out.jsonl")
     assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_a_missing_text_in_the_last_row_is_told_before_the_first_prediction(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        pytest.fail("a prediction was made")
+
+    monkeypatch.setattr(classifier, "predict_stream", never)
+    (tmp_path / "in.jsonl").write_text('{"text": "fine"}\n' * 50 + '{"text": ""}\n')
+    with pytest.raises(InputError, match="line 51"):
+        predict_file(classifier, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+
+
+def test_a_table_has_a_column_for_every_key_or_is_refused(classifier: Classifier, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.csv"
+    source.write_text('{"text": "fine", "note": 1}\n{"text": "fine"}\n')
+    predict_file(classifier, source, target)
+    with target.open(newline="") as stream:
+        assert [row["note"] for row in csv.DictReader(stream)] == ["1", ""]
+    source.write_text('{"text": "fine"}\n{"text": "fine", "note": 1}\n')
+    with pytest.raises(InputError, match='line 2: the key "note" is not in the first row'):
+        predict_file(classifier, source, target)
+    assert predict_file(classifier, source, tmp_path / "out.jsonl") == 2
+
+
+def test_a_cell_holds_json_where_the_value_is_no_text(classifier: Classifier, tmp_path: Path) -> None:
+    row = {"text": "fine", "list": ["a", "é"], "keys": {"b": None}, "null": None, "true": True, "number": 1.5}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row))
+    predict_file(classifier, tmp_path / "in.jsonl", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as stream:
+        (cells,) = csv.DictReader(stream)
+    assert cells["null"] == ""
+    assert "é" in cells["list"]
+    assert {key: json.loads(cells[key]) for key in row if key not in ("text", "null")} == {
+        key: row[key] for key in row if key not in ("text", "null")
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "header"),
+    [
+        ("in.csv", "note,text\n", "note,text,new_predicted,new_probability\n"),
+        ("in.jsonl", "", "text,new_predicted,new_probability\n"),
+    ],
+)
+def test_a_table_without_rows_has_a_header(
+    classifier: Classifier, tmp_path: Path, name: str, content: str, header: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert predict_file(classifier, tmp_path / name, tmp_path / "out.csv", prefix="new_") == 0
+    assert (tmp_path / "out.csv").read_text() == header
+
+
+def test_a_prefix_keeps_a_users_own_columns(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text,predicted\nthe film was good,mine\n")
+    predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.jsonl", prefix="new_", all_probabilities=True)
+    row = json.loads((tmp_path / "out.jsonl").read_text())
+    assert row["predicted"] == "mine"
+    assert row["new_predicted"] in LABELS
+    assert {f"new_probability_{label}" for label in LABELS} < row.keys()
+
+
+def test_lines_of_plain_text_stay_aligned(classifier: Classifier, tmp_path: Path) -> None:
+    texts = [row.text for row in reviews()]
+    (tmp_path / "in.txt").write_text("\n".join(texts) + "\n\n \n")
+    assert predict_file(classifier, tmp_path / "in.txt", tmp_path / "out.txt") == len(texts)
+    assert (tmp_path / "out.txt").read_text().splitlines() == classifier.predict(texts)
+
+
+@pytest.mark.parametrize("length", [130_000, 140_000])
+def test_long_texts_are_treated_alike_in_every_format(classifier: Classifier, tmp_path: Path, length: int) -> None:
+    text = ("the film was good " * length)[:length]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"text": text}))
+    (tmp_path / "in.csv").write_text(f"text\n{text}\n")
+    for name in ("in.jsonl", "in.csv"):
+        assert predict_file(classifier, tmp_path / name, tmp_path / "out.jsonl") == 1
+
+
+def test_another_separator_is_kept(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('text;note\n"the film; it was good";1\n')
+    predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv", delimiter=";")
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == "text;note;predicted;probability"
+    assert lines[1].startswith('"the film; it was good";1;')
+
+
+def test_the_file_that_is_read_is_never_replaced(classifier: Classifier, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "fine"}\n')
+    (tmp_path / "link.jsonl").symlink_to(source)
+    for target in (source, tmp_path / "link.jsonl"):
+        with pytest.raises(InputError, match="would replace the file that is read"):
+            predict_file(classifier, source, target)
+    assert source.read_text() == '{"text": "fine"}\n'
+
+
+def test_a_field_that_the_model_does_not_have_is_named(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("body\nfine\n")
+    with pytest.raises(InputError, match='unknown field of the model "txt", did you mean "text"'):
+        predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv", columns={"txt": "body"})
 
 
 def test_columns_can_have_other_names(classifier: Classifier, tmp_path: Path) -> None:
@@ -110,5 +221,10 @@ def test_pairs_and_questions_are_predicted_from_their_columns(tiny_bert: Path, t
     export(train(tiny_bert, pairs, LABELS, quick, seed=1), tmp_path / "pairs", pairs[:4])
     source.write_text(f"premise,hypothesis\n{context},{question}\n", encoding="utf-8")
     assert predict_file(load_student(tmp_path / "pairs"), source, tmp_path / "out.csv") == 1
-    with pytest.raises(InputError, match="'premise'"):
+    (tmp_path / "in.txt").write_text("one text\n")
+    with pytest.raises(InputError, match="one text a line, the model needs premise and hypothesis"):
+        predict_file(load_student(tmp_path / "pairs"), tmp_path / "in.txt", tmp_path / "no.jsonl")
+    with pytest.raises(S3LocalError, match="needs a classifier"):
+        predict_file(reader, source, tmp_path / "no.jsonl", all_probabilities=True)
+    with pytest.raises(InputError, match='no "premise" here'):
         predict_file(load_student(tmp_path / "pairs"), tmp_path / "out.jsonl", tmp_path / "no.jsonl")

@@ -1,11 +1,7 @@
-"""Laws of the records and of the files they are written to."""
+"""Laws of the records and of their JSON Lines."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,7 +12,6 @@ from hypothesis import strategies as st
 
 from s3local.exceptions import InputError, StorageError
 from s3local.records import Candidate, Dropped, Example, FilterResult, read_jsonl, write_jsonl
-from s3local.storage import atomic_write, sha256_of, write_text
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -104,77 +99,3 @@ def test_a_missing_file_is_the_users_to_mend(tmp_path):
 def test_a_folder_cannot_be_read_as_rows(tmp_path):
     with pytest.raises(StorageError, match="this is a folder, where a file belongs"):
         list(read_jsonl(tmp_path))
-
-
-def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    write_text(path, "old")
-
-    def rows():
-        yield {"a": 1}
-        raise RuntimeError("the stage broke")
-
-    with pytest.raises(RuntimeError, match="the stage broke"):
-        write_jsonl(path, rows())
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_killed_writer_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file.txt"
-    write_text(path, "old")
-    program = (
-        "import os, sys; from pathlib import Path; from s3local.storage import atomic_write\n"
-        "with atomic_write(Path(sys.argv[1])) as stream:\n"
-        "    stream.write('new'); stream.flush(); os._exit(9)"
-    )
-    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 9
-    assert path.read_text() == "old"
-
-
-def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
-    path = tmp_path / "deeper" / "file.bin"
-    with atomic_write(path, "wb") as stream:
-        stream.write(b"half")
-        stream.flush()
-        assert not path.exists()
-        stream.write(b" and half")
-    assert path.read_bytes() == b"half and half"
-
-
-def test_a_full_disk_is_told_and_keeps_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "file.txt"
-    write_text(path, "old")
-
-    def full(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="no space left on the device; free some"):
-        write_text(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_path_through_a_file_or_onto_a_folder_is_told(tmp_path):
-    (tmp_path / "file").write_text("x")
-    for path in (tmp_path / "file" / "rows.jsonl", tmp_path / "file" / "deeper" / "rows.jsonl"):
-        with pytest.raises(StorageError, match="a part of this path is a file, where a folder belongs"):
-            write_text(path, "x")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(StorageError, match="this is a folder, where a file belongs"):
-        write_text(tmp_path / "folder", "x")
-
-
-def test_line_ends_are_written_as_given(tmp_path):
-    write_text(tmp_path / "file.txt", "a\nb\r\n")
-    assert (tmp_path / "file.txt").read_bytes() == b"a\nb\r\n"
-
-
-def test_the_checksum_is_that_of_all_blocks(tmp_path):
-    content = bytes(range(256)) * 10_000
-    (tmp_path / "file.bin").write_bytes(content)
-    heard: list[int] = []
-    assert sha256_of(tmp_path / "file.bin", heard.append) == hashlib.sha256(content).hexdigest()
-    assert len(heard) > 1
-    assert sum(heard) == len(content)

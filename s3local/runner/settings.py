@@ -10,9 +10,10 @@ from s3local.curation.dedup import DedupSettings
 from s3local.curation.rules import RuleSettings
 from s3local.relabelling.judge import JudgeSettings
 from s3local.student.training import TrainingSettings
-from s3local.synthesis.prompts import PROMPT_TOKENS, Style
+from s3local.synthesis.prompts import PROMPT_TOKENS
 from s3local.teacher.engine import EngineSettings
 from s3local.teacher.protocol import Sampling
+from s3local.weights.manifest import PromptStyle
 
 LIST_CONTRAST = 0.5
 """More of the embedded teacher's texts carry the requested label with it: 58 against 52 % zero-shot and 71 against 62 %
@@ -126,7 +127,7 @@ class RunSettings:
         if self.extrapolate == "dev" and self.rounds:
             raise ValueError(f"all of dev is extrapolated at once, without rounds, got rounds {self.rounds}")
 
-    def contrast_for(self, style: Style) -> float:
+    def contrast_for(self, style: PromptStyle) -> float:
         """The contrast for a teacher with prompts of this style."""
         if self.contrast is not None:
             return self.contrast

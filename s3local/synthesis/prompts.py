@@ -15,14 +15,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
-from typing import Literal
 
 from s3local.records import SPAN, Answer, Example
 from s3local.task.model import Kind, Label, Length, Task
 from s3local.teacher.protocol import Contrast, Request, Sampling
 from s3local.text import SENTENCE_ENDS, one_line
-
-Style = Literal["list", "chat"]
+from s3local.weights.manifest import PromptStyle
 
 LIST_RATIONALE = Template(
     "Messages, notes and other texts are sorted into groups. One group holds $texts $phrase. $description\n\n"
@@ -95,7 +93,7 @@ CHAT_SPAN_ANSWER = Template(
 CHAT_LENGTH = Template(" Here, write about $size, in full.")
 """What ``$length`` is in a chat where gold texts are long; a list has a prompt of its own for the seed of these."""
 
-TEMPLATES: Mapping[Style, Mapping[Kind, Mapping[str, Template]]] = {
+TEMPLATES: Mapping[PromptStyle, Mapping[Kind, Mapping[str, Template]]] = {
     "list": {
         "classification": {
             "rationale": LIST_RATIONALE,
@@ -191,7 +189,7 @@ class Prompts:
     """
 
     task: Task
-    style: Style
+    style: PromptStyle
     max_tokens: int
     chat: Callable[[Sequence[Mapping[str, str]]], str]
     count_tokens: Callable[[str], int] = len

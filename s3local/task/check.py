@@ -1,25 +1,27 @@
-"""What ``check`` tells about a task's gold rows: counts, lengths, repeated rows, and warnings in words.
+"""``check``: counts, lengths, repeated rows of a task's gold rows, and warnings as sentences.
 
-Everything here is computed from rows that are already valid. Knows nothing of files, models or runs, and a run needs
-nothing from here: the loop must not see the test rows.
+The rows are valid already. A run uses nothing of this module, because it must not see the labels of test rows.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from s3local.records import Example
-from s3local.task.model import Length, Task, quantile
+from s3local.records import Example, Row
+from s3local.task.model import Length, Task, length_in, quantile
+from s3local.text import normal_form
+from s3local.wording import counted, listed, shown
 
 FEW_DEV_ROWS = 8
-"""Fewer dev rows of a label than this leave too few mistakes to learn from."""
+"""With fewer dev rows of a label, there are too few errors to extrapolate."""
 IMBALANCE = 3.0
-"""A label with this many times the rows of another is worth a warning."""
+"""Warn if a label has this many times the rows of another."""
 WIDE_MARGIN = 0.10
-"""An accuracy known only to within this much, 95 times in 100, is worth a warning."""
+"""Warn if the 95 % interval of an accuracy on test may be wider than plus or minus this."""
 MAX_NAMED_IDS = 3
 
 
@@ -36,7 +38,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """Rows whose texts are equal but for case and white space: their ids and labels, in file order."""
+    """Rows with the same text but for case, white space and punctuation: their ids and labels, in file order."""
 
     ids: tuple[str, ...]
     labels: tuple[str, ...]
@@ -49,10 +51,10 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class SplitSummary:
-    """One file of rows: how many, how many of each label (0 included), how long the texts are, what is repeated.
+    """One file of rows: how many, how many of each label (0 included), lengths of texts, repeated texts.
 
-    Lengths are those of the texts that the teacher shall write; ``contexts`` counts the distinct texts that it is
-    given, 0 where it is given none. Where the task asks for spans, all rows count for the one label "answer".
+    Lengths are those of the target field. ``contexts`` counts the distinct source texts (0 if the task has none). Where
+    the task asks for spans, all rows count for the one label "answer".
     """
 
     rows: int
@@ -65,10 +67,10 @@ class SplitSummary:
 
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
-    """Both files of a task side by side.
+    """Both files of a task.
 
-    ``shared`` holds the (dev id, test id) of each test row that is also in dev. ``length`` is what new texts may
-    have. ``warnings`` are whole sentences, none of which stops a run.
+    ``shared`` holds (dev id, test id) of each test row that is also in dev. ``length`` is the allowed length of new
+    texts. ``warnings`` are sentences; none of them stops a run.
     """
 
     dev: SplitSummary
@@ -77,18 +79,17 @@ class TaskSummary:
     length: Length
     warnings: tuple[str, ...]
 
-
-def normalized(text: str) -> str:
-    """``text`` without the differences of case and white space that do not make it another text."""
-    return " ".join(text.casefold().split())
+    def to_row(self) -> Row:
+        """The summary as a dictionary of plain JSON values."""
+        return {**dataclasses.asdict(self), "length": self.length.model_dump()}
 
 
 def summarize(task: Task, dev: Sequence[Example], test: Sequence[Example] | None = None) -> TaskSummary:
-    """Look over the gold rows; ``test`` None means that there is no test file. Raises ``ValueError`` without rows."""
-    first_dev_id: dict[str, str] = {}
+    """Summarize the gold rows; ``test`` is None if there is no test file. Raises ``ValueError`` without rows."""
+    first_dev_id: dict[tuple[str, ...], str] = {}
     for row in dev:
-        first_dev_id.setdefault(normalized(row.text), row.id)
-    keys = [(normalized(row.text), row.id) for row in test or ()]
+        first_dev_id.setdefault(_key(row), row.id)
+    keys = [(_key(row), row.id) for row in test or ()]
     shared = tuple((first_dev_id[key], row_id) for key, row_id in keys if key in first_dev_id)
     length = task.length_of_texts(dev)
     dev_summary = _summarize_split(task, dev)
@@ -98,17 +99,23 @@ def summarize(task: Task, dev: Sequence[Example], test: Sequence[Example] | None
     return TaskSummary(dev_summary, test_summary, shared, length, tuple(warnings))
 
 
+def _key(row: Example) -> tuple[str, ...]:
+    """Equal for rows with the same texts; a text without letters, digits and symbols stays as it is."""
+    return tuple(normal_form(text) or text for text in row.fields.values())
+
+
 def _summarize_split(task: Task, rows: Sequence[Example]) -> SplitSummary:
     counts = Counter(row.label for row in rows)
-    same: dict[str, list[Example]] = {}
+    written = [row.fields[task.target_field] for row in rows]
+    same: dict[tuple[str, ...], list[Example]] = {}
     for row in rows:
-        same.setdefault(normalized(row.text), []).append(row)
+        same.setdefault(_key(row), []).append(row)
     return SplitSummary(
         rows=len(rows),
         per_label={name: counts[name] for name in task.groups},
         contexts=len({row.fields[name] for row in rows for name in task.source_fields}),
-        characters=_spread([len(row.fields[task.target_field]) for row in rows]),
-        words=_spread([len(row.fields[task.target_field].split()) for row in rows]),
+        characters=_spread([length_in("characters", text) for text in written]),
+        words=_spread([length_in("words", text) for text in written]),
         repeated=tuple(
             Repeated(tuple(row.id for row in group), tuple(row.label for row in group))
             for group in same.values()
@@ -124,52 +131,45 @@ def _spread(lengths: Sequence[int]) -> Spread:
 
 def _dev_warnings(dev: SplitSummary) -> list[str]:
     warnings = [
-        f"dev has only {count} {_rows(count)} of the label {name}; {FEW_DEV_ROWS} or more are better"
+        f"dev has only {counted(count, 'row')} of the label {shown(name)}; {FEW_DEV_ROWS} or more are better"
         for name, count in dev.per_label.items()
         if count < FEW_DEV_ROWS
     ]
     most, fewest = max(dev.per_label.values()), min(dev.per_label.values())
     if most >= IMBALANCE * fewest:
-        warnings.append(f"dev is out of balance: one label has {most} rows, another {fewest}")
+        warnings.append(f"dev is unbalanced: one label has {counted(most, 'row')}, another {fewest}")
     for group in dev.repeated:
         if group.conflicting:
-            labels = " and ".join(dict.fromkeys(group.labels))
-            warnings.append(f"dev has one text under different labels, {labels}: {_named(group.ids)}")
+            labels = " and ".join(map(shown, dict.fromkeys(group.labels)))
+            warnings.append(f"dev has the same text with different labels, {labels}: {_named(group.ids)}")
         else:
-            warnings.append(f"dev has one text {len(group.ids)} times: {_named(group.ids)}")
+            warnings.append(f"dev has the same text {len(group.ids)} times: {_named(group.ids)}")
     return warnings
 
 
 def _length_warnings(length: Length, dev: Sequence[tuple[str, str]]) -> list[str]:
-    """``dev`` holds the id and the written text of each row."""
+    """``dev`` holds the id and the target text of each row."""
     outside = [row_id for row_id, text in dev if not length.allows(text)]
     if len(outside) <= len(dev) / 10:
         return []
     allowed = f"{length.min} to {length.max} {length.unit}"
-    return [f"{len(outside)} of {len(dev)} dev rows are outside the length of {allowed}: {_named(outside)}"]
+    return [f"{len(outside)} of {len(dev)} dev rows are outside the allowed length, {allowed}: {_named(outside)}"]
 
 
 def _test_warnings(test: SplitSummary | None, shared: Sequence[tuple[str, str]]) -> list[str]:
     if test is None:
-        return ["there are no test rows, so nothing can be said about how good the result is"]
-    warnings = [f"test has no row of the label {name}" for name, count in test.per_label.items() if count == 0]
+        return ["there are no test rows, so the final accuracy cannot be measured"]
+    warnings = [f"test has no row of the label {shown(name)}" for name, count in test.per_label.items() if count == 0]
     if shared:
-        verb = "row is" if len(shared) == 1 else "rows are"
+        found = f"{counted(len(shared), 'test row')} {'is' if len(shared) == 1 else 'are'} also in dev"
         named = _named([test_id for _, test_id in shared])
-        warnings.append(f"{len(shared)} test {verb} also in dev, which makes the result look too good: {named}")
+        warnings.append(f"{found}, which makes the measured accuracy too high: {named}")
     margin = 1.96 * math.sqrt(0.25 / test.rows)
     if margin > WIDE_MARGIN:
         points = round(100 * margin)
-        warnings.append(
-            f"test has {test.rows} {_rows(test.rows)}, so an accuracy is only known to about ±{points} points"
-        )
+        warnings.append(f"test has {counted(test.rows, 'row')}, so an accuracy is only known to about ±{points} points")
     return warnings
 
 
-def _rows(count: int) -> str:
-    return "row" if count == 1 else "rows"
-
-
 def _named(ids: Sequence[str]) -> str:
-    more = "" if len(ids) <= MAX_NAMED_IDS else f" and {len(ids) - MAX_NAMED_IDS} more"
-    return ", ".join(ids[:MAX_NAMED_IDS]) + more
+    return listed(ids, MAX_NAMED_IDS)

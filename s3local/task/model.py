@@ -1,8 +1,7 @@
-"""What the student shall learn: ``Task``, read from task.yaml by ``load_task``: its kind, its labels, its texts.
+"""``Task``: what the student is to learn. ``load_task`` reads it from task.yaml.
 
-Whatever a user got wrong ends as an ``InputError`` with file and line. The YAML is read as text throughout, so that a
-label written as ``yes``, ``no`` or ``0`` stays exactly that. Knows nothing of what rows hold (see rows.py), of models,
-prompts or runs.
+Every mistake in the file raises an ``InputError`` with file and line. All values of the YAML are read as text, so that
+a label written as ``yes``, ``no`` or ``0`` stays exactly that.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -19,26 +18,27 @@ from pydantic_core import PydanticCustomError
 
 from s3local.exceptions import InputError
 from s3local.records import SPAN, Example
-from s3local.storage import translated_errors
+from s3local.storage import safe_folder_name, translated_errors
 from s3local.task.yaml_file import dotted, line_of, read_yaml
+from s3local.text import composed, is_blank, one_line
 from s3local.wording import shown, unknown
 
 TASK_FILE = "task.yaml"
 ROW_SUFFIXES = (".jsonl", ".csv", ".tsv")
-"""The kinds of row files, in the order in which they are looked for."""
+"""Endings of row files, in the order in which they are looked for."""
 
 MAX_LINE_CHARACTERS = 1_000
-"""The longest name, description, phrase or rationale: each must fit into a prompt many times over."""
+"""The longest name, description, phrase or rationale. A prompt must have room for many of them."""
 
 RESERVED_FIELDS = ("id", "label", "origin", "reason", "score", "detail", "answer_start")
-"""Keys that a written row uses for other things (see ``records``)."""
+"""Keys with another meaning in the rows that a run writes (see ``records``)."""
 
 Kind = Literal["classification", "pair", "extractive_qa"]
-"""One text and its label; a given text with a written one, and their label; or a question on a context and the span
-of the context that answers it."""
+"""A text and its label; a source text, a target text and the label of both; or a question on a context and the span of
+the context that answers it."""
 
 USUAL_FIELDS: Mapping[str, tuple[str, ...]] = {"classification": ("text",), "extractive_qa": ("context", "question")}
-"""The fields of a task that names none; a pair has to name its own."""
+"""The fields of a task that names none. A pair must name its own."""
 
 _OF_A_LABEL = ("texts", "language", "label", "description", "phrase")
 _OF_A_PAIR = (*_OF_A_LABEL, "given", "given_name", "written_name")
@@ -55,7 +55,7 @@ PROMPT_VARIABLES: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {
         "extrapolation": ("texts", "language", "given_name", "written_name", "shots"),
     },
 }
-"""The prompts of each kind, and the variables that each can hold."""
+"""The prompts of each kind, and the variables that each may use. "given" is the source text, "written" the target."""
 
 _NAMES_THE_LABEL = ("label", "description", "phrase")
 PROMPT_NEEDS: Mapping[Kind, Mapping[str, tuple[tuple[str, ...], ...]]] = {
@@ -67,16 +67,16 @@ PROMPT_NEEDS: Mapping[Kind, Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "pair": {"seed": (_NAMES_THE_LABEL, ("given",)), "extrapolation": (_NAMES_THE_LABEL, ("shots",))},
     "extractive_qa": {"seed": (("given",), ("answer",)), "extrapolation": (("shots",),)},
 }
-"""What each prompt cannot do without: of each of these groups, one variable at least."""
+"""Variables that each prompt must use: at least one of each group."""
 
 MAX_PROMPT_CHARACTERS = 20_000
-"""The longest prompt that a task may bring along, before its variables are filled in."""
+"""The longest prompt in a task, before its variables are filled in."""
 
 
 def _one_line(text: str) -> str:
-    """``text`` with each run of white space as one blank; refused if nothing is left or it is too long."""
-    line = " ".join(text.split())
-    if not line:
+    """``text`` in Unicode NFC with each run of white space as one blank; refused if it is blank or too long."""
+    line = one_line(composed(text))
+    if is_blank(line):
         raise ValueError("empty, a line of text belongs here")
     if len(line) > MAX_LINE_CHARACTERS:
         raise ValueError(f"{len(line):,} characters, at most {MAX_LINE_CHARACTERS:,} are allowed")
@@ -86,19 +86,21 @@ def _one_line(text: str) -> str:
 def _not_empty(text: str) -> str:
     if not text:
         raise ValueError("empty, a name belongs here")
-    return text
+    return composed(text)
 
 
 Line = Annotated[str, AfterValidator(_one_line)]
 Name = Annotated[str, AfterValidator(_not_empty)]
+FolderName = Annotated[Line, AfterValidator(safe_folder_name)]
 Unit = Literal["characters", "words"]
 
 
 class Label(BaseModel):
-    """One label: its name in the rows, what it means, and optionally what helps the teacher to write for it.
+    """One label: its name in the rows, its description, and optional help for the teacher.
 
     ``phrase`` continues the task's ``texts`` in a prompt: "messages to a shop" + "that report a fault".
-    ``rationales`` are reasons why a text would carry this label; a pair has none, there the given text leads.
+    ``rationales`` are reasons why a text would carry this label. The labels of a pair have none: there the source text
+    is what the teacher writes about.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -110,7 +112,7 @@ class Label(BaseModel):
 
 
 class Length(BaseModel):
-    """How long a text may be: from ``min`` to ``max``, both included, in ``unit``."""
+    """How long a text may be: from ``min`` to ``max`` (both included), in ``unit``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -125,16 +127,21 @@ class Length(BaseModel):
         return self
 
     def measure(self, text: str) -> int:
-        """The length of ``text`` in this unit; words are what white space separates."""
-        return len(text) if self.unit == "characters" else len(text.split())
+        """The length of ``text`` in this unit."""
+        return length_in(self.unit, text)
 
     def allows(self, text: str) -> bool:
         """Whether ``text`` is neither too short nor too long."""
         return self.min <= self.measure(text) <= self.max
 
 
+def length_in(unit: Unit, text: str) -> int:
+    """The number of characters of ``text``, or of its words: parts between white space."""
+    return len(text) if unit == "characters" else len(text.split())
+
+
 class PromptTexts(BaseModel):
-    """Prompts that replace the program's own: ``string.Template`` texts with the variables of ``PROMPT_VARIABLES``."""
+    """Prompts that replace the built-in ones: ``string.Template`` texts with the variables of ``PROMPT_VARIABLES``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -144,20 +151,21 @@ class PromptTexts(BaseModel):
 
 
 class Task(BaseModel):
-    """A text task: its kind, its labels, what the texts are, and where the gold rows lie.
+    """A text task: its kind, its labels, what the texts are, and where the gold rows are.
 
-    ``fields`` names the texts of an example in the order in which the student reads them: one, or for a pair and for
-    question answering two, a source field and the target field, which the teacher writes. ``generated`` says which of
-    a pair's fields that is (None: the last); a question is always the last. ``texts`` says what the written texts are.
-    ``columns`` maps a field, "label" (or "answer" and "answer_start") or "id" to the column that holds it in the user's
-    files. ``contexts`` is a file of more source texts without labels. ``load_task`` makes ``dev``, ``test`` and
-    ``contexts`` whole paths; the last two are None where there are none. ``length`` None means: as the dev rows are
-    (``length_of_texts``).
+    ``name`` appears in reports and is the name of a folder in runs/. ``fields`` names the texts of an example in the
+    order in which the student reads them: one text, or a source field and a target field for pairs and questions. The
+    teacher writes the target field. ``generated`` says which field of a pair that is (None: the last); the target of
+    question answering is always the last. ``texts`` says what the target texts are. ``columns`` maps a field, "label"
+    (or "answer" and "answer_start") or "id" to a column of the user's files. ``contexts`` is a file of more source
+    texts without labels. After ``load_task``, ``dev``, ``test`` and ``contexts`` are complete paths; the last two are
+    None where there is no such file. ``length`` None takes the length from the dev rows (``length_of_texts``). Names,
+    descriptions and columns are in Unicode NFC.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Line
+    name: FolderName
     kind: Kind = "classification"
     language: Line = "English"
     texts: Line
@@ -173,16 +181,16 @@ class Task(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _usual_fields(cls, content: Any) -> Any:
-        """A task that names no fields has those of its kind."""
+    def _usual_fields(cls, content: object) -> object:
+        """A task without fields gets those of its kind."""
         if not isinstance(content, Mapping) or "fields" in content:
             return content
         return {**content, "fields": USUAL_FIELDS.get(str(content.get("kind", "classification")), ())}
 
     @field_validator("labels", mode="before")
     @classmethod
-    def _as_list(cls, value: Any) -> Any:
-        """Labels may be written as a list or as a mapping from name to description (or to a label's other keys)."""
+    def _as_list(cls, value: object) -> object:
+        """Labels are a list, or a mapping from name to description (or to the other keys of a label)."""
         if isinstance(value, list):
             return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
         if not isinstance(value, Mapping):
@@ -206,14 +214,14 @@ class Task(BaseModel):
     def _free_distinct_fields(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
         for index, name in enumerate(fields):
             if name in RESERVED_FIELDS:
-                raise ValueError(f"{shown(name)} has another meaning in a row; choose another name for the text")
+                raise ValueError(f"{shown(name)} has another meaning in a row; choose another name for the field")
             if name in fields[:index]:
                 raise ValueError(f"{shown(name)} is there twice; each text of a row needs its own name")
         return fields
 
     @model_validator(mode="after")
     def _as_its_kind(self) -> Task:
-        """Each kind has its number of fields and labels, and keys that the others have no use for."""
+        """Each kind has its number of fields and labels, and keys that the others do not have."""
         if self.kind == "classification":
             if len(self.fields) != 1:
                 raise _misplaced(f"found {len(self.fields)} names, a classification has exactly one field", "fields")
@@ -228,7 +236,7 @@ class Task(BaseModel):
             if self.labels:
                 raise _misplaced("found labels, question answering has none; its rows hold an answer", "labels")
             if SPAN in self.fields:
-                raise _misplaced(f"{shown(SPAN)} holds the answer; choose another name for the text", "fields")
+                raise _misplaced(f"{shown(SPAN)} holds the answer; choose another name for the field", "fields")
         elif "labels" not in self.model_fields_set:
             raise _misplaced("labels is missing")
         elif len(self.labels) < 2:
@@ -236,11 +244,11 @@ class Task(BaseModel):
         if self.kind == "pair":
             for number, label in enumerate(self.labels):
                 if label.rationales:
-                    problem = "a pair has no rationales, the given text leads the teacher; leave them out"
+                    problem = "a pair has no rationales, the teacher writes about the source text; leave them out"
                     raise _misplaced(problem, "labels", number, "rationales")
         for key in ("generated", "contexts"):
             if getattr(self, key) is not None and self.kind == "classification":
-                raise _misplaced("a classification has no given text; leave this out", key)
+                raise _misplaced("a classification has no source text; leave this out", key)
         if self.generated is not None and self.kind == "extractive_qa":
             raise _misplaced("question answering always writes its last field; leave this out", "generated")
         if self.generated is not None and self.generated not in self.fields:
@@ -249,7 +257,7 @@ class Task(BaseModel):
 
     @model_validator(mode="after")
     def _whole_prompts(self) -> Task:
-        """Prompts of the task itself: known names, known variables, and all that are needed."""
+        """The task's own prompts have known names, known variables, and all variables that they need."""
         for name in self.prompts.model_fields_set:
             text, known = getattr(self.prompts, name), PROMPT_VARIABLES[self.kind]
             if name not in known:
@@ -281,17 +289,17 @@ class Task(BaseModel):
         test: str | Path | None = None,
         contexts: str | Path | None = None,
     ) -> Task:
-        """``load_task``, under a name that is easy to find."""
+        """Read a task; see ``load_task``."""
         return load_task(path, dev, test, contexts)
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels' names, in the order of the task: a label's index here is its class. None for spans."""
+        """The names of the labels in the order of the task: a label's index is its class. Empty for spans."""
         return tuple(label.name for label in self.labels)
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """What rows are divided over and counted by: the labels; where there are none, the one that all rows have."""
+        """What rows are counted by: the labels, or the one label ``SPAN`` of all rows where there are none."""
         return self.label_names or (SPAN,)
 
     @property
@@ -306,7 +314,7 @@ class Task(BaseModel):
 
     @property
     def source_fields(self) -> tuple[str, ...]:
-        """The fields that the teacher is given: none, or one."""
+        """The fields that the teacher writes about: none, or one."""
         return tuple(name for name in self.fields if name != self.target_field)
 
     def label(self, name: str) -> Label:
@@ -318,9 +326,9 @@ class Task(BaseModel):
         return self.columns.get(name, name)
 
     def length_of_texts(self, dev: Sequence[Example]) -> Length:
-        """The ``length`` of written texts: that of the task, or else one taken from the dev rows, in characters.
+        """The ``length`` of target texts: that of the task, or one taken from the dev rows, in characters.
 
-        It reaches from half of the 5 % quantile to twice the 95 % quantile. Raises ``ValueError`` without rows.
+        The latter reaches from half of the 5 % quantile to twice the 95 % quantile. Raises ``ValueError`` without rows.
         """
         if self.length is not None:
             return self.length
@@ -330,8 +338,8 @@ class Task(BaseModel):
 
 
 def _prompt_problem(text: str, known: Sequence[str], needed: Sequence[Sequence[str]]) -> str | None:
-    """What is wrong with a prompt of a task, or None."""
-    if not text.strip():
+    """What is wrong with a prompt of a task; None if nothing is."""
+    if is_blank(text):
         return "empty, a prompt belongs here"
     if len(text) > MAX_PROMPT_CHARACTERS:
         return f"{len(text):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are allowed"
@@ -368,9 +376,9 @@ def load_task(
 ) -> Task:
     """The task of a folder, or of a task.yaml; ``dev``, ``test`` and ``contexts`` replace the files that it names.
 
-    Paths in the file are relative to its folder. Where it names none, dev.jsonl, dev.csv or dev.tsv is taken,
-    the first that is there; likewise for test and, where a kind has any, for contexts, which may be absent.
-    Raises ``InputError`` with the line for whatever does not belong in the file, and if rows are missing.
+    Paths in the file are relative to its folder. If it names no dev file, the first of dev.jsonl, dev.csv and dev.tsv
+    is taken; likewise for test and for contexts, which may be absent.
+    Raises ``InputError`` with the line of a mistake in the file, and if there are no dev rows.
     """
     path = Path(path)
     with translated_errors(path, "read"):
@@ -388,23 +396,23 @@ def load_task(
         if task.source_fields:
             contexts_file = _rows_file("contexts", contexts, task, file, node)
         elif contexts is not None:
-            raise InputError(contexts, f"a task of kind {task.kind} has no given text, so it cannot use contexts")
+            raise InputError(contexts, f"a task of kind {task.kind} has no source text, so it cannot use contexts")
         if dev_file is None:
             problem = "no dev rows; a file dev.jsonl, dev.csv or dev.tsv belongs in this folder, or one named by --dev"
             raise InputError(file.parent, problem)
         if test_file is not None:
             if dev_file.samefile(test_file):
-                problem = "dev and test are the same file; test rows must be rows that dev does not have"
+                problem = "dev and test are the same file; test rows must not be in dev"
                 raise InputError(dev_file, problem)
             if contexts_file is not None and contexts_file.samefile(test_file):
-                raise InputError(contexts_file, "contexts and test are the same file; contexts never come from test")
+                raise InputError(contexts_file, "contexts and test are the same file; contexts must not come from test")
     return task.model_copy(update={"dev": dev_file, "test": test_file, "contexts": contexts_file})
 
 
 def _rows_file(
     key: Literal["dev", "test", "contexts"], given: str | Path | None, task: Task, file: Path, node: yaml.Node
 ) -> Path | None:
-    """The file of some rows: the one given, else the one written in the task, else the first usual one."""
+    """A file of rows: ``given``, else the one named in the task, else the first of the usual names that exists."""
     if given is not None:
         if not Path(given).is_file():
             raise InputError(given, f"no such file; the {key} rows belong here")
@@ -419,7 +427,7 @@ def _rows_file(
 
 
 def _misplaced(problem: str, *place: str | int) -> PydanticCustomError:
-    """An error whose place lies below the validator's own, ``place`` leading there."""
+    """An error at ``place``, a path that continues the place of the validator."""
     return PydanticCustomError("misplaced", "{problem}", {"problem": problem, "place": place})
 
 
@@ -432,7 +440,7 @@ _BELONGS_THERE = {
     "int_parsing": "a whole number belongs here",
     "int_type": "a whole number belongs here",
 }
-"""What to say for pydantic's types of error."""
+"""What belongs there, for pydantic's types of error."""
 
 _KEYS = {
     "": tuple(Task.model_fields),
@@ -440,11 +448,11 @@ _KEYS = {
     "length": tuple(Length.model_fields),
     "prompts": tuple(PromptTexts.model_fields),
 }
-"""The keys that are known at the top of a task file and below three of its keys."""
+"""The known keys at the top of a task file and below three of its keys."""
 
 
 def _input_error(file: Path, node: yaml.Node, invalid: ValidationError) -> InputError:
-    """The most telling of pydantic's errors as one line: an unknown key first, as it explains a missing one."""
+    """The first of pydantic's errors as one line; an unknown key comes before others, as it explains a missing one."""
     errors = invalid.errors(include_url=False)
     error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     context = error.get("ctx", {})

@@ -1,21 +1,19 @@
-"""Rows as users bring them: gold rows and unlabelled contexts of a task, in JSON Lines, CSV or TSV.
+"""Rows of users: gold rows and unlabelled contexts of a task, in JSON Lines, CSV or TSV.
 
-Whatever does not belong there ends as an ``InputError`` with file and line. Knows nothing of models or runs.
+Every row that does not fit the task raises an ``InputError`` with file and line.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from s3local.exceptions import InputError
-from s3local.records import SPAN, Answer, Example, read_jsonl
-from s3local.storage import read_utf8
+from s3local.records import SPAN, Answer, Example, Row, read_jsonl
+from s3local.tables import open_table
 from s3local.task.model import ROW_SUFFIXES, TASK_FILE, Task
+from s3local.text import composed, is_blank
 from s3local.wording import listed, shown, unknown
 
 MAX_TEXT_CHARACTERS = 100_000
@@ -35,11 +33,11 @@ def load_dev(task: Task) -> list[Example]:
 def load_rows(path: str | Path, task: Task) -> list[Example]:
     """The rows of a .jsonl, .csv or .tsv file, in order; columns that the task does not name are ignored.
 
-    A row without an id is called after its file and line, such as "dev-1". Labels are compared as text: a JSON 1 or
-    true is the label "1" or "true". Where the task asks for spans, a row has an answer, in JSON also a list of
-    equally right ones, and answer_start, the character of the context where it begins, from 0; without
-    answer_start, the answer's first place in the context is taken.
-    Raises ``InputError`` with the line of the first row that is not as the task wants it.
+    A row without an id gets one from its file and line, such as "dev-1". Labels are compared as text in Unicode NFC: a
+    JSON 1 or true is the label "1" or "true". Where the task asks for spans, a row has an answer (in JSON also a list
+    of correct answers) and answer_start, the character of the context where the answer begins, from 0. Without
+    answer_start, the answer's first place in the context counts.
+    Raises ``InputError`` with the line of the first row that does not fit the task.
     """
     path = Path(path)
     numbered = _numbered(path, task, (*task.fields, task.targets[0]))
@@ -59,7 +57,7 @@ def load_rows(path: str | Path, task: Task) -> list[Example]:
 
 
 def load_contexts(path: str | Path, task: Task) -> list[str]:
-    """The given texts of a .jsonl, .csv or .tsv file, each once, in order; other columns are ignored.
+    """The source texts of a .jsonl, .csv or .tsv file, each once, in order; other columns are ignored.
 
     Raises ``InputError`` with the line of the first row that has none.
     """
@@ -79,34 +77,48 @@ def load_contexts(path: str | Path, task: Task) -> list[str]:
     return list(texts)
 
 
-def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, row) for each row of a file of any kind; ``needed`` are the keys that a table's header must have."""
+def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    """(line, row) for each row of a file; ``needed`` are the fields and targets that a table must have columns for.
 
-    def check(line: int, header: list[str]) -> None:
-        for key in needed:
-            if task.column(key) not in header:
-                raise InputError(path, _missing_column(key, header, task), line=line)
+    The names of columns are in Unicode NFC, as those of the task are.
+    """
+    if _suffix(path) == ".jsonl":
+        for line, row in read_jsonl(path):
+            yield line, {composed(key): value for key, value in row.items()}
+        return
+    with open_table(path, advice="save the file with commas, or with tabs as .tsv") as table:
+        columns = [composed(name) for name in table.columns]
+        for key in needed if columns else ():
+            if task.column(key) not in columns:
+                raise InputError(path, _missing_column(key, columns, task), line=table.line)
+        for line, cells in table.rows:
+            yield line, dict(zip(columns, cells.values(), strict=True))
 
-    return read_rows(path, check)
 
-
-def read_rows(
-    path: Path, check_header: Callable[[int, list[str]], None] = lambda line, header: None
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_rows(path: Path, delimiter: str | None = None) -> Iterator[tuple[int, Row]]:
     """Yield (line, row) for each row of a .jsonl, .csv or .tsv file, with all its columns.
 
-    ``check_header`` is given the line and the columns of a table's header.
+    ``delimiter`` separates the columns of a table; None takes the usual one.
     Raises ``InputError`` with the line for what is not such a file.
     """
+    if _suffix(path) != ".jsonl":
+        with open_table(path, delimiter) as table:
+            yield from table.rows
+    elif delimiter is None:
+        yield from read_jsonl(path)
+    else:
+        raise InputError(path, "JSON Lines have no separator of columns; leave out --delimiter")
+
+
+def _suffix(path: Path) -> str:
+    """One of ``ROW_SUFFIXES``. Raises ``InputError`` for any other."""
     suffix = path.suffix.lower()
     if suffix not in ROW_SUFFIXES:
-        raise InputError(path, f"rows belong in a file that ends in {', '.join(ROW_SUFFIXES)}")
-    if suffix == ".jsonl":
-        return read_jsonl(path)
-    return _read_table(path, "," if suffix == ".csv" else "\t", check_header)
+        raise InputError(path, f"rows belong in a file whose name ends in {', '.join(ROW_SUFFIXES)}")
+    return suffix
 
 
-def _to_example(row: Mapping[str, Any], task: Task, default_id: str) -> Example:
+def _to_example(row: Mapping[str, object], task: Task, default_id: str) -> Example:
     """Raises ``ValueError`` saying what is wrong with the row."""
     for key in (*task.fields, task.targets[0]):
         if row.get(task.column(key)) is None:
@@ -117,21 +129,18 @@ def _to_example(row: Mapping[str, Any], task: Task, default_id: str) -> Example:
     if task.kind == "extractive_qa":
         (given,) = task.source_fields
         return Example(row_id, fields, SPAN, _answers(row, task, fields[given]))
-    label = _name(row[task.column("label")], task.column("label")).strip()
+    label = composed(_name(row[task.column("label")], task.column("label")).strip())
     if label not in task.label_names:
         raise ValueError(unknown("label", label, task.label_names))
     return Example(row_id, fields, label)
 
 
-def _answers(row: Mapping[str, Any], task: Task, context: str) -> tuple[Answer, ...]:
+def _answers(row: Mapping[str, object], task: Task, context: str) -> tuple[Answer, ...]:
     """The answers of a row, each of which stands in ``context`` where the row says. Raises ``ValueError``."""
     column, start_column = task.column(SPAN), task.column("answer_start")
-    texts = row[column] if isinstance(row[column], list) else [row[column]]
-    starts = row.get(start_column)
-    if starts is None or starts == "":
+    texts, starts = _as_list(row[column]), _as_list(row.get(start_column))
+    if starts in ([None], [""]):
         starts = [None] * len(texts)
-    elif not isinstance(starts, list):
-        starts = [starts]
     if not texts or len(starts) != len(texts):
         raise ValueError(
             f"{column} holds {len(texts)} answers, {start_column} {len(starts)}; one for each belongs here"
@@ -151,7 +160,11 @@ def _answers(row: Mapping[str, Any], task: Task, context: str) -> tuple[Answer, 
     return tuple(answers)
 
 
-def _whole_number(value: Any, column: str) -> int:
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _whole_number(value: object, column: str) -> int:
     """A number as JSON or a table holds it. Raises ``ValueError``."""
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
         return int(value)
@@ -160,10 +173,10 @@ def _whole_number(value: Any, column: str) -> int:
     raise ValueError(f"{column}: found {shown(value)}, a whole number belongs here")
 
 
-def _text(value: Any, column: str) -> str:
+def _text(value: object, column: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{column}: found {shown(value)}, a text in quotes belongs here")
-    if not value.strip():
+    if is_blank(value):
         raise ValueError(f"{column}: the text is empty")
     if len(value) > MAX_TEXT_CHARACTERS:
         raise ValueError(f"{column}: {len(value):,} characters, at most {MAX_TEXT_CHARACTERS:,} are allowed")
@@ -171,7 +184,7 @@ def _text(value: Any, column: str) -> str:
     return value
 
 
-def _name(value: Any, column: str) -> str:
+def _name(value: object, column: str) -> str:
     """An id or a label as text: 1 is "1", true is "true", as they are written in JSON."""
     if not isinstance(value, str | int | float):
         raise ValueError(f"{column}: found {shown(value)}, a name belongs here")
@@ -190,39 +203,3 @@ def _missing_column(key: str, found: Sequence[str], task: Task) -> str:
         f"no {shown(task.column(key))} here, found {listed(found) or 'nothing'}; "
         f"if another column holds the {key}, name it in {TASK_FILE} under columns"
     )
-
-
-def _read_table(
-    path: Path, delimiter: str, check_header: Callable[[int, list[str]], None]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line on which the row begins, row) of a table with a header. Raises ``InputError``."""
-    if not path.exists():
-        raise InputError(path, "no such file; a table with a header and one labelled text a row belongs here")
-    text = read_utf8(path)
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(path, "found a NUL byte; save the table as UTF-8 text", line=line)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as exc:
-            hint = f"a quote that opens must close, and a text has at most {MAX_TEXT_CHARACTERS:,} characters"
-            raise InputError(path, f"no valid row begins here: {exc}; {hint}", line=line) from exc
-        if cells is None:
-            return
-        if not cells:  # an empty line
-            continue
-        if header is None:
-            header = cells
-            for index, name in enumerate(header):
-                if name in header[:index]:
-                    raise InputError(path, f"the column {shown(name)} is there twice", line=line)
-            check_header(line, header)
-        elif len(cells) != len(header):
-            hint = "put a text that holds the separator or a line break in quotes"
-            raise InputError(path, f"{len(cells)} columns, the header has {len(header)}; {hint}", line=line)
-        else:
-            yield line, dict(zip(header, cells, strict=True))

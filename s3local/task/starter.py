@@ -1,6 +1,6 @@
-"""The folder that ``init`` writes: a commented task.yaml with a few example rows, for a user to overwrite.
+"""The task folder that ``init`` writes: a commented task.yaml and a few example rows, for a user to replace.
 
-One starter for each kind of task. Knows nothing of models or runs.
+There is one starter for each kind of task.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from s3local.exceptions import InputError
 from s3local.records import write_jsonl
-from s3local.storage import write_text
+from s3local.storage import safe_folder_name, write_text
 from s3local.task.model import TASK_FILE, Kind
 
 BEGINNING = """\
-# A task: what the texts are, what the labels mean, where the labelled rows lie. Everything here is an example
-# to be replaced. When you have edited it and put your own rows into dev.jsonl and test.jsonl, check the folder.
+# A task: what the texts are, what the labels mean, where the labelled rows are. Everything here is an example.
+# Edit it, put your own rows into dev.jsonl and test.jsonl, and run `s3local check` on this folder.
 
-# What to call this task in reports and file names.
+# The name of this task in reports, and of its folder in runs/. Letters, digits, spaces and most signs are allowed.
 name: NAME
 
-# The sort of task: classification (one text and its label), pair (a given text with a written one, and their label)
-# or extractive_qa (a question on a context, answered by a span of it).
+# The kind of task: classification (one text and its label), pair (a source text, a target text and the label of both)
+# or extractive_qa (a question on a context; the answer is a span of the context).
 kind: KIND
 
 # The language of the texts.
@@ -34,12 +33,12 @@ language: English
 """
 
 CLASSIFICATION = """\
-# What the texts are, in a phrase that reads well after "A list of ...".
+# What the texts are: a phrase that continues "A list of ...".
 texts: short reviews of films
 
-# The labels. `description` says in a line what belongs under the label; it is the one key that each label needs.
+# The labels. `description` says in one line which texts get the label; every label needs it.
 # `phrase` continues `texts` in prompts: "A list of short reviews of films that praise the film".
-# `rationales` are reasons why a text would carry the label; leave them out and the teacher finds some.
+# `rationales` are reasons why a text would carry the label. If there are none, the teacher writes some.
 labels:
   praise:
     description: The writer liked the film and would recommend it.
@@ -51,22 +50,22 @@ labels:
     description: The writer disliked the film and would advise against it.
     phrase: that complain about the film
   neither:
-    description: The writer tells what the film is about or asks something, without judging it.
+    description: The writer says what the film is about or asks something, without judging it.
     phrase: that describe the film without judging it
 
 # The name of the text in a row.
 fields: [text]
 
-# Which of your files' columns hold the text, the label and, if there is one, the id; here they are called the same.
+# The columns of your files that hold the text, the label and, if there is one, the id. Here the names are the same.
 columns: {text: text, label: label, id: id}
 
 """
 
 PAIR = """\
-# What the texts are that shall be written, in a phrase that reads well after "A list of ...".
+# What the target texts are, which the teacher writes: a phrase that continues "A list of ...".
 texts: one-sentence statements about a notice
 
-# The labels. `description` says in a line what belongs under the label; it is the one key that each label needs.
+# The labels. `description` says in one line which pairs get the label; every label needs it.
 # `phrase` continues `texts` in prompts: "A list of one-sentence statements about a notice that it supports".
 labels:
   supported:
@@ -79,44 +78,45 @@ labels:
 # The names of the two texts in a row, in the order in which the student reads them.
 fields: [notice, statement]
 
-# Which of the two is written; the other one is given. Leave it out and it is the last.
+# The target field: the teacher writes this text about the other one. If you leave it out, it is the last field.
 generated: statement
 
-# Which of your files' columns hold the texts, the label and, if there is one, the id; here they are called the same.
+# The columns of your files that hold the texts, the label and, if there is one, the id. Here the names are the same.
 columns: {notice: notice, statement: statement, label: label, id: id}
 
-# More given texts, without labels, to write on: a .jsonl, .csv or .tsv file. Leave it out, and if there is no
-# contexts.jsonl beside this file, those of the dev rows are used. Texts of the test rows never are.
+# More source texts without labels, for the teacher to write about: a .jsonl, .csv or .tsv file. If you leave it out
+# and there is no contexts.jsonl beside this file, the source texts of dev are used. Those of test are never used.
 # contexts: contexts.jsonl
 
 """
 
 EXTRACTIVE_QA = """\
-# What the texts are that shall be written, in a phrase that reads well after "A list of ...".
+# What the questions are, which the teacher writes: a phrase that continues "A list of ...".
 texts: questions about a notice
 
-# The names of the two texts in a row: the context, in which the answer stands, and then the question.
+# The names of the two texts in a row: the context, which contains the answer, and then the question.
 fields: [notice, question]
 
-# Which of your files' columns hold the texts, the answer, the character of the context where it begins (from 0; its
-# first place, if that is left out) and, if there is one, the id; here they are called the same.
+# The columns of your files that hold the texts, the answer, the character of the context where the answer begins
+# (from 0; without it, the answer's first place counts) and, if there is one, the id. Here the names are the same.
 columns: {notice: notice, question: question, answer: answer, answer_start: answer_start, id: id}
 
-# More contexts, without questions, to write on: a .jsonl, .csv or .tsv file. Leave it out, and if there is no
-# contexts.jsonl beside this file, those of the dev rows are used. Texts of the test rows never are.
+# More contexts without questions, for the teacher to write about: a .jsonl, .csv or .tsv file. If you leave it out
+# and there is no contexts.jsonl beside this file, the contexts of dev are used. Those of test are never used.
 # contexts: contexts.jsonl
 
 """
 
 END = """\
-# How long a new text may be, in words or characters. Leave it out and it is taken from the dev rows.
+# How long a new text may be, in words or characters. If you leave it out, the dev rows decide.
 # length: {unit: words, min: 3, max: 60}
 
-# Prompts of your own, in place of the program's. A name after a dollar sign is filled in; an unknown one is told.
+# Your own prompts, instead of the built-in ones. A name after a dollar sign is replaced by its value.
 # prompts:
 PROMPTS
 
-# The labelled rows, as .jsonl, .csv or .tsv: dev is learnt from, test is only read at the end and may be left out.
+# The labelled rows, as .jsonl, .csv or .tsv. The classifier learns from dev. Test measures it at the end; without test,
+# leave the line out.
 dev: dev.jsonl
 test: test.jsonl
 """
@@ -127,12 +127,12 @@ SHUTTLE = "A shuttle bus leaves the north gate every 20 minutes until 11 pm. Dog
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """The starter of one kind: what its file says between beginning and end, a prompt, and its example rows."""
+    """The starter of one kind: the middle part of its task.yaml, a prompt, and its example rows."""
 
     middle: str
     prompt: str
-    dev: Sequence[Mapping[str, Any]]
-    test: Sequence[Mapping[str, Any]]
+    dev: Sequence[Mapping[str, object]]
+    test: Sequence[Mapping[str, object]]
 
 
 def _labelled(*rows: tuple[str, str]) -> list[dict[str, str]]:
@@ -143,7 +143,7 @@ def _paired(*rows: tuple[str, str, str]) -> list[dict[str, str]]:
     return [{"notice": notice, "statement": statement, "label": label} for label, notice, statement in rows]
 
 
-def _answered(*rows: tuple[str, str, str]) -> list[dict[str, Any]]:
+def _answered(*rows: tuple[str, str, str]) -> list[dict[str, object]]:
     return [
         {"notice": notice, "question": question, "answer": answer, "answer_start": notice.index(answer)}
         for notice, question, answer in rows
@@ -200,23 +200,28 @@ STARTERS: Mapping[Kind, Starter] = {
 
 
 def starter_task(name: str, kind: Kind = "classification") -> str:
-    """The text of a commented task.yaml for a task of ``kind`` that is called ``name``."""
+    """The text of a commented task.yaml for a task of ``kind`` with this name."""
     starter = STARTERS[kind]
-    beginning = BEGINNING.replace("KIND", kind).replace("NAME", json.dumps(name, ensure_ascii=False), 1)
+    beginning = BEGINNING.replace("KIND", kind).replace("NAME", json.dumps(name, ensure_ascii=False))
     return beginning + starter.middle + END.replace("PROMPTS", f"#   {starter.prompt}")
 
 
 def write_starter(folder: str | Path, kind: Kind = "classification") -> Path:
-    """Write a task folder with example rows, the task called after the folder; give the path of its task.yaml.
+    """Write a task folder with example rows; the path of its task.yaml. The task has the name of the folder.
 
-    Raises ``InputError`` if something of that name is there already, ``StorageError`` if it cannot be written.
+    Raises ``InputError`` if something of that name is there already or the name cannot be that of a task,
+    ``StorageError`` if it cannot be written.
     """
     folder = Path(folder)
+    try:
+        safe_folder_name(folder.name)
+    except ValueError as exc:
+        raise InputError(folder, f"the task is called after its folder, and {exc}") from exc
     if os.path.lexists(folder):
-        raise InputError(folder, "exists already and is left as it is; choose another name")
+        raise InputError(folder, "exists already and stays as it is; choose another name")
     for split, rows in (("dev", STARTERS[kind].dev), ("test", STARTERS[kind].test)):
         examples = [
-            {"id": f"{split}-{number}", **row, "note": "an example, to be replaced"}
+            {"id": f"{split}-{number}", **row, "note": "an example to replace"}
             for number, row in enumerate(rows, start=1)
         ]
         write_jsonl(folder / f"{split}.jsonl", examples)

@@ -1,34 +1,66 @@
-"""``data draw``: a random sample of rows, by a seed, balanced over labels if that is wanted.
+"""``data draw``: a random sample of rows, balanced over labels on request.
 
-Rows are drawn as they are, with all their columns, and need no task. Knows nothing of models or runs.
+Rows keep all their columns and need no task.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from s3local.allocation import share_out
 from s3local.exceptions import InputError
-from s3local.records import write_jsonl
+from s3local.records import Row, write_jsonl
+from s3local.storage import refuse_same_file, standard_output
 from s3local.task.rows import read_rows
+from s3local.text import composed, is_blank
+from s3local.wording import listed, shown
 
 
-def draw_rows(pool: Path, count: int, seed: int, *, label_column: str | None = None) -> list[dict[str, Any]]:
+def draw_file(
+    pool: Path,
+    target: Path | None,
+    count: int,
+    seed: int,
+    *,
+    label_column: str | None = None,
+    delimiter: str | None = None,
+) -> int:
+    """Write the rows of ``draw_rows`` to ``target`` as JSON Lines (None: to standard output); how many they are.
+
+    Raises ``InputError`` as ``draw_rows`` does, and for a ``target`` that is not a .jsonl file or would replace
+    ``pool``; ``StorageError`` if it cannot be written.
+    """
+    if target is not None:
+        if target.suffix.lower() != ".jsonl":
+            raise InputError(target, "drawn rows are JSON Lines; a file whose name ends in .jsonl belongs here")
+        refuse_same_file(pool, target)
+    rows = draw_rows(pool, count, seed, label_column=label_column, delimiter=delimiter)
+    if target is not None:
+        write_jsonl(target, rows)
+    else:
+        with standard_output() as stream:
+            for row in rows:
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return len(rows)
+
+
+def draw_rows(
+    pool: Path, count: int, seed: int, *, label_column: str | None = None, delimiter: str | None = None
+) -> list[Row]:
     """``count`` rows of a .jsonl, .csv or .tsv file, in its order; the same ones for the same ``seed``.
 
-    With ``label_column``, as many of each label; what a label has too few rows for goes to the others, and what
-    cannot be divided to the labels with the most rows. Rows are shuffled once and taken from the front, so that
-    without ``label_column`` a smaller sample is part of a larger one.
+    With ``label_column``, every label gets the same number of rows. Where a label has too few, the others get more;
+    a remainder goes to the labels with the most rows. Rows are shuffled once and taken from the front, so that without
+    ``label_column`` a smaller sample is part of a larger one. ``delimiter`` separates the columns of a table; None
+    takes the usual one.
     Raises ``InputError`` if there are fewer than ``count`` rows, or one without a label.
     """
-    numbered = list(read_rows(pool))
+    numbered = list(read_rows(pool, delimiter))
     if len(numbered) < count:
         raise InputError(pool, f"{count:,} rows were asked for, found {len(numbered):,}")
     order = np.random.default_rng(seed).permutation(len(numbered)).tolist()
@@ -44,21 +76,9 @@ def draw_rows(pool: Path, count: int, seed: int, *, label_column: str | None = N
     return [numbered[place][1] for place in sorted(drawn)]
 
 
-def write_drawn(rows: Sequence[Mapping[str, Any]], target: Path | None) -> None:
-    """Write rows as JSON Lines, None: to standard output. Raises ``InputError`` for another ending than .jsonl."""
-    if target is None:
-        for row in rows:
-            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
-        return
-    if target.suffix.lower() != ".jsonl":
-        raise InputError(target, "drawn rows are JSON Lines; the name of a file that ends in .jsonl belongs here")
-    write_jsonl(target, rows)
-
-
-def _label(row: Mapping[str, Any], column: str, pool: Path, line: int) -> str:
+def _label(row: Mapping[str, object], column: str, pool: Path, line: int) -> str:
     value = row.get(column)
-    if value is None or not isinstance(value, str | int | float) or (isinstance(value, str) and not value.strip()):
-        found = ", ".join(map(str, row)) or "nothing"
-        problem = f"no label in the column {column!r}, found {found}; name another column with --label-column"
-        raise InputError(pool, problem, line=line)
-    return value if isinstance(value, str) else json.dumps(value)
+    if not isinstance(value, str | int | float) or (isinstance(value, str) and is_blank(value)):
+        problem = f"no label in the column {shown(column)}, found {listed(list(row)) or 'nothing'}"
+        raise InputError(pool, f"{problem}; name another column with --label-column", line=line)
+    return composed(value) if isinstance(value, str) else json.dumps(value)

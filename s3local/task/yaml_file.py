@@ -1,14 +1,13 @@
 """A YAML file read as text, with the line of every key.
 
-Every scalar is a string as written, so that a label written as ``yes``, ``no`` or ``0`` stays exactly that. Whatever is
-no such file ends as an ``InputError`` with its line.
+Every scalar is a string as written: ``yes``, ``no`` and ``0`` stay exactly that. Invalid YAML raises an ``InputError``
+with its line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -19,8 +18,11 @@ from s3local.wording import shown
 MAX_YAML_BYTES = 1_000_000
 
 
-def read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, Any]]:
-    """The file's nodes (for their lines) and its content, in which every scalar is a string as written."""
+def read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, object]]:
+    """The nodes of the file (for their lines) and its content, in which every scalar is a string as written.
+
+    Raises ``InputError`` for a file that is too large, not UTF-8, not valid YAML, not a mapping, or has a key twice.
+    """
     size = file.stat().st_size
     if size > MAX_YAML_BYTES:
         problem = f"{size:,} bytes, at most {MAX_YAML_BYTES:,} are allowed; rows belong in files of their own"
@@ -44,11 +46,11 @@ def read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, Any]]:
 
 
 def _refuse_repeated_keys(file: Path, root: yaml.Node) -> None:
-    """YAML itself would keep the last of two equal keys and drop the first in silence."""
+    """Raise ``InputError`` for two equal keys: YAML would keep the last one and silently drop the first."""
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()
-        if id(node) in seen:  # an alias leads to a node that was here before
+        if id(node) in seen:  # an alias leads to a node that was visited before
             continue
         seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
@@ -64,9 +66,9 @@ def _refuse_repeated_keys(file: Path, root: yaml.Node) -> None:
 
 
 def _steps(node: yaml.Node, place: Iterable[str | int]) -> Iterator[tuple[yaml.Node | None, yaml.Node]]:
-    """Follow ``place`` down the nodes as far as it leads, yielding (key node or None, value node).
+    """Follow ``place`` down the nodes as far as possible, yielding (key node or None, value node).
 
-    A number also picks from a mapping: labels written as a mapping are numbered by pydantic.
+    A number also selects from a mapping: pydantic numbers labels that are written as a mapping.
     """
     for step in place:
         if isinstance(node, yaml.MappingNode):
@@ -91,7 +93,7 @@ def line_of(node: yaml.Node, place: Iterable[str | int]) -> int:
 
 
 def dotted(node: yaml.Node, place: Sequence[str | int], file_name: str) -> str:
-    """``place`` in words the user wrote: labels.fault.description; a place in a list is counted from 1."""
+    """``place`` as the user wrote it: labels.fault.description; positions in a list count from 1."""
     words = [step + 1 if isinstance(step, int) else step for step in place]
     for index, (key, _) in enumerate(_steps(node, place)):
         if isinstance(key, yaml.ScalarNode):

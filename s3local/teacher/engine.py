@@ -1,8 +1,7 @@
-"""The batched llama.cpp engine: thousands of short texts sampled side by side on one machine.
+"""The batched llama.cpp engine: many short texts sampled side by side on one machine.
 
-One call of ``generate`` decodes its requests from an empty cache, so that the texts depend on the requests, the model
-and the settings alone. This file chooses the sizes and opens the cache; ``batch.py`` runs a call. Knows nothing of
-labels, tasks, rounds or files other than the model.
+Each call of ``generate`` starts from an empty cache, so that the texts depend on the requests, the model and the
+settings alone. This module chooses the sizes and opens the cache; ``batch.py`` runs a call.
 """
 
 from __future__ import annotations
@@ -15,30 +14,38 @@ from pathlib import Path
 from s3local.exceptions import TeacherError
 from s3local.hardware import available_memory_bytes, physical_cores, total_memory_bytes
 from s3local.progress import Advance, ignore
-from s3local.teacher.account import EngineAccount
-from s3local.teacher.batch import Batch
-from s3local.teacher.llama_cache import SMALLER_CACHE, STREAM_ROUNDING, CacheType, LlamaModel, StreamCache, max_streams
+from s3local.teacher.batch import Batch, EngineStats
+from s3local.teacher.llama_cache import (
+    SEQUENCE_ROUNDING,
+    SMALLER_CACHE,
+    CacheType,
+    LlamaModel,
+    SequenceCache,
+    max_sequences,
+)
 from s3local.teacher.protocol import Completion, Request, Score
 from s3local.teacher.scheduler import Prompts
 from s3local.teacher.scoring import score_continuations
 
 DEFAULT_SLOTS = 64
-"""Beyond this many texts side by side, two cores gain less than 5 % and memory keeps growing."""
+"""More slots gain less than 5 % on two cores, and need more memory."""
 
 CACHE_SHARE_OF_MEMORY = 4
-"""The cache may take one part in this many of the machine's memory, when ``slots`` is left to the engine."""
+"""If ``slots`` is None, the cache takes at most one part in this many of the machine's memory."""
 
 SCORE_ROWS = 128
-"""Rows of logits that scoring asks for at once; each is as wide as the vocabulary."""
+"""The most rows of logits that scoring computes at once, each of shape (vocabulary,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How the engine uses the machine. None chooses by itself.
+    """How the engine uses the machine. None lets the engine choose.
 
-    ``slots``: texts decoded side by side. ``threads``: physical cores. ``gpu_layers``: all, if the build has a GPU.
-    ``context``: the most tokens of prompt and text together; what the model was trained for.
-    ``batch_tokens``: tokens computed in one step, prompts and texts together.
+    ``slots``: texts generated side by side (None: up to 64, as memory allows).
+    ``threads``: threads of llama.cpp (None: the physical cores).
+    ``gpu_layers``: layers on a graphics card (None: all of them if this build of llama.cpp supports one).
+    ``context``: the most tokens of prompt and text together (None: what the model was trained with).
+    ``batch_tokens``: the most tokens computed in one step, of prompts and texts together.
     ``cache_type``: "f16", or "q8_0" for half the memory.
     """
 
@@ -60,30 +67,28 @@ class EngineSettings:
 
 
 class LlamaTeacher:
-    """A ``Teacher`` on a GGUF file, for one call at a time. After ``close``, any use raises ``ValueError``.
+    """A ``Teacher`` on a GGUF file. It is not thread-safe. After ``close``, any use raises ``ValueError``.
 
-    Raises ``ModelError`` if the file is missing, damaged or unknown to this build of llama.cpp.
+    Raises ``ModelError`` if the file is missing, damaged or not supported by this build of llama.cpp.
     """
 
     def __init__(self, path: Path, settings: EngineSettings = EngineSettings()) -> None:
         self.settings = settings
-        self.account = EngineAccount()
+        self.stats = EngineStats()
         self._model = LlamaModel(path, settings.gpu_layers)
-        self._cache: StreamCache | None = None
+        self._cache: SequenceCache | None = None
 
     def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
-        """See ``Teacher.generate``. Raises ``TeacherError`` for a prompt too long, a bad grammar, too little memory."""
+        """See ``Teacher.generate``. Raises ``TeacherError`` if a prompt is too long or the memory too small."""
         if not requests:
             return []
         started, busy = time.perf_counter(), self._busy_seconds()
         prompts = self._tokenized(requests)
-        n_tracks = max(len(tracks) for tracks in prompts)
-        lengths = [
-            max(map(len, tracks)) + request.max_tokens for tracks, request in zip(prompts, requests, strict=True)
-        ]
-        n_lanes, cache = self._cache_for(len(requests), max(lengths), n_tracks)
-        completions = Batch(self._model, cache, self.account, requests, prompts, n_lanes).run(advance)
-        self.account.seconds_python += time.perf_counter() - started - (self._busy_seconds() - busy)
+        per_slot = max(len(own) for own in prompts)
+        lengths = [max(map(len, own)) + request.max_tokens for own, request in zip(prompts, requests, strict=True)]
+        n_slots, cache = self._cache_for(len(requests), max(lengths), per_slot)
+        completions = Batch(self._model, cache, self.stats, requests, prompts, n_slots).run(advance)
+        self.stats.seconds_python += time.perf_counter() - started - (self._busy_seconds() - busy)
         return completions
 
     def score(self, prompt: str, continuations: Sequence[str]) -> list[Score]:
@@ -96,9 +101,9 @@ class LlamaTeacher:
         if longest == 0:
             return [Score(0.0, ()) for _ in ends]
         _, cache = self._cache_for(len(ends), len(start) + longest)
-        scores = score_continuations(cache, start, ends, can_cut=self._model.can_share)
-        self.account.tokens_scored += sum(len(end) for end in ends)
-        self.account.seconds_scoring += time.perf_counter() - started
+        scores = score_continuations(cache, start, ends, can_truncate=self._model.can_truncate)
+        self.stats.tokens_scored += sum(len(end) for end in ends)
+        self.stats.seconds_scoring += time.perf_counter() - started
         return scores
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
@@ -110,12 +115,12 @@ class LlamaTeacher:
         return len(self._model.tokenize(text, begin=False))
 
     def close(self) -> None:
-        """Give all memory back, the GPU's too. Calling it again does nothing."""
+        """Free all memory, including that of a graphics card. Calling it again does nothing."""
         self._drop_cache()
         self._model.close()
 
     def _tokenized(self, requests: Sequence[Request]) -> list[Prompts]:
-        """The token ids of each request's prompts; one that only differs in chance is tokenised once."""
+        """The token ids of each request's prompts. Equal prompts are tokenised once."""
         known: dict[tuple[str, bool], tuple[int, ...]] = {}
 
         def tokens(prompt: str, special: bool) -> tuple[int, ...]:
@@ -126,14 +131,11 @@ class LlamaTeacher:
 
         prompts: list[Prompts] = []
         for request in requests:
-            for token in request.sampling.logit_bias:
-                if not 0 <= token < self._model.vocabulary_size:
-                    raise ValueError(f"no token {token} to bias: this model has {self._model.vocabulary_size}")
-            tracks = [tokens(request.prompt, request.special)]
+            own = [tokens(request.prompt, request.special)]
             if request.contrast is not None and request.contrast.gamma != 0:
-                tracks.append(tokens(request.contrast.prompt, request.special))
-            self._check_length(max(map(len, tracks)), request.max_tokens, "a text of up to")
-            prompts.append(tuple(tracks))
+                own.append(tokens(request.contrast.prompt, request.special))
+            self._check_length(max(map(len, own)), request.max_tokens, "a text of up to")
+            prompts.append(tuple(own))
         return prompts
 
     def _check_length(self, n_prompt: int, n_text: int, what: str) -> None:
@@ -145,50 +147,50 @@ class LlamaTeacher:
             )
 
     def _continuation(self, prompt: str, start: list[int], text: str) -> list[int]:
-        """The tokens of ``text`` after ``prompt``, as the model would read both in one go where that is possible."""
+        """The tokens of ``text`` after ``prompt``: those of both together, unless their border lies inside a token."""
         together = self._model.prompt_tokens(prompt + text, special=False)
         if together[: len(start)] == start:
             return together[len(start) :]
         return self._model.tokenize(text, begin=False)
 
-    def _cache_for(self, n_texts: int, cells: int, n_tracks: int = 1) -> tuple[int, StreamCache]:
-        """How many of ``n_texts`` go side by side, each of ``cells`` tokens in ``n_tracks`` streams, and a cache for
-        them.
+    def _cache_for(self, n_texts: int, cells: int, per_slot: int = 1) -> tuple[int, SequenceCache]:
+        """The number of slots for ``n_texts`` texts, and a cache with ``per_slot`` sequences of ``cells`` tokens each.
 
-        How much a graphics card has left is not known beforehand: half as many are tried where the cache does not fit.
+        The free memory of a graphics card is not known in advance: if the cache does not fit, half as many slots are
+        tried.
         """
-        n_lanes = min(self._slots(cells, n_tracks), n_texts)
+        n_slots = min(self._slots(cells, per_slot), n_texts)
         try:
-            return n_lanes, self._empty_cache(n_lanes * n_tracks, cells)
+            return n_slots, self._empty_cache(n_slots * per_slot, cells)
         except TeacherError:
-            if not self._model.on_gpu or self.settings.slots is not None or n_lanes == 1:
+            if not self._model.on_gpu or self.settings.slots is not None or n_slots == 1:
                 raise
-        return self._cache_for(n_lanes // 2, cells, n_tracks)
+        return self._cache_for(n_slots // 2, cells, per_slot)
 
-    def _slots(self, cells: int, n_tracks: int) -> int:
-        """How many texts of ``cells`` tokens go side by side: as set, or the default as far as the memory allows."""
+    def _slots(self, cells: int, per_slot: int) -> int:
+        """The number of slots: as set, or ``DEFAULT_SLOTS`` as far as the memory allows."""
         if self.settings.slots is not None:
             return self.settings.slots
-        per_slot = self._model.cache_bytes_per_token(self.settings.cache_type) * _rounded(cells) * n_tracks
-        fitting = total_memory_bytes() // CACHE_SHARE_OF_MEMORY // max(1, per_slot)
+        slot_bytes = self._model.cache_bytes_per_token(self.settings.cache_type) * _rounded(cells) * per_slot
+        fitting = total_memory_bytes() // CACHE_SHARE_OF_MEMORY // max(1, slot_bytes)
         return max(1, min(DEFAULT_SLOTS, fitting))
 
-    def _empty_cache(self, n_streams: int, cells: int) -> StreamCache:
-        """An empty cache of exactly this shape: made anew if the present one has another.
+    def _empty_cache(self, n_sequences: int, cells: int) -> SequenceCache:
+        """An empty cache of exactly this shape; the present one is replaced if its shape differs.
 
-        The shape decides how llama.cpp adds up its sums, so that it may not depend on earlier calls.
+        The shape decides in which order llama.cpp adds numbers, so it must not depend on earlier calls.
         """
         cells = _rounded(cells)
         cache = self._cache
-        if cache is None or (cache.n_streams, cache.stream_cells) != (n_streams, cells):
+        if cache is None or (cache.n_sequences, cache.sequence_cells) != (n_sequences, cells):
             self._drop_cache()
-            self._check_memory(n_streams, cells)
-            self._cache = cache = StreamCache(
+            self._check_memory(n_sequences, cells)
+            self._cache = cache = SequenceCache(
                 self._model,
-                n_streams=n_streams,
-                stream_cells=cells,
-                batch_tokens=max(self.settings.batch_tokens, n_streams),
-                max_rows=max(n_streams, SCORE_ROWS),
+                n_sequences=n_sequences,
+                sequence_cells=cells,
+                batch_tokens=max(self.settings.batch_tokens, n_sequences),
+                max_rows=max(n_sequences, SCORE_ROWS),
                 threads=self.settings.threads or physical_cores(),
                 cache_type=self.settings.cache_type,
                 flash_attention=self.settings.flash_attention,
@@ -196,15 +198,16 @@ class LlamaTeacher:
         cache.clear()
         return cache
 
-    def _check_memory(self, n_streams: int, cells: int) -> None:
-        """Systems promise more memory than they have and then kill the program: better to look first."""
-        if n_streams > max_streams():
-            raise TeacherError(f"{n_streams} streams asked for, this llama.cpp allows {max_streams()}; lower --slots")
+    def _check_memory(self, n_sequences: int, cells: int) -> None:
+        """Raise ``TeacherError`` before an allocation for which the system would later kill the program."""
+        if n_sequences > max_sequences():
+            limit = max_sequences()
+            raise TeacherError(f"{n_sequences} sequences are needed, this llama.cpp allows {limit}; lower --slots")
         available = available_memory_bytes()
-        needed = self._model.cache_bytes_per_token(self.settings.cache_type) * n_streams * cells
+        needed = self._model.cache_bytes_per_token(self.settings.cache_type) * n_sequences * cells
         if available is not None and needed > available and not self._model.on_gpu:
             raise TeacherError(
-                f"no memory for a cache of {n_streams} streams of {cells} tokens: it needs {needed >> 20:,} MiB, "
+                f"no memory for a cache of {n_sequences} sequences of {cells} tokens: it needs {needed >> 20:,} MiB, "
                 f"{available >> 20:,} MiB are free; {SMALLER_CACHE}"
             )
 
@@ -214,9 +217,9 @@ class LlamaTeacher:
             cache.close()
 
     def _busy_seconds(self) -> float:
-        account = self.account
-        return account.seconds_prefill + account.seconds_decode + account.seconds_sampling
+        stats = self.stats
+        return stats.seconds_prefill + stats.seconds_decode + stats.seconds_sampling
 
 
 def _rounded(cells: int) -> int:
-    return -(-cells // STREAM_ROUNDING) * STREAM_ROUNDING
+    return -(-cells // SEQUENCE_ROUNDING) * SEQUENCE_ROUNDING

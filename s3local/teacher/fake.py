@@ -1,7 +1,7 @@
 """A scripted ``Teacher`` for fast tests: no model, the same texts every time.
 
-    FakeTeacher()                              # short sentences that depend on seed and prompt
-    FakeTeacher(lambda request: "Good film.\n")  # what to write, before stop strings and cap
+    FakeTeacher()                                 # short sentences that depend on seed and prompt
+    FakeTeacher(lambda request: "Good film.\n")   # a text for each request, before stop strings and caps
     FakeTeacher(weigh=lambda prompt, text: -float(len(text)))
 
 Its tokens are words, each with the white space before it.
@@ -21,14 +21,14 @@ WORDS = (
     "clever and but with about people train match bank river market storm answer question city"
 )
 
-GOING_ON = " again"
+FILLER = " again"
 
 
 class FakeTeacher:
-    """Writes what ``write`` says for a request, and scores with ``weigh``: the log-probability of (prompt, text).
+    """Generates ``write(request)``, and scores with ``weigh(prompt, text)``, a log-probability.
 
-    ``requests`` lists all that it was asked to write, ``scored`` all (prompt, continuation) pairs; ``n_calls``
-    counts calls of ``generate`` and ``score``. Using it after ``close`` raises ``ValueError``.
+    ``requests`` lists all requests so far, ``scored`` all (prompt, continuation) pairs; ``n_calls`` counts the calls
+    of ``generate`` and ``score``. Using it after ``close`` raises ``ValueError``.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class FakeTeacher:
         self.closed = False
 
     def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
-        """See ``Teacher.generate``; stop strings and caps are honoured."""
+        """See ``Teacher.generate``."""
         self._count_call()
         completions = []
         for request in requests:
@@ -55,7 +55,7 @@ class FakeTeacher:
         return completions
 
     def score(self, prompt: str, continuations: Sequence[str]) -> list[Score]:
-        """See ``Teacher.score``; the weight of a text is spread evenly over its tokens."""
+        """See ``Teacher.score``; the log-probability of a text is divided evenly among its tokens."""
         self._count_call()
         scores = []
         for text in continuations:
@@ -66,7 +66,7 @@ class FakeTeacher:
         return scores
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """See ``Teacher.chat``; a line for each message, "role: content"."""
+        """See ``Teacher.chat``; one line per message, "role: content"."""
         return "".join(f"{message['role']}: {message['content']}\n" for message in messages) + "assistant:"
 
     def count_tokens(self, text: str) -> int:
@@ -84,8 +84,8 @@ class FakeTeacher:
 
 def sentence(request: Request) -> str:
     """A line of 5 to 12 words that depends on the request's seed and prompt alone."""
-    chance = random.Random(f"{request.seed}\n{request.prompt}")
-    words = chance.choices(WORDS.split(), k=chance.randint(5, 12))
+    generator = random.Random(f"{request.seed}\n{request.prompt}")
+    words = generator.choices(WORDS.split(), k=generator.randint(5, 12))
     return f" {' '.join(words).capitalize()}.\n"
 
 
@@ -99,16 +99,16 @@ def _tokens(text: str) -> list[str]:
 
 
 def _completed(request: Request, written: str) -> Completion:
-    """What a model with these tokens would have returned, had it meant to write ``written``.
+    """The completion of a model that generates the tokens of ``written``, under the request's stops and caps.
 
-    Where it may not end yet, it goes on with another word.
+    Below ``min_tokens``, a token that would end the text is replaced by ``FILLER``.
     """
     tokens = _tokens(written)
-    tokens += [GOING_ON] * (request.min_tokens - len(tokens))
+    tokens += [FILLER] * (request.min_tokens - len(tokens))
     text = ""
     for n_tokens, token in enumerate(tokens, start=1):
         if n_tokens <= request.min_tokens and any(stop[0] in token for stop in request.stop):
-            token = GOING_ON
+            token = FILLER
         text += token
         places = [place for stop in request.stop if (place := text.find(stop)) >= 0]
         if places:

@@ -1,11 +1,8 @@
-"""llama.cpp as two Python objects: a model, and a cache of streams that decodes batches.
+"""llama.cpp as two Python objects: a model, and a key-value cache of numbered sequences that decodes batches.
 
-A *stream* is one sequence's key-value cache. Every stream has its own buffer (not ``kv_unified``): on a CPU, 64
-sequences in one shared buffer attend over each other's masked cells and run at a third of the speed. Streams can
-be cloned (one copy of the buffer) and cut back. llama.cpp puts only streams with consecutive numbers into one
-computation, so callers keep the active ones together.
-
-Knows nothing of requests, sampling or scheduling.
+Every sequence has its own buffer (not ``kv_unified``): on a CPU, 64 sequences in one shared buffer attend over each
+other's masked cells and run at a third of the speed. Sequences can be copied and truncated. llama.cpp puts only
+sequences with consecutive numbers into one computation, so callers keep the active ones adjacent.
 """
 
 from __future__ import annotations
@@ -25,17 +22,18 @@ from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError, TeacherError
 from s3local.weights.headers import read_gguf_header
-from s3local.weights.llama_runtime import llama_complaint, model_parameters, silence_llama_log
+from s3local.weights.llama_runtime import llama_errors, model_parameters, silence_llama_log
 
 Logits = NDArray[np.float32]
 CacheType = Literal["f16", "q8_0"]
-Wanted = Literal["none", "last", "all"]
+LogitsOf = Literal["none", "last", "all"]
+"""Of which tokens of a ``Feed`` the logits are returned."""
 
-STREAM_ROUNDING = 256
-"""llama.cpp pads a stream to a multiple of this many cells."""
+SEQUENCE_ROUNDING = 256
+"""llama.cpp pads a sequence to a multiple of this many cells."""
 
 TEMPLATE_DAY = datetime.date(2025, 1, 1)
-"""Today, for chat templates that say so: with the true day, the same seed would give other texts tomorrow."""
+"""The date for chat templates that print one. With the true date, the same seed would give other texts tomorrow."""
 
 SMALLER_CACHE = "lower --slots, shorten the prompts or use the cache type q8_0"
 
@@ -44,11 +42,11 @@ _CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 
 
 class LlamaModel:
-    """A GGUF in memory: its weights, its vocabulary, its chat template.
+    """A loaded GGUF file: its weights, its vocabulary, its chat template.
 
-    ``gpu_layers`` None puts all layers on a GPU if this build of llama.cpp has one.
-    Raises ``ModelError`` if the file is missing, damaged or unknown to this build, or if layers shall go to a GPU that
-    it has not; using a closed model raises ``ValueError``.
+    ``gpu_layers`` None puts all layers on a GPU if this build of llama.cpp supports one.
+    Raises ``ModelError`` if the file is missing, damaged or not supported by this build, or if ``gpu_layers`` needs a
+    GPU that this build does not support. Using a closed model raises ``ValueError``.
     """
 
     def __init__(self, path: Path, gpu_layers: int | None = None) -> None:
@@ -61,21 +59,21 @@ class LlamaModel:
         self.path = path
         self.on_gpu = has_gpu and gpu_layers != 0
         parameters = model_parameters((10_000 if gpu_layers is None else gpu_layers) if self.on_gpu else 0)
-        llama_complaint()
+        llama_errors()
         self._handle: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self._handle:
-            complaint = llama_complaint()
+            errors = llama_errors()
             advice = "the file may be damaged, too large for the memory, or newer than this llama.cpp"
-            if "architecture" in complaint:
-                advice = f"install a llama-cpp-python that knows {header.architecture!r}, or choose another teacher"
-            raise ModelError(f"{path}: llama.cpp cannot load it ({complaint or 'no reason given'}); {advice}")
+            if "architecture" in errors:
+                advice = f"install a llama-cpp-python that supports {header.architecture!r}, or choose another teacher"
+            raise ModelError(f"{path}: llama.cpp cannot load it ({errors or 'no reason given'}); {advice}")
         self._architecture = header.architecture
         self.vocabulary: Any = llama_cpp.llama_model_get_vocab(self._handle)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self.vocabulary)
         self.trained_context: int = llama_cpp.llama_model_n_ctx_train(self._handle)
         self._pieces: dict[int, bytes] = {}
-        self._ends: dict[int, bool] = {}
-        self._going_on: dict[tuple[str, ...], NDArray[np.bool_]] = {}
+        self._ends_turn: dict[int, bool] = {}
+        self._non_ending: dict[tuple[str, ...], NDArray[np.bool_]] = {}
 
     @property
     def handle(self) -> Any:
@@ -85,21 +83,21 @@ class LlamaModel:
         return self._handle
 
     @property
-    def can_share(self) -> bool:
-        """Whether a cache can be cut back: not so for recurrent models, whose state has no cells."""
+    def can_truncate(self) -> bool:
+        """Whether a sequence can be truncated. Recurrent models cannot: their state has no cells."""
         return not (llama_cpp.llama_model_is_recurrent(self.handle) or llama_cpp.llama_model_is_hybrid(self.handle))
 
     def cache_bytes_per_token(self, cache_type: CacheType) -> int:
-        """Memory of one cell of the key-value cache over all layers, in bytes (an upper estimate)."""
+        """Memory of one token in the key-value cache over all layers, in bytes (an upper bound)."""
         handle = self.handle
         width = llama_cpp.llama_model_n_embd(handle) // max(1, llama_cpp.llama_model_n_head(handle))
-        # some models have heads that are wider or narrower than their share of the embedding
+        # in some models, a head is not as wide as its share of the embedding
         key, value = (self._number(f"attention.{name}_length") or width for name in ("key", "value"))
         n_heads = llama_cpp.llama_model_n_layer(handle) * llama_cpp.llama_model_n_head_kv(handle)
         return int(n_heads * (key + value) * _CACHE_BYTES[cache_type])
 
     def tokenize(self, text: str, *, begin: bool, special: bool = False) -> list[int]:
-        """Token ids of ``text``; ``begin`` adds the model's own start token, ``special`` reads control tokens."""
+        """Token ids of ``text``; ``begin`` adds the start token, ``special`` parses spelled-out control tokens."""
         self._require_open()
         data = text.encode(errors="replace")  # a lone surrogate is no character
         room = len(data) + 8
@@ -111,35 +109,38 @@ class LlamaModel:
             room = -count
 
     def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; control tokens stand for none."""
+        """The bytes of a token; a control token has none."""
         piece = self._pieces.get(token)
         if piece is None:
             piece = self._pieces[token] = self._render(token, special=False)
         return piece
 
-    def ends(self, token: int) -> bool:
+    def ends_turn(self, token: int) -> bool:
         """Whether a token ends the model's turn."""
-        end = self._ends.get(token)
+        end = self._ends_turn.get(token)
         if end is None:
-            end = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self.vocabulary, token))
+            end = self._ends_turn[token] = bool(llama_cpp.llama_vocab_is_eog(self.vocabulary, token))
         return end
 
-    def going_on(self, stops: tuple[str, ...]) -> NDArray[np.bool_]:
-        """For each token of the vocabulary, whether a text is sure to go on after it, (vocabulary,): it does not end
-        the turn, and none of the ``stops`` can begin in it."""
-        allowed = self._going_on.get(stops)
-        if allowed is None:
+    def non_ending_tokens(self, stops: tuple[str, ...]) -> NDArray[np.bool_]:
+        """A mask of shape (vocabulary,) of the tokens that cannot end a text.
+
+        Such a token does not end the turn, and holds no byte that one of the ``stops`` begins with.
+        """
+        mask = self._non_ending.get(stops)
+        if mask is None:
             first = {stop.encode()[0] for stop in stops}
-            goes_on = (
-                not self.ends(token) and first.isdisjoint(self.piece(token)) for token in range(self.vocabulary_size)
+            non_ending = (
+                not self.ends_turn(token) and first.isdisjoint(self.piece(token))
+                for token in range(self.vocabulary_size)
             )
-            allowed = self._going_on[stops] = np.fromiter(goes_on, np.bool_, self.vocabulary_size)
-        return allowed
+            mask = self._non_ending[stops] = np.fromiter(non_ending, np.bool_, self.vocabulary_size)
+        return mask
 
     def prompt_tokens(self, prompt: str, special: bool) -> list[int]:
-        """A prompt as the model expects it, its start token written once even if a chat template spells it out.
+        """Token ids of a prompt, with the model's start token exactly once even if a chat template spells it out.
 
-        An empty prompt of a model without a start token begins with the end token, as if a text had ended before.
+        For a model without a start token, an empty prompt becomes the end token, as if another text had just ended.
         """
         self._require_open()
         start, end = (llama_cpp.llama_vocab_bos(self.vocabulary), llama_cpp.llama_vocab_eos(self.vocabulary))
@@ -147,20 +148,20 @@ class LlamaModel:
         return self.tokenize(prompt, begin=not spelled, special=special) or [start if start >= 0 else end]
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """``messages`` in the chat template that the GGUF carries, up to where the model's answer begins.
+        """``messages`` in the GGUF's own chat template, up to where the model's answer begins.
 
-        Control tokens spelled out inside a message are removed, so that a text cannot end its own turn. A model that
-        thinks aloud is asked not to, and a template that names the day is given ``TEMPLATE_DAY``.
-        Raises ``TeacherError`` if there is no template, or it refuses these messages.
+        Control tokens spelled out inside a message are removed, so that a text cannot end its own turn. Reasoning is
+        switched off where the template allows it, and a template that prints a date gets ``TEMPLATE_DAY``.
+        Raises ``TeacherError`` if there is no template, or if it rejects these messages.
         """
         safe = [{"role": message["role"], "content": self._without_control(message["content"])} for message in messages]
         try:
             return str(self._formatter(messages=safe, enable_thinking=False).prompt)
-        except (jinja2.TemplateError, ValueError) as exc:  # a template refuses with ValueError
-            raise TeacherError(f"the chat template of {self.path.name} refuses these messages: {exc}") from exc
+        except (jinja2.TemplateError, ValueError) as exc:  # a template rejects with ValueError
+            raise TeacherError(f"the chat template of {self.path.name} rejects these messages: {exc}") from exc
 
     def close(self) -> None:
-        """Give the memory back. Calling it again does nothing."""
+        """Free the memory. Calling it again does nothing."""
         handle, self._handle = self._handle, None
         if handle is not None:
             llama_cpp.llama_model_free(handle)
@@ -171,7 +172,7 @@ class LlamaModel:
 
         template = llama_cpp.llama_model_chat_template(self.handle, None)
         if not template:
-            raise TeacherError(f"{self.path.name} carries no chat template; use the prompt style 'list' for this model")
+            raise TeacherError(f"{self.path.name} has no chat template; use the prompt style 'list' for this model")
         start, end = (llama_cpp.llama_vocab_bos(self.vocabulary), llama_cpp.llama_vocab_eos(self.vocabulary))
         formatter = Jinja2ChatFormatter(
             template.decode(), eos_token=self._spelling(end), bos_token=self._spelling(start)
@@ -180,18 +181,18 @@ class LlamaModel:
         return formatter
 
     def _require_open(self) -> None:
-        """llama.cpp itself would crash on a vocabulary that is gone."""
+        """Raise ``ValueError`` if the model was closed; llama.cpp would crash on a freed vocabulary."""
         _ = self.handle
 
     def _number(self, key: str) -> int | None:
-        """A whole number from the GGUF's header, under the model's architecture; None if it is not there."""
+        """An integer of the GGUF's header, ``key`` below the model's architecture; None if it is absent."""
         buffer = ctypes.create_string_buffer(64)
         name = f"{self._architecture}.{key}".encode()
         length = llama_cpp.llama_model_meta_val_str(self.handle, name, buffer, len(buffer))
         return int(buffer.value) if length > 0 and buffer.value.isdigit() else None
 
     def _spelling(self, token: int) -> str:
-        """How a control token is written in a template; "" if the model has no such token."""
+        """How a control token is spelled in a template; "" if the model has no such token."""
         return self._render(token, special=True).decode() if token >= 0 else ""
 
     def _render(self, token: int, *, special: bool) -> bytes:
@@ -205,7 +206,7 @@ class LlamaModel:
             room = -count
 
     def _without_control(self, content: str) -> str:
-        """``content`` without spelled-out control tokens, those included that only appear when another one is gone."""
+        """``content`` without spelled-out control tokens, also those that appear when another one is removed."""
         control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
         while True:
             tokens = self.tokenize(content, begin=False, special=True)
@@ -218,132 +219,134 @@ class LlamaModel:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Tokens for one stream, placed from ``position`` on; ``wanted`` logits: of the last token, of all, or of none."""
+    """Tokens for one sequence, from ``position`` on, and of which of them the logits are needed."""
 
-    stream: int
+    sequence: int
     position: int
     tokens: Sequence[int]
-    wanted: Wanted
+    logits_of: LogitsOf
 
 
-class StreamCache:
-    """``n_streams`` key-value caches of ``stream_cells`` tokens each, and the batch that feeds them.
+class SequenceCache:
+    """A key-value cache of ``n_sequences`` sequences with room for ``sequence_cells`` tokens each.
 
-    ``batch_tokens`` is the most tokens one ``decode`` may be given, ``max_rows`` the most rows of logits it may
-    return. Raises ``TeacherError`` if the memory does not suffice.
+    ``batch_tokens`` is the most tokens that one ``decode`` takes, ``max_rows`` the most rows of logits that it returns.
+    Raises ``TeacherError`` if there is not enough memory.
     """
 
     def __init__(
         self,
         model: LlamaModel,
         *,
-        n_streams: int,
-        stream_cells: int,
+        n_sequences: int,
+        sequence_cells: int,
         batch_tokens: int,
         max_rows: int,
         threads: int,
         cache_type: CacheType,
         flash_attention: bool,
     ) -> None:
-        self.n_streams = n_streams
-        self.stream_cells = stream_cells
+        self.n_sequences = n_sequences
+        self.sequence_cells = sequence_cells
         self.batch_tokens = batch_tokens
         self.max_rows = max_rows
         self._vocabulary_size = model.vocabulary_size
         parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = n_streams * stream_cells
+        parameters.n_ctx = n_sequences * sequence_cells
         parameters.n_batch = parameters.n_ubatch = batch_tokens
         parameters.n_outputs_max = max_rows
-        parameters.n_seq_max = n_streams
+        parameters.n_seq_max = n_sequences
         parameters.kv_unified = False
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.type_k = parameters.type_v = _CACHE_TYPES[cache_type]
         parameters.flash_attn_type = int(flash_attention)
         parameters.no_perf = True
-        llama_complaint()
+        llama_errors()
         self._context: Any = llama_cpp.llama_init_from_model(model.handle, parameters)
         if not self._context:
-            needed = model.cache_bytes_per_token(cache_type) * n_streams * stream_cells
+            needed = model.cache_bytes_per_token(cache_type) * n_sequences * sequence_cells
             raise TeacherError(
-                f"no memory for a cache of {n_streams} streams of {stream_cells} tokens: it needs {needed >> 20:,} MiB "
-                f"({llama_complaint() or 'llama.cpp gave no reason'}); {SMALLER_CACHE}"
+                f"no memory for a cache of {n_sequences} sequences of {sequence_cells} tokens: it needs "
+                f"{needed >> 20:,} MiB ({llama_errors() or 'llama.cpp gave no reason'}); {SMALLER_CACHE}"
             )
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._tokens = np.zeros(batch_tokens, np.int32)
         self._positions = np.zeros(batch_tokens, np.int32)
-        self._stream_counts = np.ones(batch_tokens, np.int32)
-        self._streams = np.zeros(batch_tokens, np.int32)
-        self._wanted = np.zeros(batch_tokens, np.int8)
-        first = self._streams.ctypes.data
+        self._sequence_counts = np.ones(batch_tokens, np.int32)
+        self._sequences = np.zeros(batch_tokens, np.int32)
+        self._with_logits = np.zeros(batch_tokens, np.int8)
+        first = self._sequences.ctypes.data
         pointers = ctypes.POINTER(ctypes.c_int32) * batch_tokens
-        self._stream_pointers = pointers(
+        self._sequence_pointers = pointers(
             *(ctypes.cast(first + 4 * i, ctypes.POINTER(ctypes.c_int32)) for i in range(batch_tokens))
         )
 
     def clear(self) -> None:
-        """Empty all streams. The numbers stay in the buffers, masked: their weight is exactly 0."""
+        """Empty all sequences. Old values stay in the buffers but are masked: their weight is exactly 0."""
         llama_cpp.llama_memory_clear(self._memory, False)
 
-    def cut(self, stream: int, length: int) -> None:
-        """Keep only the first ``length`` tokens of a stream. Raises ``TeacherError`` where ``LlamaModel.can_share`` is
-        False."""
-        if not llama_cpp.llama_memory_seq_rm(self._memory, stream, length, -1):
-            raise TeacherError("llama.cpp cannot cut this model's cache back to a part of a text")
+    def truncate(self, sequence: int, length: int) -> None:
+        """Keep only the first ``length`` tokens of a sequence.
 
-    def clone(self, source: int, target: int) -> None:
-        """Make ``target`` hold what ``source`` holds."""
+        Raises ``TeacherError`` if the model's ``can_truncate`` is False.
+        """
+        if not llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1):
+            raise TeacherError("llama.cpp cannot truncate this model's cache")
+
+    def copy(self, source: int, target: int) -> None:
+        """Replace the content of sequence ``target`` by that of ``source``."""
         llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def decode(self, feeds: Sequence[Feed]) -> Logits:
-        """Compute all ``feeds`` (one a stream, in rising order of streams) and return the wanted logits.
+        """Compute all ``feeds``, at most one per sequence and sorted by sequence, and return the logits they ask for.
 
-        The result has shape (wanted rows, vocabulary), rows in the order of the feeds and their tokens. It is a
-        view of llama.cpp's memory, valid until the next call.
+        The result has shape (rows asked for, vocabulary), in the order of the feeds and their tokens. It is a view of
+        llama.cpp's memory and valid until the next call.
         """
         end = 0
         for feed in feeds:
             start, end = end, end + len(feed.tokens)
             self._tokens[start:end] = feed.tokens
             self._positions[start:end] = range(feed.position, feed.position + len(feed.tokens))
-            self._streams[start:end] = feed.stream
-            self._wanted[start:end] = feed.wanted == "all"
-            if feed.wanted == "last":
-                self._wanted[end - 1] = 1
+            self._sequences[start:end] = feed.sequence
+            self._with_logits[start:end] = feed.logits_of == "all"
+            if feed.logits_of == "last":
+                self._with_logits[end - 1] = 1
         batch = llama_cpp.llama_batch(
             n_tokens=end,
             token=self._tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
             embd=None,
             pos=self._positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            n_seq_id=self._stream_counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            seq_id=self._stream_pointers,
-            logits=self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+            n_seq_id=self._sequence_counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=self._sequence_pointers,
+            logits=self._with_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         )
         code = llama_cpp.llama_decode(self._context, batch)
         if code != 0:
-            raise TeacherError(f"llama.cpp failed to decode (code {code}): {llama_complaint() or 'no reason given'}")
+            raise TeacherError(f"llama.cpp failed to decode (code {code}): {llama_errors() or 'no reason given'}")
         llama_cpp.llama_synchronize(self._context)
-        rows = int(self._wanted[:end].sum())
+        rows = int(self._with_logits[:end].sum())
         if rows == 0:
             return np.empty((0, self._vocabulary_size), np.float32)
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), (rows, self._vocabulary_size))
 
     def close(self) -> None:
-        """Give the memory back. Calling it again does nothing."""
+        """Free the memory. Calling it again does nothing."""
         context, self._context = self._context, None
         if context is not None:
             llama_cpp.llama_free(context)
 
 
 def require_gpu(gpu_layers: int | None) -> bool:
-    """Whether this build of llama.cpp has a GPU. Raises ``ModelError`` if it has none, and layers shall go there."""
+    """Whether this build of llama.cpp supports a GPU. Raises ``ModelError`` if not and ``gpu_layers`` is above 0."""
     has_gpu = bool(llama_cpp.llama_supports_gpu_offload())
     if gpu_layers and not has_gpu:
-        problem = f"{gpu_layers} layers shall go to a GPU, and this llama-cpp-python was built without one"
-        raise ModelError(f"{problem}; build it for yours, or leave --gpu-layers out")
+        problem = f"{gpu_layers} layers are to run on a GPU, but this llama-cpp-python was built without GPU support"
+        raise ModelError(f"{problem}; build it with support for yours, or omit --gpu-layers")
     return has_gpu
 
 
-def max_streams() -> int:
-    """The most streams that this build of llama.cpp keeps apart."""
+def max_sequences() -> int:
+    """The most sequences that a cache of this build of llama.cpp can hold."""
     return int(llama_cpp.llama_max_parallel_sequences())

@@ -1,13 +1,12 @@
-"""The teacher seam: requests in, completions out.
+"""The ``Teacher`` protocol: a language model takes requests and returns completions.
 
-``Teacher`` is what the rest of the program knows of a language model; ``engine.py`` is the llama.cpp one,
-``fake.py`` a scripted one for fast tests.
+``engine.py`` implements it with llama.cpp, ``fake.py`` with a script for fast tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from s3local.progress import Advance, ignore
@@ -17,27 +16,19 @@ from s3local.progress import Advance, ignore
 class Sampling:
     """How one token is drawn. The defaults are the paper's: nucleus sampling at temperature 0.9.
 
-    The order is: repetition penalty and logit bias on the logits, temperature, then top-k, top-p and min-p each
-    cut the distribution. ``temperature`` 0 takes the most likely token. ``top_k`` 0, ``top_p`` 1.0, ``min_p`` 0.0
-    and ``repetition_penalty`` 1.0 switch the respective step off. ``logit_bias`` adds to the logit of a token id.
+    The steps, in order: the repetition penalty, the temperature, the cut to the nucleus of probability ``top_p``.
+    ``temperature`` 0 takes the most likely token. ``top_p`` 1.0 and ``repetition_penalty`` 1.0 switch their step off.
     """
 
     temperature: float = 0.9
-    top_k: int = 0
     top_p: float = 0.9
-    min_p: float = 0.0
     repetition_penalty: float = 1.0
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be 0 (off) or more, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must be from 0 to 1, got {self.min_p}")
         if self.repetition_penalty <= 0:
             raise ValueError(f"repetition_penalty must be above 0, got {self.repetition_penalty}")
 
@@ -46,8 +37,8 @@ class Sampling:
 class Contrast:
     """A second prompt that the text should *not* fit.
 
-    With p the probability under the request's prompt and q under this one, each token of the nucleus of p is
-    drawn with a weight of p * (p / q) ** gamma. ``gamma`` 0 is plain sampling, exactly.
+    Let p be a token's probability under the request's prompt and q under this one. Each token of the nucleus of p is
+    drawn with weight p * (p / q) ** gamma. ``gamma`` 0 is exactly plain sampling.
     """
 
     prompt: str
@@ -56,13 +47,12 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One text to be written.
+    """One text to generate.
 
-    ``stop`` strings end the text and are not part of it; ``max_tokens`` caps it. Before ``min_tokens``, the text does
-    not end: nothing is drawn that ends the turn or holds a character that a stop string begins with. ``grammar`` is
-    GBNF text, which says itself where a text may end.
-    ``special`` says that ``prompt`` holds a chat template's control tokens as text, to be read as such.
-    Requests with equal or partly equal prompts share that part's computation; finding it is the teacher's work.
+    ``stop`` strings end the text and are not part of it; ``max_tokens`` caps its length. Within the first
+    ``min_tokens``, no token is drawn that ends the turn or holds a byte that a stop string begins with.
+    ``special`` says that ``prompt`` spells out control tokens of a chat template, to be read as such.
+    The teacher computes the common beginning of several prompts once.
     """
 
     prompt: str
@@ -71,7 +61,6 @@ class Request:
     stop: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     contrast: Contrast | None = None
-    grammar: str | None = None
     special: bool = False
     min_tokens: int = 0
 
@@ -82,22 +71,20 @@ class Request:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
         if not 0 <= self.min_tokens <= self.max_tokens:
             raise ValueError(f"min_tokens must be from 0 to max_tokens, got {self.min_tokens} and {self.max_tokens}")
-        if self.min_tokens and self.grammar is not None:
-            raise ValueError("min_tokens and a grammar cannot both say where a text may end")
         if any(not stop for stop in self.stop):
             raise ValueError("a stop string must not be empty")
 
 
 FinishReason = Literal["stop", "end", "length"]
-"""A stop string was written, the model ended its turn, or the token cap was reached."""
+"""A stop string was generated, the model ended its turn, or ``max_tokens`` was reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the teacher wrote for one request.
+    """What the teacher generated for one request.
 
-    ``n_tokens`` counts the sampled tokens, those of the stop string included. ``logprob`` is the sum of their natural
-    log-probabilities under the model itself (temperature 1, before any cut or penalty).
+    ``n_tokens`` counts the sampled tokens, including those of the stop string. ``logprob`` is the sum of their natural
+    log-probabilities under the unmodified model (temperature 1, no penalty, no cut).
     """
 
     text: str
@@ -108,19 +95,19 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Natural log-probabilities of one continuation after its prompt: the sum, and one for each token."""
+    """Natural log-probabilities of a continuation after its prompt: their sum, and one for each token."""
 
     logprob: float
     token_logprobs: tuple[float, ...]
 
 
 class Teacher(Protocol):
-    """A language model that writes and scores texts."""
+    """A language model that generates and scores texts."""
 
     def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
-        """One completion for each request, in the same order; ``advance`` hears of each one that is finished.
+        """One completion for each request, in the same order; calls ``advance(1)`` for each that is finished.
 
-        The texts depend on the requests and the teacher's settings only, not on what was asked before.
+        The texts depend on the requests and the teacher's settings only, not on earlier calls.
         Raises ``TeacherError`` if a prompt does not fit.
         """
         ...
@@ -141,5 +128,5 @@ class Teacher(Protocol):
         ...
 
     def close(self) -> None:
-        """Give all memory back. The teacher cannot be used afterwards."""
+        """Free all memory. The teacher cannot be used afterwards."""
         ...

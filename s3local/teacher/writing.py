@@ -1,7 +1,7 @@
-"""A text being written: tokens in, a completion out, with stop strings, the cap and broken characters seen to.
+"""The text of one request while it is generated: tokens in, a completion out.
 
-Works on bytes: a stop string or a character may begin in one token and end in another. Knows nothing of caches,
-lanes or logits.
+It finds stop strings, enforces the caps and repairs broken characters. It works on bytes, because a stop string or a
+character may begin in one token and end in another.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from s3local.teacher.grammar import Grammar
 from s3local.teacher.protocol import Completion, FinishReason, Request
 from s3local.teacher.sampling import PENALTY_WINDOW
 
 
 class Writing:
-    """The state of one request between two tokens. ``prompt`` holds its token ids, for the repetition penalty."""
+    """The state of one request between two tokens.
 
-    def __init__(self, request: Request, prompt: Sequence[int], grammar: Grammar | None = None) -> None:
+    ``prompt`` holds its token ids, for the repetition penalty. ``random`` is the request's own generator.
+    """
+
+    def __init__(self, request: Request, prompt: Sequence[int]) -> None:
         self.request = request
-        self.chance = np.random.default_rng(request.seed)
+        self.random = np.random.default_rng(request.seed)
         self.recent = deque(prompt[-PENALTY_WINDOW:], PENALTY_WINDOW)
-        self.grammar = grammar
         self._stops = [stop.encode() for stop in request.stop]
         self._data = bytearray()
         self._n_tokens = 0
@@ -31,18 +32,16 @@ class Writing:
 
     @property
     def is_short(self) -> bool:
-        """Whether the next token may not end the text."""
+        """Whether the text is still below ``min_tokens``, so that the next token must not end it."""
         return self._n_tokens < self.request.min_tokens
 
-    def take(self, token: int, logprob: float, piece: bytes, ends: bool) -> Completion | None:
-        """Add a token and the bytes it stands for; the completion, if the text ends with it."""
+    def add(self, token: int, logprob: float, piece: bytes, ends_turn: bool) -> Completion | None:
+        """Add a token and its bytes ``piece``. Returns the completion if the text ends with this token."""
         self._n_tokens += 1
         self._logprob += logprob
-        if ends:
+        if ends_turn:
             return self._completion("end", len(self._data))
         self.recent.append(token)
-        if self.grammar is not None:
-            self.grammar.accept(token)
         before = len(self._data)
         self._data += piece
         # a stop string that ends in this piece begins at most its length earlier
@@ -54,18 +53,12 @@ class Writing:
             return self._completion("length", len(self._data) - _broken_end(self._data))
         return None
 
-    def close(self) -> None:
-        """Give the grammar's memory back. Calling it again does nothing."""
-        if self.grammar is not None:
-            self.grammar.close()
-
     def _completion(self, finish: FinishReason, end: int) -> Completion:
-        self.close()
         return Completion(self._data[:end].decode(errors="replace"), self._n_tokens, finish, self._logprob)
 
 
 def _broken_end(data: Sequence[int]) -> int:
-    """How many bytes at the end begin a character whose rest was never written."""
+    """How many bytes at the end belong to a character that is not complete."""
     for back in range(1, min(4, len(data)) + 1):
         byte = data[-back]
         if byte >= 0xC0:

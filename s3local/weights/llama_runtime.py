@@ -1,7 +1,6 @@
-"""What every use of llama.cpp shares: how it loads a model, and its log, kept off the terminal, with its last
-complaints kept for error messages.
+"""What every use of llama.cpp shares: the parameters that load a model, and its log.
 
-Knows nothing of single models; ``weights/optimize.py`` and the teacher's engine use it.
+The log is kept off the terminal; its last errors are kept for our own messages.
 """
 
 from __future__ import annotations
@@ -14,16 +13,15 @@ from s3local.hardware import cpu_flags
 
 ERROR_LEVEL = 4
 
-_complaints: deque[str] = deque(maxlen=4)
-_callback: Any = None  # llama.cpp keeps only a pointer to it, so that it must live as long as the program
+_errors: deque[str] = deque(maxlen=4)
+_callback: Any = None  # llama.cpp keeps a bare pointer to it, so it must live as long as the program
 
 
 def model_parameters(gpu_layers: int) -> Any:
-    """What llama.cpp is to load a model with, ``gpu_layers`` layers of it on a graphics card.
+    """The parameters with which llama.cpp loads a model, ``gpu_layers`` layers of it on a graphics card.
 
-    Where a processor has AMX, weights are computed with as they lie in the file. llama.cpp would arrange them for AMX
-    otherwise, and end with a fault at the first batch if it was built by GCC 12.2: that drops the stores of the tile
-    configuration as dead, since its intrinsic does not say that it reads them.
+    On a processor with AMX, llama.cpp would rearrange the weights for it. That is switched off: a llama.cpp built by
+    GCC 12.2 then crashes at the first batch, because this compiler removes the stores that set up AMX's tiles.
     """
     import llama_cpp
 
@@ -34,7 +32,7 @@ def model_parameters(gpu_layers: int) -> Any:
 
 
 def silence_llama_log() -> None:
-    """Send llama.cpp's log nowhere, for the rest of the program. Calling it again does nothing."""
+    """Keep llama.cpp's log off the terminal for the rest of the program. Calling it again does nothing."""
     global _callback
     if _callback is not None:
         return
@@ -42,17 +40,17 @@ def silence_llama_log() -> None:
 
     def receive(level: int, text: bytes, _: object) -> None:
         if level == ERROR_LEVEL:
-            _complaints.append(text.decode("utf-8", errors="replace").strip())
+            _errors.append(text.decode("utf-8", errors="replace").strip())
 
     _callback = llama_cpp.llama_log_callback(receive)
     llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
 
 
-def llama_complaint() -> str:
-    """The last errors that llama.cpp logged since ``silence_llama_log``, as one line; "" if there were none.
+def llama_errors() -> str:
+    """The last errors that llama.cpp logged after ``silence_llama_log``, as one line; "" if there were none.
 
-    Reading it forgets them, so that the next failure is not explained by an old one.
+    Reading clears them, so that an old error does not explain a new failure.
     """
-    text = "; ".join(_complaints)
-    _complaints.clear()
+    text = "; ".join(_errors)
+    _errors.clear()
     return text

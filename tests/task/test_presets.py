@@ -50,7 +50,7 @@ def test_a_preset_fits_its_benchmark_data(name: str) -> None:
     assert (task.name, task.kind) == (name, PRESETS[name])
     dev, test = load_dev(task), load_rows(task.test, task) if task.test else []
     summary = summarize(task, dev[:60], test[:60])
-    assert not [warning for warning in summary.warnings if "outside the length" in warning]
+    assert not [warning for warning in summary.warnings if "outside the allowed length" in warning]
     assert set(summary.dev.per_label) == set(task.groups)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from s3local.records import Example
 from s3local.task.model import Task, load_task
 from s3local.task.rows import MAX_TEXT_CHARACTERS, load_dev, load_rows
 
-names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).map(
+    lambda name: unicodedata.normalize("NFC", name)
+)
 labelled = st.lists(st.tuples(texts, st.sampled_from(TASK.label_names)), min_size=1, max_size=5)
 
 
@@ -119,12 +122,14 @@ def test_a_bad_row_is_named_with_its_line(tmp_path, content, line, words):
         (b"text,label\n\na\n", 3, "1 columns, the header has 2"),
         (b"text,label\n,fault\n", 2, "the text is empty"),
         (b"text,label\na,\n", 2, 'unknown label ""'),
-        (b'text,label\na,fault\n"b,fault\nc,fault\n', 3, "a quote that opens must close"),
+        (b'text,label\na,fault\n"b,fault\nc,fault\n', 3, "a quotation mark that opens must close"),
         (b'text,label\n"a"b,fault\n', 2, "no valid row begins here"),
-        (b"text,label\na\0,fault\n", 2, "NUL byte"),
-        (b"text,label\na,fault\n\xe9,fault\n", 3, "byte 0xe9 is not UTF-8"),
+        (b"text,label\na\0,fault\n", 2, "NUL character"),
+        (b"text,label\na,fault\n\xe9,fault\n", 3, "byte 0xe9 at position 1 is not UTF-8"),
         (b"text,label\n" + b"a" * 120_000 + b",fault\n", 2, "120,000 characters, at most 100,000"),
-        (b"text,label\n" + b"a" * 1_000_000 + b",fault\n", 2, "at most 100,000 characters"),
+        (b"text,label\n" + b"a" * 1_000_000 + b",fault\n", 2, "1,000,000 characters, at most 100,000 are allowed"),
+        (b"text;label\na;fault\n", 1, 'a semicolon separates the columns of the header "text;label"'),
+        (b"text\tlabel\na\tfault\n", 1, "a tab separates"),
     ],
 )
 def test_a_bad_table_row_is_named_with_its_line(tmp_path, content, line, words):
@@ -139,6 +144,48 @@ def test_a_table_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_does(
     path = tmp_path / "rows.CSV"
     path.write_bytes(b'\xef\xbb\xbftext,label\r\n"a, ""b""\r\nc",fault\r\n')
     assert load_rows(path, TASK) == [Example("rows-2", {"text": 'a, "b"\r\nc'}, "fault")]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
+def test_a_text_of_any_length_has_the_same_message_in_every_format(tmp_path, suffix):
+    path = write_rows(tmp_path / f"rows{suffix}", ["text", "label"], [["a" * 140_000, "fault"]])
+    assert str(error_of(load_rows, path, TASK)).endswith("text: 140,000 characters, at most 100,000 are allowed")
+    write_rows(path, ["text", "label", "note"], [["a", "fault", "b" * 140_000]])
+    assert [row.text for row in load_rows(path, TASK)] == ["a"]
+
+
+BLANK = ["\u200b", "\ufeff\u200d", "\u2060 \u00ad", "\u3164", "\u200e\u200f", "\t\u00a0\u3000"]
+
+
+@pytest.mark.parametrize("text", BLANK)
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_text_of_which_nothing_can_be_seen_is_empty(tmp_path, text, suffix):
+    path = write_rows(tmp_path / f"rows{suffix}", ["label", "text"], [["fault", "a"], ["fault", text]])
+    error = error_of(load_rows, path, TASK)
+    assert error.line == len(path.read_text(encoding="utf-8").splitlines())
+    assert str(error).endswith("text: the text is empty")
+
+
+def test_letters_of_one_or_two_characters_are_the_same_label_and_column(tmp_path):
+    one, two = "caf\u00e9", "cafe\u0301"
+    for in_task, in_rows in ((one, two), (two, one)):
+        text = f"name: t\ntexts: texts\nlabels: {{{in_task}: a, tea: b}}\ncolumns: {{text: text {in_task}}}\n"
+        rows = [{f"text {in_rows}": in_rows, "label": in_rows}, {f"text {in_rows}": "b", "label": "tea"}]
+        task = load_task(write_task(tmp_path, text, dev="".join(json.dumps(row) + "\n" for row in rows)))
+        dev = load_dev(task)
+        assert [row.label for row in dev] == list(task.label_names) == [one, "tea"]
+        assert dev[0].text == in_rows  # a text stays as it is
+        table = write_rows(tmp_path / "rows.csv", list(rows[0]), [list(row.values()) for row in rows])
+        assert [row.label for row in load_rows(table, task)] == [one, "tea"]
+
+
+@pytest.mark.parametrize(("found", "meant"), [("1.0", "1"), ("01", "1"), ("2.00", "2")])
+def test_the_same_number_is_what_was_meant(tmp_path, found, meant):
+    task = Task(name="t", texts="texts", labels={"1": "a", "2": "b", "x": "c"})
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"text": "a", "label": found}))
+    assert f'unknown label "{found}", did you mean "{meant}"?' in str(
+        error_of(load_rows, tmp_path / "rows.jsonl", task)
+    )
 
 
 def test_the_longest_text_is_allowed_and_one_more_character_is_not(tmp_path):

@@ -7,13 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from s3local.allocation import share_out
 from s3local.exceptions import InputError
 from s3local.records import read_jsonl
-from s3local.task.subsample import draw_rows, write_drawn
+from s3local.task.subsample import draw_file, draw_rows
 
 COUNTS = {"a": 50, "b": 30, "c": 4}
 
@@ -26,16 +23,6 @@ def pool(folder: Path, suffix: str = ".jsonl") -> Path:
     else:
         path.write_text("label,text\n" + "".join(f'{label},"{text}"\n' for label, text in rows))
     return path
-
-
-@given(st.dictionaries(st.text(min_size=1), st.integers(1, 40), min_size=1), st.data())
-def test_shares_add_up_and_differ_only_where_rows_run_out(available, data) -> None:
-    count = data.draw(st.integers(1, sum(available.values())))
-    shares = share_out(count, available)
-    assert sum(shares.values()) == count
-    assert all(shares[name] <= available[name] for name in available)
-    unspent = [shares[name] for name in available if shares[name] < available[name]]
-    assert not unspent or max(shares.values()) - min(unspent) <= 1
 
 
 def test_a_balanced_sample(tmp_path: Path) -> None:
@@ -57,18 +44,39 @@ def test_a_plain_sample_keeps_the_order_and_smaller_ones_are_part_of_it(tmp_path
 def test_tables_are_drawn_from_too(tmp_path: Path) -> None:
     rows = draw_rows(pool(tmp_path, ".csv"), 6, 0, label_column="label")
     assert Counter(row["label"] for row in rows) == {"a": 2, "b": 2, "c": 2}
-    write_drawn(rows, tmp_path / "out.jsonl")
+    assert draw_file(pool(tmp_path, ".csv"), tmp_path / "out.jsonl", 6, 0, label_column="label") == 6
     assert [row for _, row in read_jsonl(tmp_path / "out.jsonl")] == rows
 
 
 def test_what_cannot_be_drawn_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="85 rows were asked for, found 84"):
         draw_rows(pool(tmp_path), 85, 0)
-    with pytest.raises(InputError, match="line 1: no label in the column 'topic', found text, label, more"):
+    with pytest.raises(InputError, match='line 1: no label in the column "topic", found "text", "label", "more"'):
         draw_rows(pool(tmp_path), 5, 0, label_column="topic")
     empty = tmp_path / "empty.csv"
     empty.write_text("label,text\na,one\n ,two\n")
-    with pytest.raises(InputError, match="line 3: no label in the column 'label'"):
+    with pytest.raises(InputError, match='line 3: no label in the column "label"'):
         draw_rows(empty, 2, 0, label_column="label")
     with pytest.raises(InputError, match=r"ends in \.jsonl"):
-        write_drawn([], tmp_path / "out.csv")
+        draw_file(pool(tmp_path), tmp_path / "out.csv", 5, 0)
+
+
+def test_the_pool_is_never_replaced(tmp_path: Path) -> None:
+    rows = pool(tmp_path)
+    before = rows.read_bytes()
+    (tmp_path / "link.jsonl").symlink_to(rows)
+    for target in (rows, tmp_path / "link.jsonl", tmp_path / ".." / tmp_path.name / rows.name):
+        with pytest.raises(InputError, match="would replace the file that is read"):
+            draw_file(rows, target, 5, 0)
+    assert rows.read_bytes() == before
+
+
+def test_a_table_with_another_separator_is_told_or_read(tmp_path: Path) -> None:
+    table = tmp_path / "pool.csv"
+    table.write_text("text;label\na, b;x\nc;y\n")
+    with pytest.raises(InputError, match=r"line 1: a semicolon separates .* a comma belongs there; .* --delimiter"):
+        draw_rows(table, 1, 0)
+    assert draw_rows(table, 2, 0, delimiter=";") == [{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]
+    assert draw_rows(table, 2, 0, delimiter="|") == [{"text;label": "a, b;x"}, {"text;label": "c;y"}]
+    with pytest.raises(InputError, match="leave out --delimiter"):
+        draw_rows(pool(tmp_path), 1, 0, delimiter=";")

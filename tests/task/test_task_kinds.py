@@ -132,7 +132,7 @@ def test_contexts_are_read_once_each_and_never_from_test(tmp_path):
     assert task.contexts == folder / "contexts.jsonl"
     assert load_contexts(task.contexts, task) == ["a b", "c"]
     (folder / "test.jsonl").write_text(PAIR_DEV)
-    assert "contexts never come from test" in error_of(load_task, folder, None, None, folder / "test.jsonl")
+    assert "contexts must not come from test" in error_of(load_task, folder, None, None, folder / "test.jsonl")
     (folder / "bad.jsonl").write_text('{"premise": "a b"}\n{"premis": "c"}\n')
     assert 'line 2: no "premise" here, found "premis"' in error_of(load_contexts, folder / "bad.jsonl", task)
     (folder / "bad.csv").write_text("text\nc\n")

@@ -13,13 +13,12 @@ import pytest
 from s3local.exceptions import ModelError, TeacherError
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.teacher.protocol import Request
-from s3local.weights.store import find_teacher
 
 
 @pytest.fixture(scope="module")
 def original(model_path: Path) -> Path:
-    """The smallest GGUF that is here."""
-    return min((find_teacher().original, model_path), key=lambda path: path.stat().st_size)
+    """The smallest GGUF of the embedded teacher."""
+    return min(model_path.parent.glob("*.gguf"), key=lambda path: path.stat().st_size)
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -52,7 +51,9 @@ def test_unknown_architecture(original: Path, tmp_path: Path) -> None:
         place = head.index(b"llama", head.index(b"general.architecture"))
         stream.seek(place)
         stream.write(b"novum")
-    with pytest.raises(ModelError, match=r"unknown model architecture: 'novum'.*install a llama-cpp-python that knows"):
+    with pytest.raises(
+        ModelError, match=r"unknown model architecture: 'novum'.*a llama-cpp-python that supports 'novum'"
+    ):
         LlamaTeacher(path)
 
 
@@ -60,7 +61,7 @@ def test_unknown_architecture(original: Path, tmp_path: Path) -> None:
 def test_too_little_memory_says_what_to_lower(model_path: Path) -> None:
     greedy = LlamaTeacher(model_path, EngineSettings(slots=200, context=1_000_000))
     try:
-        with pytest.raises(TeacherError, match=r"no memory for a cache of 200 streams.* MiB.*; lower --slots"):
+        with pytest.raises(TeacherError, match=r"no memory for a cache of 200 sequences.* MiB.*; lower --slots"):
             greedy.generate([Request("x", seed, 900_000) for seed in range(200)])
         assert greedy.generate([Request("x", 0, 3)])[0].n_tokens <= 3
     finally:
@@ -79,7 +80,7 @@ def test_a_card_that_is_nearly_full_takes_fewer_texts_side_by_side(model_path: P
     try:
         samples = teacher.generate([Request("so " * 1900, seed, 3) for seed in range(64)])
         assert teacher._cache is not None
-        assert 1 <= teacher._cache.n_streams < 64
+        assert 1 <= teacher._cache.n_sequences < 64
         assert len(samples) == 64
         assert all(sample.n_tokens <= 3 for sample in samples)
     finally:
@@ -89,10 +90,10 @@ def test_a_card_that_is_nearly_full_takes_fewer_texts_side_by_side(model_path: P
 
 
 @pytest.mark.models
-def test_layers_for_a_gpu_that_is_not_there_are_refused(model_path: Path) -> None:
+def test_gpu_layers_without_a_gpu_are_refused(model_path: Path) -> None:
     if llama_cpp.llama_supports_gpu_offload():
         pytest.skip("this llama-cpp-python has a GPU")
-    with pytest.raises(ModelError, match=r"20 layers shall go to a GPU.*--gpu-layers"):
+    with pytest.raises(ModelError, match=r"20 layers are to run on a GPU.*--gpu-layers"):
         LlamaTeacher(model_path, EngineSettings(gpu_layers=20))
     LlamaTeacher(model_path, EngineSettings(gpu_layers=0)).close()
 
@@ -101,7 +102,7 @@ def test_layers_for_a_gpu_that_is_not_there_are_refused(model_path: Path) -> Non
 def test_more_slots_than_llama_cpp_has(model_path: Path) -> None:
     greedy = LlamaTeacher(model_path, EngineSettings(slots=300))
     try:
-        with pytest.raises(TeacherError, match=r"300 streams asked for, this llama\.cpp allows 256; lower --slots"):
+        with pytest.raises(TeacherError, match=r"300 sequences are needed, this llama\.cpp allows 256; lower --slots"):
             greedy.generate([Request("x", seed, 3) for seed in range(300)])
     finally:
         greedy.close()

@@ -1,4 +1,4 @@
-"""The lane schedule against a cache of tokens: whatever is asked, every lane holds its own prompt."""
+"""The scheduler against a simulated cache: whatever the requests are, every slot holds its own prompt."""
 
 from __future__ import annotations
 
@@ -7,83 +7,83 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3local.teacher.scheduler import MIN_SHARED_TOKENS, LaneSchedule, Prompts, common_length
+from s3local.teacher.scheduler import MIN_SHARED_TOKENS, Prompts, SlotScheduler, common_length
 
 
 @dataclass
 class Simulation:
-    """Carries a schedule out on lists of tokens; every text is as long as the request's number modulo four."""
+    """Runs a schedule on lists of tokens; a text has as many tokens as the request's index modulo four."""
 
     prompts: list[Prompts]
-    n_lanes: int
-    sharing: bool = True
+    n_slots: int
+    reuse: bool = True
     computed: int = 0
     order: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.schedule = LaneSchedule(self.prompts, self.n_lanes, sharing=self.sharing)
-        self.streams: list[list[list[int]]] = [[[], []] for _ in range(self.n_lanes)]
-        self.still_to_feed: dict[int, list[list[int]]] = {}
-        self.still_to_write: dict[int, int] = {}
+        self.scheduler = SlotScheduler(self.prompts, self.n_slots, reuse=self.reuse)
+        self.cache: list[list[list[int]]] = [[[], []] for _ in range(self.n_slots)]
+        self.to_compute: dict[int, list[list[int]]] = {}
+        self.to_generate: dict[int, int] = {}
 
     def run(self, chunk: int) -> None:
         while True:
-            while assignments := self.schedule.assign():
+            while assignments := self.scheduler.assign():
                 for assignment in assignments:
-                    self._carry_out(assignment)
-            if not self.still_to_write:
+                    self._assign(assignment)
+            if not self.to_generate:
                 break
             self._compact()
-            for lane in sorted(self.still_to_write):
-                self._step(lane, chunk)
+            for slot in sorted(self.to_generate):
+                self._step(slot, chunk)
         assert sorted(self.order) == list(range(len(self.prompts)))
 
-    def _carry_out(self, assignment) -> None:  # type: ignore[no-untyped-def]
-        lane, prompts = assignment.lane, self.prompts[assignment.request]
-        assert lane not in self.still_to_write, "a lane was given twice"
-        assert self.schedule.groups[assignment.group].prompts == prompts
-        assert len(assignment.shared) == len(prompts)
+    def _assign(self, assignment) -> None:  # type: ignore[no-untyped-def]
+        slot, prompts = assignment.slot, self.prompts[assignment.request]
+        assert slot not in self.to_generate, "a slot was assigned twice"
+        assert self.scheduler.groups[assignment.group].prompts == prompts
+        assert len(assignment.reused) == len(prompts)
         self.order.append(assignment.request)
         pending = []
-        for track, (prompt, shared) in enumerate(zip(prompts, assignment.shared, strict=True)):
-            held = self.streams[assignment.source][track]
-            assert held[:shared] == list(prompt[:shared]), "the source does not hold what is claimed"
-            assert shared == len(prompt) if not assignment.leads else shared < len(prompt)
-            assert shared == 0 or self.sharing
-            self.streams[lane][track] = held[:shared]
-            pending.append(list(prompt[shared:]))
-            self.computed += len(prompt) - shared
-        self.still_to_feed[lane] = pending
-        self.still_to_write[lane] = assignment.request % 4
+        for index, (prompt, reused) in enumerate(zip(prompts, assignment.reused, strict=True)):
+            held = self.cache[assignment.source][index]
+            assert held[:reused] == list(prompt[:reused]), "the source does not hold what is reused"
+            assert reused == len(prompt) if not assignment.computes_prompt else reused < len(prompt)
+            assert reused == 0 or self.reuse
+            self.cache[slot][index] = held[:reused]
+            pending.append(list(prompt[reused:]))
+            self.computed += len(prompt) - reused
+        self.to_compute[slot] = pending
+        self.to_generate[slot] = assignment.request % 4
 
     def _compact(self) -> None:
-        moves = self.schedule.compact()
+        moves = self.scheduler.compact()
         for source, target in moves:
-            assert target not in self.still_to_write
-            self.streams[target] = [list(track) for track in self.streams[source]]
-            self.still_to_feed[target] = self.still_to_feed.pop(source)
-            self.still_to_write[target] = self.still_to_write.pop(source)
-        assert sorted(self.still_to_write) == list(range(len(self.still_to_write))), "active lanes are not adjacent"
+            assert target not in self.to_generate
+            self.cache[target] = [list(tokens) for tokens in self.cache[source]]
+            self.to_compute[target] = self.to_compute.pop(source)
+            self.to_generate[target] = self.to_generate.pop(source)
+        assert sorted(self.to_generate) == list(range(len(self.to_generate))), "active slots are not adjacent"
 
-    def _step(self, lane: int, chunk: int) -> None:
-        pending = self.still_to_feed[lane]
+    def _step(self, slot: int, chunk: int) -> None:
+        pending = self.to_compute[slot]
         if any(pending):
-            for track, tokens in enumerate(pending):
-                self.streams[lane][track] += tokens[:chunk]
+            for index, tokens in enumerate(pending):
+                self.cache[slot][index] += tokens[:chunk]
                 del tokens[:chunk]
             if not any(pending):
-                request = self.schedule.lanes[lane].request
+                request = self.scheduler.slots[slot].request
                 assert request is not None
-                held = self.streams[lane][: len(self.prompts[request])]
+                held = self.cache[slot][: len(self.prompts[request])]
                 assert held == [list(prompt) for prompt in self.prompts[request]], "not the prompt of its request"
-                self.schedule.finish_prompt(lane)
-        elif self.still_to_write[lane]:
-            for track in self.streams[lane]:
-                track.append(-1)  # a token of the text: never part of a prompt
-            self.still_to_write[lane] -= 1
+                self.scheduler.finish_prompt(slot)
+        elif self.to_generate[slot]:
+            for tokens in self.cache[slot]:
+                tokens.append(-1)  # a token of the text: never part of a prompt
+            self.to_generate[slot] -= 1
         else:
-            del self.still_to_write[lane], self.still_to_feed[lane]
-            self.schedule.release(lane)
+            del self.to_generate[slot], self.to_compute[slot]
+            self.scheduler.release(slot)
 
 
 beginnings = st.sampled_from([(), (7,) * 9, (7,) * 20, (7,) * 40, (7,) * 20 + (8,) * 20, (9,) * 17])
@@ -95,23 +95,23 @@ some_prompts = st.lists(st.one_of(st.tuples(prompt), st.tuples(prompt, prompt)),
 
 @given(some_prompts, st.integers(1, 9), st.integers(1, 50), st.booleans())
 def test_every_request_runs_once_on_its_own_prompt(
-    prompts: list[Prompts], n_lanes: int, chunk: int, sharing: bool
+    prompts: list[Prompts], n_slots: int, chunk: int, reuse: bool
 ) -> None:
-    Simulation(prompts, n_lanes, sharing).run(chunk)
+    Simulation(prompts, n_slots, reuse).run(chunk)
 
 
 @given(some_prompts, st.integers(1, 9))
-def test_same_requests_same_schedule(prompts: list[Prompts], n_lanes: int) -> None:
-    first, second = Simulation(prompts, n_lanes), Simulation(prompts, n_lanes)
+def test_same_requests_same_schedule(prompts: list[Prompts], n_slots: int) -> None:
+    first, second = Simulation(prompts, n_slots), Simulation(prompts, n_slots)
     first.run(5)
     second.run(5)
     assert first.order == second.order and first.computed == second.computed
 
 
 @given(st.integers(1, 40), st.integers(1, 8))
-def test_a_prompt_is_computed_once_for_all_its_samples(n_samples: int, n_lanes: int) -> None:
+def test_a_prompt_is_computed_once_for_all_its_samples(n_samples: int, n_slots: int) -> None:
     prompt = tuple(range(50))
-    simulation = Simulation([(prompt,)] * n_samples, n_lanes)
+    simulation = Simulation([(prompt,)] * n_samples, n_slots)
     simulation.run(8)
     assert simulation.computed == len(prompt)
 
@@ -119,28 +119,28 @@ def test_a_prompt_is_computed_once_for_all_its_samples(n_samples: int, n_lanes: 
 def test_a_common_beginning_is_computed_once_for_all_prompts() -> None:
     start = tuple(range(100))
     prompts: list[Prompts] = [((*start, 200 + index, 1),) for index in range(10)]
-    simulation = Simulation(prompts * 3, n_lanes=4)
+    simulation = Simulation(prompts * 3, n_slots=4)
     simulation.run(16)
     assert simulation.computed == 102 + 9 * 2
 
 
 def test_a_short_beginning_is_not_waited_for() -> None:
     start = tuple(range(MIN_SHARED_TOKENS - 1))
-    schedule = LaneSchedule([((*start, 100 + index),) for index in range(4)], n_lanes=4)
-    assert len(schedule.assign()) == 4
+    scheduler = SlotScheduler([((*start, 100 + index),) for index in range(4)], n_slots=4)
+    assert len(scheduler.assign()) == 4
 
 
 def test_a_short_common_beginning_does_not_stop_a_longer_one_from_being_waited_for() -> None:
     """Two families whose openings agree in a few tokens: the opening of each is computed once."""
     few, n_rest = tuple(range(MIN_SHARED_TOKENS - 1)), 20
     families = [(*few, *([family] * n_rest)) for family in (100, 101)]
-    simulation = Simulation([((*family, 200 + index),) for family in families for index in range(6)], n_lanes=12)
+    simulation = Simulation([((*family, 200 + index),) for family in families for index in range(6)], n_slots=12)
     simulation.run(1000)
     assert simulation.computed == 2 * (len(few) + n_rest) + 12
 
 
-def test_without_sharing_everything_is_computed() -> None:
-    simulation = Simulation([(tuple(range(30)),)] * 5, n_lanes=2, sharing=False)
+def test_without_reuse_every_prompt_is_computed() -> None:
+    simulation = Simulation([(tuple(range(30)),)] * 5, n_slots=2, reuse=False)
     simulation.run(30)
     assert simulation.computed == 150
 

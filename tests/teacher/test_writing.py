@@ -16,10 +16,10 @@ def written(pieces: list[bytes], stop: tuple[str, ...] = (), max_tokens: int = 1
     """The completion that these pieces lead to; the model ends after the last one."""
     writing = Writing(Request("prompt", seed=0, stop=stop, max_tokens=max_tokens), prompt=[1])
     for piece in pieces:
-        completion = writing.take(5, -1.0, piece, ends=False)
+        completion = writing.add(5, -1.0, piece, ends_turn=False)
         if completion is not None:
             return completion
-    return writing.take(2, -1.0, b"", ends=True)
+    return writing.add(2, -1.0, b"", ends_turn=True)
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:

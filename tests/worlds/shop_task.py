@@ -42,5 +42,5 @@ def error_of(load, *arguments) -> InputError:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30).filter(
-    str.strip
+    lambda text: any(character.isascii() and character.isprintable() and character != " " for character in text)
 )

@@ -1,0 +1,133 @@
+"""``s3local compare``: S3 and its baselines on one task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from s3local.cli.options import (
+    budget_options,
+    folder_name,
+    json_option,
+    path_type,
+    quiet_option,
+    with_models,
+    with_task,
+)
+from s3local.cli.terminal import progress, show, show_json
+from s3local.comparison.methods import DEFAULT_METHODS, DEFAULT_REFERENCE, DEFAULT_SEEDS
+from s3local.exceptions import S3LocalError
+from s3local.wording import shown
+
+if TYPE_CHECKING:
+    from s3local.task.model import Task
+    from s3local.teacher.engine import EngineSettings
+
+
+@click.command()
+@with_task
+@click.option(
+    "--name",
+    callback=folder_name,
+    default="default",
+    show_default=True,
+    help="Name of the comparison, and its folder in runs/TASK/compare/.",
+)
+@click.option("--out", type=path_type, help="Folder of the comparison, instead of runs/TASK/compare/NAME.")
+@click.option(
+    "--methods",
+    default=",".join(DEFAULT_METHODS),
+    show_default=True,
+    metavar="NAME,...",
+    help="Methods to compare, from the list above.",
+)
+@click.option(
+    "--reference",
+    default=DEFAULT_REFERENCE,
+    show_default=True,
+    help="Method that the others are tested against.",
+)
+@click.option(
+    "--seeds",
+    default=",".join(map(str, DEFAULT_SEEDS)),
+    show_default=True,
+    metavar="N,...",
+    help="Random seeds; one run for each.",
+)
+@click.option("--gold", metavar="N,...", help="Numbers of labelled rows to draw from dev. [default: all rows]")
+@budget_options
+@with_models
+@json_option
+@quiet_option
+def compare(
+    task: Task,
+    name: str,
+    out: Path | None,
+    methods: str,
+    reference: str,
+    seeds: str,
+    gold: str | None,
+    engine: EngineSettings,
+    as_json: bool,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    """Compare S3 with baselines on your rows.
+
+    TASK is a folder or a task.yaml. All methods get the same labelled rows, teacher, classifier and number of synthetic
+    rows.
+
+    \b
+      gold                   the classifier trained on the labelled rows alone
+      probe                  a linear layer on their embeddings
+      setfit                 the SetFit package, if it is installed
+      teacher                the language model itself, zero-shot and few-shot
+      zerogen                zero-shot rows: no rationales, no rounds
+      zerogen-no-contrast    the same with plain sampling, as published
+      goldgen                extrapolates all labelled rows, not only the errors
+      s3                     Synthesis Step by Step: rationales, then rounds of error extrapolation
+      s3-no-ees              S3 without error extrapolation
+      s3-no-rationale        S3 without rationales
+      s3+gold, goldgen+gold  the final classifier is trained on the labelled rows too
+
+    The same command resumes after Ctrl-C. More methods, seeds or gold sizes reuse the results that are there.
+
+    \b
+    Examples:
+      s3local compare my_task
+      s3local compare my_task --methods gold,setfit,s3+gold --gold 20,60,200 --seeds 0,1,2
+    """
+    from s3local.comparison.compare import CompareSettings
+    from s3local.comparison.compare import compare as compare_methods
+    from s3local.report.compare import render, save
+    from s3local.results import to_plain
+    from s3local.runner.settings import RunSettings
+
+    settings = CompareSettings(
+        methods=tuple(_names(methods)),
+        seeds=tuple(_numbers("--seeds", seeds)),
+        gold=tuple(_numbers("--gold", gold)) if gold is not None else (),
+        reference=reference,
+        run=RunSettings(engine=engine, **choices),
+    )
+    result = compare_methods(task, settings, folder=out, name=name, progress=progress(quiet or as_json))
+    save(result.summary, result.folder)
+    if as_json:
+        show_json(to_plain(result.summary))
+    else:
+        show(render(result.summary, result.folder))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """The whole numbers of a list such as "0,1,2". Raises ``S3LocalError``."""
+    names = _names(text)
+    for name in names:
+        if not (name.isascii() and name.isdigit()):
+            raise S3LocalError(f"{option}: found {shown(name)}; whole numbers separated by commas belong here")
+    return [int(name) for name in names]

@@ -1,0 +1,161 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import click
+
+if TYPE_CHECKING:
+    from s3local.teacher.llama_cache import CacheType
+
+Function: TypeAlias = Callable[..., None]
+Decorator: TypeAlias = Callable[[Function], Function]
+
+path_type = click.Path(path_type=Path)
+
+
+class FiniteRange(click.FloatRange):
+    """Numbers of a range, without "nan" and "inf"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+def folder_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The callback of an option whose value is the name of one folder."""
+    from s3local.storage import safe_folder_name
+
+    try:
+        return safe_folder_name(value)
+    except ValueError as exc:
+        raise click.BadParameter(f"{exc}; --out takes a path", ctx, param) from exc
+
+
+def delimiter_option(argument: str) -> Decorator:
+    """The option ``--delimiter`` for the file of ``argument``."""
+
+    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        character = {"tab": "\t", "\\t": "\t"}.get(value or "", value)
+        if character is not None and (len(character) != 1 or character in '\r\n"'):
+            raise click.BadParameter("one character belongs here, or the word tab", ctx, param)
+        return character
+
+    return click.option(
+        "--delimiter",
+        metavar="CHARACTER",
+        callback=convert,
+        help=f"Separator of the columns of {argument}, if it is a table. [default: a comma for .csv, a tab for .tsv]",
+    )
+
+
+def with_options(*options: Decorator) -> Decorator:
+    """A decorator that adds ``options`` to a command, in this order."""
+
+    def decorate(command: Function) -> Function:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+
+json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON instead of tables.")
+
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
+
+budget_options = with_options(
+    click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Synthetic rows to train on."),
+    click.option(
+        "--rounds",
+        type=click.IntRange(0),
+        default=2,
+        show_default=True,
+        help="Maximum number of rounds of error extrapolation.",
+    ),
+)
+
+_task_options = with_options(
+    click.argument("task", type=path_type),
+    click.option("--dev", type=path_type, help="Labelled rows to learn from, instead of the task's own file."),
+    click.option("--test", type=path_type, help="Labelled rows for the final score, instead of the task's own file."),
+    click.option(
+        "--contexts",
+        type=path_type,
+        help="Unlabelled source texts to write about, instead of the task's own file (pairs and questions only).",
+    ),
+)
+
+_model_options = with_options(
+    click.option("--teacher", metavar="ID|FILE", help="Model id or .gguf file of the LLM. [default: the embedded one]"),
+    click.option(
+        "--student",
+        metavar="ID|FOLDER",
+        help="Pretrained model that becomes the classifier. [default: the embedded one]",
+    ),
+    click.option(
+        "--encoder",
+        metavar="ID|FOLDER",
+        help="Sentence encoder that finds near-duplicates. [default: the embedded one]",
+    ),
+    click.option(
+        "--slots",
+        type=click.IntRange(1),
+        help="Texts that the teacher generates in parallel. [default: as many as memory allows, at most 64]",
+    ),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads of the teacher. [default: physical cores]"),
+    click.option(
+        "--gpu-layers",
+        type=click.IntRange(0),
+        help="Layers of the teacher on the GPU. [default: all if there is a GPU]",
+    ),
+    click.option(
+        "--cache-type",
+        type=click.Choice(["f16", "q8_0"]),
+        default="f16",
+        show_default=True,
+        help="Number format of the teacher's key-value cache; q8_0 needs half the memory.",
+    ),
+)
+
+
+def with_task(command: Function) -> Function:
+    """Add the argument TASK and its options; the command gets the loaded task, its dev rows checked.
+
+    Bad rows are reported before the libraries of the models are imported, which takes seconds.
+    """
+
+    @functools.wraps(command)
+    def loading(task: Path, dev: Path | None, test: Path | None, contexts: Path | None, **others: Any) -> None:
+        from s3local.task.model import load_task
+        from s3local.task.rows import load_dev
+
+        loaded = load_task(task, dev, test, contexts)
+        load_dev(loaded)
+        command(task=loaded, **others)
+
+    return _task_options(loading)
+
+
+def with_models(command: Function) -> Function:
+    """Add the options of the models; the command gets those of the engine as one ``EngineSettings``."""
+
+    @functools.wraps(command)
+    def gathering(
+        slots: int | None, threads: int | None, gpu_layers: int | None, cache_type: CacheType, **others: Any
+    ) -> None:
+        from s3local.teacher.engine import EngineSettings
+
+        engine = EngineSettings(slots=slots, threads=threads, gpu_layers=gpu_layers, cache_type=cache_type)
+        command(engine=engine, **others)
+
+    return _model_options(gathering)

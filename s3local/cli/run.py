@@ -1,0 +1,129 @@
+"""``s3local run``: the whole method on one task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from s3local.cli.options import (
+    FiniteRange,
+    budget_options,
+    folder_name,
+    json_option,
+    path_type,
+    quiet_option,
+    seed_option,
+    with_models,
+    with_task,
+)
+from s3local.cli.terminal import progress, show, show_json
+
+if TYPE_CHECKING:
+    from s3local.task.model import Task
+    from s3local.teacher.engine import EngineSettings
+
+
+@click.command()
+@with_task
+@click.option(
+    "--name",
+    callback=folder_name,
+    default="default",
+    show_default=True,
+    help="Name of the run, and its folder in runs/TASK/.",
+)
+@click.option("--out", type=path_type, help="Folder of the run, instead of runs/TASK/NAME.")
+@budget_options
+@click.option(
+    "--error-cap",
+    type=FiniteRange(0, min_open=True),
+    default=1.5,
+    show_default=True,
+    help="Maximum errors of one label in a round, as a multiple of the label's fair share.",
+)
+@click.option("--max-errors", type=click.IntRange(1), help="Maximum errors in a round, over all labels. [default: all]")
+@click.option(
+    "--round-trip",
+    type=FiniteRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Question answering: the teacher answers each new question, and a question whose answer has a lower F1 than "
+    "this is dropped. 0 switches the check off.",
+)
+@seed_option
+@with_models
+@click.option(
+    "--with-gold/--without-gold",
+    default=True,
+    show_default=True,
+    help="Train the final classifier on the dev rows as well.",
+)
+@click.option(
+    "--rationales",
+    type=click.IntRange(0),
+    default=12,
+    show_default=True,
+    help="Rationales that the teacher writes for each label without any; the seed prompts show them.",
+)
+@click.option(
+    "--contrast",
+    type=FiniteRange(0),
+    help="Strength of the contrast with the other labels while the teacher samples; 0 is plain sampling. "
+    "[default: 0.5 for teachers that continue lists, 0 for chat models]",
+)
+@click.option(
+    "--label-check/--no-label-check",
+    default=True,
+    show_default=True,
+    help="Replace the requested label of each synthetic row by label probabilities, which combine the requested label "
+    "with judges trained on dev. Skipped where dev has too few rows of a label.",
+)
+@click.option(
+    "--teacher-reads/--no-teacher-reads",
+    default=True,
+    show_default=True,
+    help="Let the teacher vote in the label check as well, where that predicts dev better. The label that it was asked "
+    "for then has half the weight.",
+)
+@click.option(
+    "--model-selection/--no-model-selection",
+    default=True,
+    show_default=True,
+    help="Select the model by cross-validation on dev: the gold-only baseline, or the best weighted mean of that "
+    "baseline's weights and the final classifier's.",
+)
+@json_option
+@quiet_option
+def run(
+    task: Task,
+    name: str,
+    out: Path | None,
+    engine: EngineSettings,
+    round_trip: float,
+    as_json: bool,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    """Run S3: generate rows, train, find errors, generate more.
+
+    TASK is a folder or a task.yaml. Press Ctrl-C whenever you like: the same command resumes the run. Other settings
+    need another --name.
+
+    \b
+    Examples:
+      s3local run my_task
+      s3local run my_task --rows 2000 --seed 1 --name larger
+    """
+    from s3local.report.text import render
+    from s3local.results import to_plain
+    from s3local.runner.loop import run as run_task
+    from s3local.runner.settings import AnswerSettings, RunSettings
+
+    settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
+    result = run_task(task, settings, folder=out, name=name, progress=progress(quiet or as_json))
+    if as_json:
+        show_json(to_plain(result.summary))
+    else:
+        show(render(result.summary, result.folder))

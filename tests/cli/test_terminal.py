@@ -1,0 +1,57 @@
+"""What the commands show: texts of a user exactly as they are, nothing where nothing is wanted."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from rich.table import Table
+
+from s3local.cli.terminal import Terminal, progress, show, show_json
+
+ODD = ["[urgent]", "[/b]", ":cat:", "[link=x]", "{x}"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_step_and_a_message_show_names_as_they_are(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "200"}.items():
+        monkeypatch.setenv(key, value)
+    terminal = Terminal()
+    terminal.say(f"about {name}")
+    with terminal.step(f"reading {name}", 3, "rows") as advance:
+        advance(3)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert f"about {name}" in shown
+    assert f"reading {name}" in shown
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_table_shows_names_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(name, title=name)
+    table.add_row(name)
+    show(table)
+    assert capsys.readouterr().out.count(name) == 3
+
+
+def test_where_there_is_no_terminal_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(quiet=False).step("reading", 3, "rows") as advance:
+        advance(3)
+    assert capsys.readouterr().err == "reading ...\n"
+
+
+def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    silent = progress(quiet=True)
+    silent.say("something")
+    with silent.step("reading", 3, "rows") as advance:
+        advance(3)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_json_keeps_every_script(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json({"label": "café 客服"})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"label": "café 客服"}
+    assert "客服" in printed

@@ -1,0 +1,87 @@
+"""Laws of tables: what a table holds comes back, in any separator, and what is no table is named with its line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3local.exceptions import InputError
+from s3local.tables import MAX_CELL_CHARACTERS, read_table
+
+PATH = Path("table.csv")
+cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@given(
+    st.lists(st.lists(cells, min_size=3, max_size=3), max_size=5),
+    st.sampled_from([",", ";", "\t", "|"]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_a_table_holds_comes_back_with_its_lines(rows: list[list[str]], delimiter: str, end: str) -> None:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
+    lines = []
+    for row in [["a", "b", "c"], *rows]:
+        lines.append(len(io.StringIO(stream.getvalue(), newline=None).read().split("\n")))
+        writer.writerow(row)
+    table = read_table(io.StringIO(stream.getvalue(), newline="\n"), PATH, ",", delimiter)
+    assert (table.columns, table.line) == (("a", "b", "c"), 1)
+    assert list(table.rows) == [
+        (line, dict(zip("abc", row, strict=True))) for line, row in zip(lines[1:], rows, strict=True)
+    ]
+
+
+def test_rows_are_read_one_at_a_time() -> None:
+    def lines() -> object:
+        yield "text\n"
+        yield "one\n"
+        pytest.fail("a line was read before its row was asked for")
+
+    table = read_table(lines(), PATH, ",")  # type: ignore[arg-type]
+    assert next(table.rows) == (2, {"text": "one"})
+
+
+def test_an_empty_file_has_no_columns() -> None:
+    table = read_table(["\n", "\r\n"], PATH, ",")
+    assert (table.columns, list(table.rows)) == ((), [])
+
+
+@pytest.mark.parametrize("usual", [",", "\t"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_another_separator_in_the_header_is_told_unless_it_was_chosen(usual: str, separator: str) -> None:
+    lines = [f"text{separator}label\n", f"a{separator}b\n"]
+    if separator == usual:
+        assert read_table(lines, PATH, usual).columns == ("text", "label")
+    else:
+        with pytest.raises(InputError, match=r"line 1: .* separates the columns of the header .*; do this"):
+            read_table(lines, PATH, usual, advice="do this")
+    assert read_table(lines, PATH, usual, separator).columns == ("text", "label")
+    other = "," if separator != "," else ";"
+    assert len(read_table(lines, PATH, usual, other).columns) == 1
+
+
+def test_a_header_of_several_columns_may_hold_other_separators() -> None:
+    assert read_table(["a;b,c\td\n"], PATH, ",").columns == ("a;b", "c\td")
+
+
+def test_a_quotation_mark_that_never_closes_does_not_read_without_end() -> None:
+    read = 0
+
+    def lines() -> object:
+        nonlocal read
+        yield 'text\n"one\n'
+        while True:
+            read += 1
+            yield "x" * 99_999 + "\n"
+
+    table = read_table(lines(), PATH, ",")  # type: ignore[arg-type]
+    with pytest.raises(
+        InputError, match=r"line 2: no valid row begins here: .*; a quotation mark that opens must close"
+    ):
+        next(table.rows)
+    assert read <= MAX_CELL_CHARACTERS // 100_000 + 1
