@@ -210,7 +210,7 @@ def main() -> None:
             "turns": turns,
             "training": training,
             "classification": classification,
-            "export": report.to_row(),
+            "export": dataclasses.asdict(report),
         }
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

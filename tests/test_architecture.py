@@ -21,7 +21,7 @@ synthesis.prompts  synthesis.planning  synthesis.rationales  synthesis.answer_sp
 synthesis.extrapolation
 curation.shared_runs  curation.vector_index  curation.decontamination  curation.dedup  curation.rules
 curation.pair_rules
-student.encoding  student.windows  student.inference  student.reader
+student.agreement  student.encoding  student.windows  student.inference  student.reader
 student.optimisation  student.contrastive  student.body  student.training  student.reader_training
 student.export  student.reader_export
 evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.cross_validation

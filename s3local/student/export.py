@@ -19,65 +19,26 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError, StorageError
 from s3local.hardware import int8_is_exact
 from s3local.records import Example
 from s3local.storage import translated_errors
+from s3local.student.agreement import ExportReport, Form, compare_forms, loses
 from s3local.student.inference import FP32_FILE, META_FILE, Classifier
 from s3local.student.training import Floats, Trained, TrainedStudent
 
 INT8_FILE = "model_int8.onnx"
 LOGIT_TOLERANCE = 1e-3
 LABEL_AGREEMENT = 0.99
-LOSS_SIGNIFICANCE = 0.05
 SMOOTHING = 0.75
 """How far peaks move from activations to weights, the paper's alpha; weights have a scale for each output here
 and can take more than the paper's 0.5."""
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How one form of a student compares with another on the same ``n_rows`` labelled rows.
-
-    ``labels`` is the share of rows with the same label or answer, ``largest_difference`` the largest one between two
-    logits, ``accuracy_before`` and ``accuracy`` those of the two forms on the rows' own labels.
-    """
-
-    n_rows: int
-    labels: float
-    largest_difference: float
-    accuracy_before: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What was exported and how it was checked. Plain values only, see ``to_row``.
-
-    ``file`` is the ONNX file that ``Classifier.load`` uses. ``fp32`` compares onnxruntime with PyTorch, ``int8``
-    the 8-bit form with the 32-bit one; ``int8_passed`` says whether it is in the folder, ``int8_note`` how it was
-    made or why it is not there. ``bytes`` are the sizes of the ONNX files.
-    """
-
-    file: str
-    fp32: Agreement
-    int8: Agreement
-    int8_passed: bool
-    int8_note: str
-    temperature: float
-    bytes: dict[str, int]
-
-    def to_row(self) -> dict[str, Any]:
-        """The report as a dictionary of plain JSON values."""
-        return dataclasses.asdict(self)
 
 
 def export(
@@ -107,15 +68,6 @@ def export(
 
     meta = {"labels": student.labels, "temperature": temperature}
     return export_checked(student, folder, examples, "text-classification", meta, form, opened, temperature)
-
-
-@dataclass(frozen=True)
-class Form:
-    """What one form of a student makes of rows: logits, the outcome of each row (n_rows,), and which are right."""
-
-    logits: Floats
-    outcomes: NDArray[Any]
-    right: NDArray[np.bool_]
 
 
 def export_checked(
@@ -149,7 +101,7 @@ def export_checked(
         student.tokenizer.save_pretrained(part)
         write_meta(part, FP32_FILE)
         fp32_form = form(opened(part, FP32_FILE))
-        fp32 = _compare(form(logits), fp32_form)
+        fp32 = compare_forms(form(logits), fp32_form)
         if fp32.largest_difference > LOGIT_TOLERANCE:
             raise ModelError(
                 f"the exported student differs from PyTorch's by up to {fp32.largest_difference:.2g} in a logit, "
@@ -159,7 +111,7 @@ def export_checked(
         for kept_layers in (1, math.ceil(layers / 2)):
             quantise(part, kept_layers)
             int8_form = form(opened(part, INT8_FILE))
-            int8 = _compare(fp32_form, int8_form)
+            int8 = compare_forms(fp32_form, int8_form)
             passed = int8.labels >= LABEL_AGREEMENT and not loses(fp32_form.right, int8_form.right)
             if passed:
                 break
@@ -292,24 +244,3 @@ def quantise(folder: Path, kept_layers: int) -> None:
             )
     except DecodeError as exc:  # onnx writes a copy of the model on the way, and does not notice a full disk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from exc
-
-
-def _compare(before: Form, after: Form) -> Agreement:
-    return Agreement(
-        n_rows=len(before.right),
-        labels=float((before.outcomes == after.outcomes).mean()),
-        largest_difference=float(np.abs(before.logits - after.logits).max()),
-        accuracy_before=float(before.right.mean()),
-        accuracy=float(after.right.mean()),
-    )
-
-
-def loses(right_before: NDArray[np.bool_], right_after: NDArray[np.bool_]) -> bool:
-    """Whether more rows turned wrong than right, beyond what a fair coin would do in 19 of 20 cases.
-
-    Both arrays, (n_rows,), say which rows are right.
-    """
-    lost, gained = int((right_before & ~right_after).sum()), int((right_after & ~right_before).sum())
-    changed = lost + gained
-    as_bad = sum(math.comb(changed, number) for number in range(lost, changed + 1))
-    return as_bad < LOSS_SIGNIFICANCE * 2.0**changed

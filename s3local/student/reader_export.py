@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from s3local.records import Example
-from s3local.student.export import ExportReport, Form, export_checked
+from s3local.student.agreement import ExportReport, Form
+from s3local.student.export import export_checked
 from s3local.student.reader import KIND, Reader
 from s3local.student.reader_training import TrainedReader
 from s3local.student.training import Floats
