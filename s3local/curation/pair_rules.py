@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from s3local.records import Candidate, Dropped, Example, FilterResult
+from s3local.curation.rules import Finding, sift
+from s3local.records import Candidate, Example, FilterResult
 from s3local.text import excerpt, normal_form
 
 QUESTION_MARKS = frozenset("?？؟;՞፧")
@@ -15,9 +16,6 @@ QUESTION_MARKS = frozenset("?？؟;՞፧")
 
 QUESTION_SHARE = 0.9
 """Where so many gold texts end like a question, a candidate that does not is none."""
-
-Finding = tuple[str, float, str]
-"""Reason, score and detail of a drop."""
 
 
 def check_given(
@@ -64,14 +62,11 @@ def check_given(
         no_question,
         *(rule for rule in (copy, answer_given_away) if not _is_habit(rule, gold, habit_share)),
     ]
-    kept, dropped = [], []
-    for candidate in candidates:
-        finding = next((finding for rule in rules if (finding := rule(candidate.example))), None)
-        if finding is None:
-            kept.append(candidate)
-        else:
-            dropped.append(Dropped(candidate, *finding))
-    return FilterResult(kept, dropped)
+
+    def check(candidate: Candidate) -> Finding | None:
+        return next((finding for rule in rules if (finding := rule(candidate.example))), None)
+
+    return sift(candidates, check)
 
 
 def _is_question(text: str) -> bool:

@@ -105,10 +105,19 @@ def check_rules(
     (shares), ``copies_gold`` (1).
     """
     checker = _Checker(settings or RuleSettings(), gold, length, names, prompts)
+
+    def check(candidate: Candidate) -> Finding | None:
+        text = candidate.text if compared_field is None else candidate.example.fields[compared_field]
+        return checker.check(text, capped=candidate.origin.get("finish") == "length")
+
+    return sift(candidates, check)
+
+
+def sift(candidates: Sequence[Candidate], check: Callable[[Candidate], Finding | None]) -> FilterResult:
+    """Keep the candidates for which ``check`` finds nothing, in order; drop the others with what it found."""
     kept, dropped = [], []
     for candidate in candidates:
-        text = candidate.text if compared_field is None else candidate.example.fields[compared_field]
-        finding = checker.check(text, capped=candidate.origin.get("finish") == "length")
+        finding = check(candidate)
         if finding is None:
             kept.append(candidate)
         else:
