@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from s3local.records import Answer
+from s3local.text import writes_without_spaces
 
 MAX_WORDS = 6
 """Words in a phrase or a name; as many characters, times ``CHARACTERS_A_WORD``, where no spaces are written."""
@@ -28,8 +29,6 @@ FEW_CONTEXTS = 8
 """Fewer contexts than this say nothing about shares: there, a function word is one that is used three times."""
 LINK_CHARACTERS = 3
 """The longest word in small letters that may stand between two capitalised ones of a name."""
-UNSPACED_LETTERS = 15
-"""With more letters than this for each white space, the script writes no spaces between words."""
 
 _WORD = re.compile(r"[^\W_]+(?:[-'’.&][^\W_]+)*")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -42,7 +41,7 @@ def propose_answers(contexts: Sequence[str]) -> list[dict[str, list[Answer]]]:
     """For each context, its spans by rule; each span once, under the first rule that finds it, rules without any
     left out. Each span's text stands in the context where it says.
     """
-    unspaced = _writes_without_spaces(contexts)
+    unspaced = writes_without_spaces(contexts)
     functions = _function_words(contexts, unspaced)
     return [_spans(context, functions, unspaced) for context in contexts]
 
@@ -173,8 +172,3 @@ def _function_words(contexts: Sequence[str], unspaced: bool) -> frozenset[str]:
 
 def _is_capitalised(word: str) -> bool:
     return word[0].isupper()
-
-
-def _writes_without_spaces(contexts: Sequence[str]) -> bool:
-    letters = sum(len(_LETTER.findall(context)) for context in contexts)
-    return letters > UNSPACED_LETTERS * max(1, sum(len(context.split()) - 1 for context in contexts))
