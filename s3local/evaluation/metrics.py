@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,10 +42,6 @@ class ClassificationMetrics:
     macro_f1: float
     per_label: dict[str, LabelMetrics]
     confusion: tuple[tuple[int, ...], ...]
-
-    def to_row(self) -> dict[str, Any]:
-        """The figures as a dictionary of plain JSON values."""
-        return asdict(self)
 
 
 def classification_metrics(

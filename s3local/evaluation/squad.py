@@ -15,8 +15,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +38,6 @@ class AnswerMetrics:
     f1: float
     f1_low: float
     f1_high: float
-
-    def to_row(self) -> dict[str, Any]:
-        """The figures as a dictionary of plain JSON values."""
-        return asdict(self)
 
 
 def normalized_answer(text: str) -> str:

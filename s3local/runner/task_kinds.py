@@ -165,7 +165,7 @@ class Texts:
         labels = self.task.label_names
         predicted = [labels[int(best)] for best in probabilities.argmax(axis=1)]
         return EvaluationResult(
-            classification_metrics([row.label for row in rows], predicted, labels).to_row(),
+            dataclasses.asdict(classification_metrics([row.label for row in rows], predicted, labels)),
             [
                 {"id": row.id, "label": row.label, "predicted": guess, "probability": round(float(values.max()), 4)}
                 for row, guess, values in zip(rows, predicted, probabilities, strict=True)
@@ -259,7 +259,7 @@ class Spans(Pairs):
         judged = Reader.load(folder).judge(rows, advance)
         found = [answer.text for answer, _ in judged]
         return EvaluationResult(
-            answer_metrics(rows, found).to_row(),
+            dataclasses.asdict(answer_metrics(rows, found)),
             [
                 {
                     "id": row.id,
