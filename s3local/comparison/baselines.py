@@ -8,7 +8,6 @@ of that name on the encoder, ``classify_by_teacher`` lets the teacher itself dec
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
 import io
 import logging
@@ -22,10 +21,9 @@ from s3local.embedder import Embedder
 from s3local.progress import Progress
 from s3local.records import Example
 from s3local.relabelling.teacher_likelihood import label_logprobs
-from s3local.student.encoding import fitting_length
 from s3local.student.export import export
 from s3local.student.inference import Classifier
-from s3local.student.training import USUAL_MAX_LENGTH, TrainingSettings, train
+from s3local.student.training import TrainingSettings, train
 from s3local.synthesis.prompts import Prompts
 from s3local.teacher.protocol import Teacher
 
@@ -46,8 +44,7 @@ def train_on_gold(
     progress: Progress,
 ) -> list[str]:
     """The student's labels for ``test``, trained on ``gold`` alone and exported to ``folder`` as in a run."""
-    length = settings.max_length or fitting_length(body, gold, USUAL_MAX_LENGTH)
-    settings = dataclasses.replace(settings, max_length=length)
+    settings = settings.fitted(body, gold)
     with progress.step("the student trains", settings.passes(len(gold)), "texts") as advance:
         student = train(body, gold, labels, settings, seed, advance=advance)
     export(student, folder, gold)

@@ -25,13 +25,12 @@ from s3local.exceptions import InputError
 from s3local.progress import Advance, ignore
 from s3local.records import SPAN, Candidate, Dropped, Example, FilterResult
 from s3local.runner.settings import RunSettings
-from s3local.student.encoding import fitting_length
 from s3local.student.export import export
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
 from s3local.student.reader_export import export_reader
 from s3local.student.reader_training import train_reader
-from s3local.student.training import USUAL_MAX_LENGTH, TrainingSettings, train
+from s3local.student.training import TrainingSettings, train
 from s3local.synthesis.answer_spans import propose_answers
 from s3local.synthesis.planning import Planned
 from s3local.synthesis.prompts import Prompts, parse_text
@@ -127,9 +126,7 @@ class Texts:
 
     def fitted(self, body: Path) -> TrainingSettings:
         """The training settings, with the length that dev rows need if they leave it open."""
-        training = self.settings.training
-        length = training.max_length or fitting_length(body, self.dev, USUAL_MAX_LENGTH)
-        return dataclasses.replace(training, max_length=length)
+        return self.settings.training.fitted(body, self.dev)
 
     def train(
         self, body: Path, training_set: TrainingSet, settings: TrainingSettings, advance: Advance = ignore

@@ -22,13 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s3local.exceptions import ModelError
 from s3local.hardware import torch_device
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.body import build_classifier
 from s3local.student.contrastive import ContrastiveSettings, mean_and_first, pull_together
-from s3local.student.encoding import Text, batches_by_length, encode, pad
+from s3local.student.encoding import Text, batches_by_length, encode, fitted_length, pad
 from s3local.student.optimisation import (
     MAX_GRADIENT_NORM,
     forward,
@@ -77,6 +76,10 @@ class TrainingSettings:
     def passes(self, n_rows: int) -> int:
         """The texts that go through the student while it trains on ``n_rows``."""
         return self.contrast_passes + n_rows * (self.resolved(n_rows).epochs or 1)
+
+    def fitted(self, body_folder: Path, texts: Sequence[Text] = (), usual: int = USUAL_MAX_LENGTH) -> TrainingSettings:
+        """The same settings with ``max_length`` filled in, long enough for ``texts``, as ``fitted_length`` does."""
+        return dataclasses.replace(self, max_length=fitted_length(body_folder, self.max_length, usual, texts))
 
     def resolved(self, n_rows: int) -> TrainingSettings:
         """The same settings with all that is None chosen by ``n_rows``, but the length.
@@ -172,9 +175,9 @@ def train(
         if tuple(row.fields) != fields:
             raise ValueError(f"row {row.id!r} has the fields {list(row.fields)}, row {rows[0].id!r} has {list(fields)}")
     model, tokenizer = build_classifier(body_folder, labels, seed)
-    max_length = checked_max_length(settings.max_length, USUAL_MAX_LENGTH, model, body_folder)
-    settings = dataclasses.replace(settings, max_length=max_length)
-    token_ids = encode(tokenizer, rows, max_length)
+    settings = settings.fitted(body_folder)
+    assert settings.max_length  # fitted
+    token_ids = encode(tokenizer, rows, settings.max_length)
 
     def loss_of(output: Any, batch: NDArray[np.int64]) -> Any:
         logits = output.logits
@@ -209,14 +212,6 @@ def averaged(first: AnyTrained, second: AnyTrained, share: float) -> AnyTrained:
             if value.is_floating_point():
                 value.lerp_(others[name], 1 - share)
     return dataclasses.replace(first, model=model, seconds=first.seconds + second.seconds)
-
-
-def checked_max_length(wanted: int | None, usual: int, model: Any, body_folder: Path) -> int:
-    """``wanted``, or else ``usual`` as far as the body reads. Raises ``ModelError`` if it reads less than wanted."""
-    longest = int(model.config.max_position_embeddings)
-    if wanted is not None and wanted > longest:
-        raise ModelError(f"max_length is {wanted}, but the student in {body_folder} reads {longest} tokens")
-    return min(usual, longest) if wanted is None else wanted
 
 
 def _targets(rows: Sequence[Example], labels: Sequence[str], soft_targets: NDArray[Any] | None) -> Floats:
