@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -88,3 +89,29 @@ def sha256_of(path: Path, advance: Callable[[int], None] | None = None) -> str:
             if advance is not None:
                 advance(len(block))
     return digest.hexdigest()
+
+
+def replace_durably(part: Path, target: Path) -> None:
+    """Rename ``part``, a finished file or folder, to ``target``, in the same file system.
+
+    All bytes of ``part`` are on the disk before it is renamed, and the new name is on the disk when this returns.
+    Raises ``OSError``; see ``translated_errors``.
+    """
+    for path in (part, *part.rglob("*")):
+        _sync(path)
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if part.is_dir() and target.exists():
+        target.replace(old)
+    part.replace(target)
+    _sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open a folder
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
