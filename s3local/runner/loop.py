@@ -325,7 +325,7 @@ class _Loop:
                 samples=self.settings.samples,
                 sampling=self.settings.sampling,
                 seed=[self.settings.seed, SYNTHESIS, number, shard],
-                models=self.kind.models,
+                length_like=self.kind.models,
                 contrast=self.contrast,
             )
 

@@ -114,7 +114,7 @@ class Texts:
         return {
             "sampling": self.settings.sampling,
             "seed": order.seed,
-            "models": self.models,
+            "length_like": self.models,
             "contrast": order.contrast,
         }
 
