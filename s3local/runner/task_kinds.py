@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.curation.pair_rules import check_given
+from s3local.curation.pair_rules import check_pair_rules
 from s3local.evaluation.calibration import fit_temperature
 from s3local.evaluation.errors import Error, find_errors
 from s3local.evaluation.metrics import classification_metrics
@@ -188,7 +188,7 @@ class Pairs(Texts):
         """Drop copies of the given text, and what is no question where gold texts are."""
         (given,) = self.task.source_fields
         habit_share = self.settings.rules.habit_share
-        return check_given(
+        return check_pair_rules(
             candidates, self.dev, source_field=given, target_field=self.task.target_field, habit_share=habit_share
         )
 

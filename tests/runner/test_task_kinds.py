@@ -220,7 +220,7 @@ def test_contexts_are_written_on_in_turn(tmp_path: Path) -> None:
 
 def test_drops_of_a_pair_and_of_spans_have_their_own_reasons(tmp_path: Path) -> None:
     pair = World(world.pair_task(tmp_path / "pair"), world.write_pair)
-    assert {drop.reason for drop in pair.check(pair.write(60)).dropped} == {"copies_given"}
+    assert {drop.reason for drop in pair.check(pair.write(60)).dropped} == {"copies_source"}
     spans = World(world.span_task(tmp_path / "spans"), world.write_question)
     result = spans.check(spans.write(100))
     assert {drop.reason for drop in result.dropped} == {"gives_answer_away", "no_question"}
