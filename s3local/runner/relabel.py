@@ -12,7 +12,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,9 +30,19 @@ from s3local.relabelling.label_model import (
     tempered,
 )
 from s3local.relabelling.teacher_likelihood import label_logprobs
-from s3local.results import JudgeResult, LabelCheckResult, LabelModelFigures, ScarceLabel, TeacherReading
+from s3local.results import (
+    JudgeResult,
+    LabelCheckResult,
+    LabelModelFigures,
+    ScarceLabel,
+    StageResult,
+    TeacherReading,
+)
 from s3local.runner.context import JUDGES, Folds, RunContext
 from s3local.runner.task_kinds import Targets, TrainingSet
+
+JUDGES_FOLDER = "judges"
+"""Folder of what judges and teacher say of dev."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +58,9 @@ class Relabelled:
 class Relabeller:
     """The judges of a run, and the label probabilities of any of its candidates.
 
-    Judges are trained when they are first asked, and once until ``release``. Their predictions are artefacts of the
-    stage that they were asked for, so that a resumed run trains none for a stage that is done.
+    Judges are trained when they are first needed, and once until ``release``. They predict dev once for the run, and
+    the candidates of each stage that asks. All predictions are artefacts, so that a resumed run trains no judge for a
+    stage that is done.
     """
 
     def __init__(self, context: RunContext, folds: Folds) -> None:
@@ -75,11 +85,11 @@ class Relabeller:
     def fold_targets(self, stage: str, candidates: Sequence[Candidate], fold: int) -> Targets:
         """Label probabilities (n_candidates, n_labels) of a stage that was relabelled, by the one judge that was not
         trained on the fold."""
-        of_dev, of_candidates = self._predictions(stage, candidates)
-        return np.asarray(self._label_model(stage, candidates, of_dev, of_candidates[fold]).targets, np.float32)
+        of_judge = self._predictions(stage, candidates)[fold]
+        return np.asarray(self._label_model(stage, candidates, of_judge).targets, np.float32)
 
     def release(self) -> None:
-        """Give the judges' memory back; who asks again has them trained again, to the same weights."""
+        """Free the judges' memory; who asks again has them trained again, to the same weights."""
         self._judges.clear()
 
     def _check(self, stage: str, candidates: Sequence[Candidate]) -> LabelCheckResult:
@@ -103,28 +113,23 @@ class Relabeller:
 
     def _checked(self, stage: str, candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], LabelCheckResult]:
         """The candidates with their likeliest labels, or as they are if the check does not hold; and the figures."""
-        context = self.context
-        of_dev, of_each_judge = self._predictions(stage, candidates)
-        of_candidates = of_each_judge.mean(axis=0)
-        reading = context.state.once(
-            f"{stage}/teacher.json",
-            TeacherReading,
-            lambda: self._ask_teacher(stage, candidates, of_dev, of_candidates),
-        )
-        check = self._label_model(stage, candidates, of_dev, of_candidates)
+        of_candidates = self._predictions(stage, candidates).mean(axis=0)
+        teacher_used = self._teacher_on_dev().used
+        if teacher_used:
+            self._let_teacher_read(stage, candidates, of_candidates)
+        check = self._label_model(stage, candidates, of_candidates)
         rows = candidates
         if check.holds:
             rows = [self._with_label(*pair) for pair in zip(candidates, check.targets, strict=True)]
-        is_correct = check.gold.argmax(axis=1) == self._gold_labels()
-        requested = self._requested_labels(candidates)
+        correct = check.correct.round(4).tolist()
         figures = LabelModelFigures(
             gain=round(check.gain, 3),
-            teacher_used=reading.used,
+            teacher_used=teacher_used,
             pool_weights=check.pool_weights,
             scale=round(check.scale, 4),
-            correct=dict(zip(context.task.label_names, check.correct.round(4).tolist(), strict=True)),
-            correct_overall=round(float(check.correct[requested].mean()), 4),
-            dev_accuracy=float(is_correct.mean()),
+            correct=dict(zip(self.context.task.label_names, correct, strict=True)),
+            correct_overall=round(float(check.correct[self._requested_labels(candidates)].mean()), 4),
+            dev_accuracy=float((check.gold.argmax(axis=1) == self._gold_labels()).mean()),
             relabelled=sum(a.example.label != b.example.label for a, b in zip(rows, candidates, strict=True)),
         )
         outcome = LabelCheckResult(outcome="applied" if check.holds else "no_gain")
@@ -132,28 +137,33 @@ class Relabeller:
 
     # Judges
 
-    def _predictions(self, stage: str, candidates: Sequence[Candidate]) -> tuple[Targets, Targets]:
+    def _predictions_of_dev(self) -> Targets:
         """Label probabilities of the divided dev rows (n_divided, n_labels), each by the judge that was not trained on
-        it, and of the candidates by each judge (n_folds, n_candidates, n_labels)."""
-        state, folds = self.context.state, self.folds
-        for fold in range(folds.count):
-            state.once(f"{stage}/judge-{fold}.json", JudgeResult, partial(self._predict, stage, fold, candidates))
-        files = [state.read_rows(f"{stage}/judge-{fold}.jsonl") for fold in range(folds.count)]
-        values = np.array([[row["probabilities"] for row in rows] for rows in files], dtype=np.float32)
-        places = np.array(folds.divided(range(len(self.context.dev))))
-        n_dev = len(self.context.dev)
-        return values[folds.of_row[places], places], values[:, n_dev:]
+        it."""
+        dev, folds = self.context.dev, self.folds
+        files = [self._predictions_in(f"{JUDGES_FOLDER}/dev-{fold}", fold, dev) for fold in range(folds.count)]
+        places = np.array(folds.divided(range(len(dev))))
+        return np.array(np.stack(files)[folds.of_row[places], places])
 
-    def _predict(self, stage: str, fold: int, candidates: Sequence[Candidate]) -> JudgeResult:
-        """Let the fold's judge predict dev and the candidates."""
+    def _predictions(self, stage: str, candidates: Sequence[Candidate]) -> Targets:
+        """Label probabilities of the candidates by each judge, (n_folds, n_candidates, n_labels)."""
+        rows = [candidate.example for candidate in candidates]
+        return np.stack([self._predictions_in(f"{stage}/judge-{fold}", fold, rows) for fold in range(self.folds.count)])
+
+    def _predictions_in(self, name: str, fold: int, rows: Sequence[Example]) -> Targets:
+        """The predictions (n_rows, n_labels) of the fold's judge for ``rows``, which are kept under ``name``."""
+        state = self.context.state
+        state.once(f"{name}.json", JudgeResult, lambda: self._predict(name, fold, rows))
+        return np.array([row["probabilities"] for row in state.read_rows(f"{name}.jsonl")], dtype=np.float32)
+
+    def _predict(self, name: str, fold: int, rows: Sequence[Example]) -> JudgeResult:
         context = self.context
-        rows = [*context.dev, *(candidate.example for candidate in candidates)]
         passes = 0 if fold in self._judges else context.settings.judge.passes
         step = f"label check: judge {fold + 1} of {self.folds.count}"
         with context.progress.step(step, passes + len(rows), "texts") as advance:
             probabilities = self._judge(fold, advance).predict_proba(rows, advance)
         context.state.write_rows(
-            f"{stage}/judge-{fold}.jsonl",
+            f"{name}.jsonl",
             (
                 {"id": row.id, "probabilities": [round(float(value), 5) for value in values]}
                 for row, values in zip(rows, probabilities, strict=True)
@@ -173,57 +183,69 @@ class Relabeller:
 
     # Teacher
 
-    def _ask_teacher(
-        self, stage: str, candidates: Sequence[Candidate], of_dev: Targets, of_candidates: Targets
-    ) -> TeacherReading:
-        """Let the teacher read dev, and the candidates as well if its likelihoods explain dev better with the judges'.
+    def _teacher_on_dev(self) -> TeacherReading:
+        """Whether the teacher's likelihoods explain dev better together with the judges than the judges alone do.
 
         No gold row was used for the label under which the teacher finds a text likeliest. It reads a text only under
-        labels that are in question by the judges' predictions ``of_dev`` and ``of_candidates``.
+        the labels that are likely by the judges' predictions.
         """
         context = self.context
         if not context.settings.teacher_reads or context.task.source_fields:
             return TeacherReading(used=False)
-        dev, rows = self.folds.divided(context.dev), [candidate.example for candidate in candidates]
-        logprobs = of_gold = self._read(dev, in_question(of_dev))
-        gain = evidence([of_dev], tempered(of_gold), self._gold_labels())
-        if gain > 0:
-            logprobs = np.concatenate([of_gold, self._read(rows, in_question(of_candidates))])
-        context.state.write_rows(
-            f"{stage}/teacher.jsonl",
-            (
-                {"id": row.id, "logprobs": [None if np.isnan(value) else round(float(value), 3) for value in values]}
-                for row, values in zip([*dev, *rows], logprobs, strict=False)
-            ),
-        )
-        return TeacherReading(used=gain > 0, gain=round(gain, 3))
 
-    def _read(self, rows: Sequence[Example], likely: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The log-probability (nats) of each row's text under each label, (n_rows, n_labels); NaN where ``likely``, of
-        that shape, is False. The teacher is closed again, before the next student trains."""
+        def compute() -> TeacherReading:
+            of_judges = self._predictions_of_dev()
+            logprobs = self._read(self._teacher_file(None), self.folds.divided(context.dev), in_question(of_judges))
+            gain = evidence([of_judges], tempered(logprobs), self._gold_labels())
+            return TeacherReading(used=gain > 0, gain=round(gain, 3))
+
+        return context.state.once(f"{JUDGES_FOLDER}/teacher.json", TeacherReading, compute)
+
+    def _let_teacher_read(self, stage: str, candidates: Sequence[Candidate], of_candidates: Targets) -> None:
+        """Let the teacher read the candidates under their likely labels."""
+
+        def compute() -> StageResult:
+            rows = [candidate.example for candidate in candidates]
+            self._read(self._teacher_file(stage), rows, in_question(of_candidates))
+            return StageResult()
+
+        self.context.state.once(f"{stage}/teacher.json", StageResult, compute)
+
+    def _read(self, name: str, rows: Sequence[Example], likely: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The log-probability (nats) of each row's text under each label, (n_rows, n_labels), which are written to
+        ``name``; NaN where ``likely``, of that shape, is False. Then the teacher is closed, as a student may train
+        next."""
         context = self.context
         with context.progress.step("label check: the teacher reads", int(likely.sum()), "texts") as advance:
             texts = [row.text for row in rows]
             logprobs = label_logprobs(context.teacher.open(), context.prompts(), texts, likely=likely, advance=advance)
         context.teacher.close()
+        context.state.write_rows(
+            name,
+            (
+                {"id": row.id, "logprobs": [None if np.isnan(value) else round(float(value), 3) for value in values]}
+                for row, values in zip(rows, logprobs, strict=True)
+            ),
+        )
         return logprobs
+
+    def _teacher_file(self, stage: str | None) -> str:
+        """The file of the teacher's log-probabilities of a stage's candidates; of dev, if ``stage`` is None."""
+        return f"{stage or JUDGES_FOLDER}/teacher.jsonl"
 
     # Label model
 
-    def _label_model(
-        self, stage: str, candidates: Sequence[Candidate], of_dev: Targets, of_candidates: Targets
-    ) -> LabelCheck:
+    def _label_model(self, stage: str, candidates: Sequence[Candidate], of_candidates: Targets) -> LabelCheck:
         """The label model on the judges' predictions, with the teacher's where these are used."""
-        state = self.context.state
-        predictions = {"judges": JudgePredictions(of_dev, of_candidates)}
-        reading = state.read(f"{stage}/teacher.json", TeacherReading)
-        teacher_used = reading is not None and reading.used
+        judges = {"judges": JudgePredictions(self._predictions_of_dev(), of_candidates)}
+        teacher_used = self._teacher_on_dev().used
         if teacher_used:
-            rows = state.read_rows(f"{stage}/teacher.jsonl")
-            of_teacher = tempered(np.array([row["logprobs"] for row in rows], dtype=np.float64))
-            predictions["teacher"] = JudgePredictions(of_teacher[: len(of_dev)], of_teacher[len(of_dev) :])
+            # tempered together, as a label's mean over all rows is subtracted
+            files = [self.context.state.read_rows(self._teacher_file(name)) for name in (None, stage)]
+            of_teacher = tempered(np.array([row["logprobs"] for rows in files for row in rows], dtype=np.float64))
+            judges["teacher"] = JudgePredictions(of_teacher[: len(files[0])], of_teacher[len(files[0]) :])
         requested = self._requested_labels(candidates)
-        return check_labels(predictions, self._gold_labels(), requested, teacher_judges=teacher_used)
+        return check_labels(judges, self._gold_labels(), requested, teacher_judges=teacher_used)
 
     def _gold_labels(self) -> NDArray[np.int64]:
         """The number of each divided dev row's label."""

@@ -15,7 +15,9 @@ means that its stage is complete; a stage without a marker is done again, from i
             student/         the exported student: ONNX, tokenizer, labels
             predictions.jsonl  errors.jsonl  metrics.json
             test_predictions.jsonl
-        final/               judge-0.jsonl ..., label_check.json, dataset.jsonl, student/, metrics.json
+        judges/              dev-0.jsonl ..., teacher.jsonl: what the judge of each fold and the teacher say of dev
+        final/               judge-0.jsonl ..., teacher.jsonl: what they say of the synthetic rows;
+                             label_check.json, dataset.jsonl, student/, metrics.json
         final-without-gold/  student/, metrics.json; only where both final students were asked for
         model-selection/     fold-0.json ...: scores of the students of each fold
         gold/                student/, metrics.json: the gold-only student

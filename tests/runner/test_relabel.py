@@ -64,8 +64,8 @@ def test_no_row_is_predicted_by_a_judge_that_was_trained_on_it(
     for fold in range(folds.count):
         gold, seed = folds.outside(fold, context.dev), context.seed_for(JUDGES, fold)
         judge = well_read_judge(tiny_bert, gold, task.label_names, context.settings.judge, seed)
-        said = [row["probabilities"] for row in rows_of(finished.folder / "final" / f"judge-{fold}.jsonl")]
-        assert judge.predict_proba(context.dev) == pytest.approx(np.array(said[: len(context.dev)]), abs=1e-4)
+        said = [row["probabilities"] for row in rows_of(finished.folder / "judges" / f"dev-{fold}.jsonl")]
+        assert judge.predict_proba(context.dev) == pytest.approx(np.array(said), abs=1e-4)
 
 
 def test_the_dataset_says_how_probable_each_label_is(task: Task, finished: RunResult) -> None:
@@ -115,8 +115,14 @@ def test_the_teacher_is_used_where_it_explains_gold_and_reads_all_rows_only_then
     def weigh(prompt: str, text: str) -> float:
         return 0.0 if knows and phrase_of[label_of.get(text, task.label_names[0])] in prompt else -30.0
 
-    chosen, teacher = settings(tiny_bert), FakeTeacher(write, weigh=weigh)
-    models = find_models(chosen, teacher=lambda: teacher, embedder=BagOfWords())
+    teachers: list[FakeTeacher] = []
+
+    def opened() -> FakeTeacher:
+        teachers.append(FakeTeacher(write, weigh=weigh))
+        return teachers[-1]
+
+    chosen = settings(tiny_bert)
+    models = find_models(chosen, teacher=opened, embedder=BagOfWords())
     context = context_for(task, chosen, tmp_path, models)
     figures = relabelled(context, finished)[1].result.figures
     assert figures is not None
@@ -124,10 +130,12 @@ def test_the_teacher_is_used_where_it_explains_gold_and_reads_all_rows_only_then
     assert set(figures.pool_weights) == ({"judges", "teacher"} if knows else {"judges"})
     assert list(figures.correct) == list(task.label_names)
     assert min(figures.correct.values()) <= figures.correct_overall <= max(figures.correct.values())
-    read = [row["id"] for row in rows_of(tmp_path / "final" / "teacher.jsonl")]
-    written = [candidate.example.id for candidate in candidates_of(finished.folder)] if knows else []
-    assert read == [row.id for row in load_dev(task)] + written
-    assert teacher.closed
+    assert [row["id"] for row in rows_of(tmp_path / "judges" / "teacher.jsonl")] == [row.id for row in context.dev]
+    assert (tmp_path / "final" / "teacher.jsonl").exists() is knows
+    if knows:
+        read = [row["id"] for row in rows_of(tmp_path / "final" / "teacher.jsonl")]
+        assert read == [candidate.example.id for candidate in candidates_of(finished.folder)]
+    assert all(teacher.closed for teacher in teachers)
 
 
 def test_a_teacher_that_shall_not_read_is_not_asked(
@@ -166,6 +174,7 @@ def test_judges_are_trained_where_dev_has_enough_rows_of_each_label(
     few = each < LEAST_GOLD
     assert after.result.scarce == (ScarceLabel(label="negative", rows=each, least=LEAST_GOLD) if few else None)
     assert len(list((tmp_path / "run" / "final").glob("judge-*.json"))) == (0 if few else 2)
+    assert (tmp_path / "run" / "judges").exists() is not few
     assert (after.targets is None) is few
 
 
