@@ -8,7 +8,6 @@ from the candidates how many texts carry their requested label. ``check_labels``
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,8 @@ LEAST_PROBABILITY = 1e-6
 MOST_POOL_WEIGHT = 5.0
 POOL_WEIGHT_PENALTY = 0.02
 """Pulls the pool weights towards equal shares, so that a few dozen gold rows do not decide alone."""
+SIGNIFICANCE = 0.05
+"""How often judges that predict at random may pass for better than chance."""
 TEMPER = 0.2
 """Exponent of a whole text's likelihood."""
 LIKELY_LABELS = 3
@@ -115,7 +116,7 @@ def check_labels(
         scale=float(posterior @ SCALES),
         correct=posterior @ np.stack([one.correct for one in combined]),
         gold=joint_of_gold,
-        gain=evidence([], joint_of_gold, gold),
+        gain=evidence([], [its.gold for its in judges.values()], gold),
     )
 
 
@@ -144,18 +145,26 @@ def fit_pool_weights(judges: Sequence[NDArray[Any]], gold_labels: NDArray[np.int
     return np.asarray(found.x, dtype=np.float64)
 
 
-def evidence(judges: Sequence[NDArray[Any]], other: NDArray[Any], gold_labels: NDArray[np.int64]) -> float:
-    """By how many nats the ``other`` judge raises the log-likelihood of all gold labels, beyond the one nat that a
-    judge without any knowledge would raise it by chance (Akaike's criterion). Arguments as for ``fit_pool_weights``;
-    without ``judges``, all labels are equally likely."""
+def evidence(judges: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]], gold_labels: NDArray[np.int64]) -> float:
+    """By how many nats the ``others`` raise the log-likelihood of all gold labels, beyond what chance explains.
+
+    Arguments as for ``fit_pool_weights``; without ``judges``, labels have the frequencies that they have in gold. Above
+    0 the others pass a likelihood-ratio test at ``SIGNIFICANCE``: each adds one fitted weight, so that judges which
+    predict at random raise the log-likelihood by half a chi-square variable (Wilks, 1938). One nat for each weight, as
+    in Akaike's criterion, let two such judges pass in 5 to 10 of 100 cases.
+    """
+    from scipy.stats import chi2
+
     rows = np.arange(len(gold_labels))
 
     def likelihood(some: Sequence[NDArray[Any]]) -> float:
         if not some:
-            return -len(rows) * math.log(other.shape[1])
+            counts = np.unique(gold_labels, return_counts=True)[1]
+            return float((counts * np.log(counts / len(rows))).sum())
         return float(np.log(joint(list(fit_pool_weights(some, gold_labels)), some)[rows, gold_labels]).sum())
 
-    return likelihood([*judges, other]) - likelihood(judges) - 1.0
+    by_chance = float(chi2.ppf(1 - SIGNIFICANCE, len(others))) / 2
+    return likelihood([*judges, *others]) - likelihood(judges) - by_chance
 
 
 def tempered(logprobs: NDArray[Any]) -> Array:

@@ -196,7 +196,7 @@ class Relabeller:
         def compute() -> TeacherReading:
             of_judges = self._predictions_of_dev()
             logprobs = self._read(self._teacher_file(None), self.folds.divided(context.dev), in_question(of_judges))
-            gain = evidence([of_judges], tempered(logprobs), self._gold_labels())
+            gain = evidence([of_judges], [tempered(logprobs)], self._gold_labels())
             return TeacherReading(used=gain > 0, gain=round(gain, 3))
 
         return context.state.once(f"{JUDGES_FOLDER}/teacher.json", TeacherReading, compute)

@@ -157,11 +157,31 @@ def test_no_judges_and_no_gold_are_refused(true: np.ndarray) -> None:
 
 def test_another_judge_is_evidence_if_it_knows_what_the_first_does_not(gold: np.ndarray) -> None:
     first = judge_of(gold, 0.8, 0.6, 1)
-    assert evidence([first], judge_of(gold, 0.8, 0.7, 2), gold) > 0
-    assert evidence([first], first, gold) < 0
-    assert evidence([first], judge_of(gold, 0.8, 0.0, 3), gold) < 0
-    assert evidence([], first, gold) > 0
-    assert evidence([], judge_of(gold, 0.8, 0.0, 3), gold) < 0
+    assert evidence([first], [judge_of(gold, 0.8, 0.7, 2)], gold) > 0
+    assert evidence([first], [first], gold) < 0
+    assert evidence([first], [judge_of(gold, 0.8, 0.0, 3)], gold) < 0
+    assert evidence([], [first], gold) > 0
+    assert evidence([], [judge_of(gold, 0.8, 0.0, 3)], gold) < 0
+
+
+@pytest.mark.parametrize("n_judges", [1, 2])
+@pytest.mark.parametrize(("n_labels", "each"), [(2, 10), (6, 4), (6, 10)])
+def test_judges_that_predict_at_random_hardly_ever_pass(n_judges: int, n_labels: int, each: int) -> None:
+    chance, labels, n_cases = np.random.default_rng(0), np.repeat(np.arange(n_labels), each), 150
+    passed = added = 0
+    for _ in range(n_cases):
+        judges = [chance.dirichlet(np.ones(n_labels), len(labels)) for _ in range(n_judges)]
+        candidates = chance.dirichlet(np.ones(n_labels), 5)
+        predictions = {str(n): JudgePredictions(judge, candidates) for n, judge in enumerate(judges)}
+        passed += check_labels(predictions, labels, np.zeros(5, np.int64)).holds
+        added += evidence(judges[:-1], judges[-1:], labels) > 0
+    assert passed < 0.05 * n_cases and added < 0.05 * n_cases
+
+
+def test_a_judge_that_knows_no_more_than_how_frequent_labels_are_does_not_pass() -> None:
+    labels = np.repeat([0, 1], [50, 10])
+    frequencies = np.tile([50 / 60, 10 / 60], (60, 1))
+    assert evidence([], [frequencies], labels) < 0
 
 
 @pytest.mark.parametrize("right", [0.0, 0.7])
@@ -169,7 +189,7 @@ def test_a_check_holds_only_if_its_judges_know_something(gold: np.ndarray, true:
     judges = {"a": JudgePredictions(judge_of(gold, 0.8, right, 3), judge_of(true, 0.8, right, 4))}
     check = check_labels(judges, gold, true)
     assert check.holds is (right > 0)
-    assert check.gain == evidence([], check.gold, gold)
+    assert check.gain == evidence([], [judges["a"].gold], gold)
 
 
 def test_a_text_is_no_likelier_of_a_label_that_makes_all_texts_likelier() -> None:
