@@ -21,7 +21,7 @@ from s3local.evaluation.cross_validation import NO_FOLD
 from s3local.progress import Progress
 from s3local.records import Example
 from s3local.relabelling.teacher_likelihood import label_logprobs
-from s3local.runner.context import STUDENT
+from s3local.runner.context import JUDGES, STUDENT
 from s3local.runner.models import Models
 from s3local.runner.settings import RunSettings
 from s3local.runner.task_kinds import TrainingSet, kind_of
@@ -93,7 +93,7 @@ def judge(given: BaselineInput) -> list[str]:
     """The labels of one judge that is trained on all gold rows: the judges' encoder as the classifier."""
     kind, settings = kind_of(given.task, given.gold, given.test, given.settings), given.settings.judging
     nobody = np.full(len(given.gold), NO_FOLD)
-    seeds = [derived_seed(given.seed, JUDGES)]
+    seeds = [derive_seed(given.seed, JUDGES)]
     with given.progress.step("the judge trains", settings.passes, "texts") as advance:
         judges = given.models.train_judges(
             given.models.judge, given.gold, given.labels, nobody, settings, seeds, kind.descriptions(), advance
@@ -140,7 +140,8 @@ def has_setfit() -> bool:
 
 
 def setfit(given: BaselineInput) -> list[str]:
-    """The labels of SetFit (Tunstall et al., 2022): the sentence encoder tuned on pairs of gold rows, and a linear head.
+    """The labels of SetFit (Tunstall et al., 2022): the sentence encoder tuned on pairs of gold rows, and a linear
+    head.
 
     ``SETFIT_ITERATIONS`` positive and as many negative pairs for a row, as in its paper.
     """

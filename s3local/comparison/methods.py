@@ -32,9 +32,10 @@ class Method:
     """One row of the table.
 
     ``run``: the entry of ``RUNS`` that it is read from, None for a baseline without synthetic rows. ``student``: which
-    student of that run: the selected one, the final one that was not trained on gold rows, or the large one. ``uses_gold``,
-    ``uses_seed``: a method without them has one cell for all numbers of gold rows, for all seeds; the lengths of its
-    texts are then those of the most gold rows. ``test_rows``: how many test rows it predicts, None for all.
+    student of that run: the selected one, the final one that was not trained on gold rows, or the large one.
+    ``uses_gold``, ``uses_seed``: a method without them has one cell for all numbers of gold rows, for all seeds; the
+    lengths of its texts are then those of the most gold rows. ``test_rows``: how many test rows it predicts, None for
+    all.
     """
 
     name: str

@@ -81,8 +81,8 @@ def choose_errors(
 
     If all rows of a round descended from a few errors, the teacher would repeat itself. A label that already has
     ``cap`` times its fair share of ``wanted`` gets no right rows. ``max_errors`` limits the total. Then each of
-    ``labels`` is filled up to ``least`` rows with its hardest right ones: if one label alone were extrapolated from real
-    rows, the student would learn that whatever looks real carries it.
+    ``labels`` is filled up to ``least`` rows with its hardest right ones: if one label alone were extrapolated from
+    real rows, the student would learn that whatever looks real carries it.
     """
     chosen = balance_errors(wrong, len(labels), cap, max_errors)
     wanted = wanted if max_errors is None else min(wanted, max_errors)

@@ -1,8 +1,9 @@
 """The probability of each label of a text, from the judges and from the label that the teacher was asked for.
 
 A small local teacher often writes a text that does not carry the requested label. The judges see the text alone.
-``calibrate`` fits how far their probabilities can be trusted, on dev rows that they were not trained on, and says whether
-they know more than chance. ``label_probabilities`` adds the requested label, for as much as the judges do not know.
+``calibrate`` fits how far their probabilities can be trusted, on dev rows that they were not trained on, and says
+whether they know more than chance. ``label_probabilities`` adds the requested label, for as much as the judges do not
+know.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ SHARE_PRIOR = SHARES * (1 - SHARES) / (SHARES * (1 - SHARES)).sum()
 class Calibration:
     """How far the judges' probabilities hold on gold rows that they were not trained on.
 
-    ``n_rows`` are the gold rows. ``exponent`` is applied to their probabilities: below 1 they are too sure, as a temperature above 1 says.
-    ``accuracy`` is the share of gold rows that they label correctly. ``gain`` is by how many nats they explain the gold
-    labels better than chance does, less ``CHANCE_NATS``.
+    ``n_rows`` are the gold rows. ``exponent`` is applied to their probabilities: below 1 they are too sure, as a
+    temperature above 1 says. ``accuracy`` is the share of gold rows that they label correctly. ``gain`` is by how many
+    nats they explain the gold labels better than chance does, less ``CHANCE_NATS``.
     """
 
     n_rows: int
@@ -77,24 +78,22 @@ def calibrate(judged: NDArray[Any], gold_labels: NDArray[np.int64]) -> Calibrati
 
 @dataclass(frozen=True, slots=True)
 class LabelModel:
-    """Label probabilities ``targets`` (n, n_labels); ``correct`` (n_labels,) is the share of the texts requested as each
-    label that is estimated to carry it."""
+    """Label probabilities ``targets`` (n, n_labels); ``correct`` (n_labels,) is the share of the texts requested as
+    each label that is estimated to carry it."""
 
     targets: Array
     correct: Array
 
 
-def label_probabilities(
-    judged: NDArray[Any], requested: NDArray[np.int64], calibration: Calibration
-) -> LabelModel:
+def label_probabilities(judged: NDArray[Any], requested: NDArray[np.int64], calibration: Calibration) -> LabelModel:
     """The label probabilities of texts, from the judges' probabilities ``judged`` (n, n_labels) and the labels
     ``requested`` from the teacher (n,), as indices.
 
-    Of the texts requested as one label, a share carries it and the others carry any label. Each of ``SHARES`` is weighed
-    by how well it explains what the judges say of that label's texts; judges and teacher make the same mistakes, so that
-    all texts together count as no more pieces of evidence than there are gold rows. What the requested label adds to the judges is
-    then raised to the judges' error rate on gold, as a share of that of guessing: it counts in full beside judges that
-    know nothing, and not at all beside judges that are always right.
+    Of the texts requested as one label, a share carries it and the others carry any label. Each of ``SHARES`` is
+    weighed by how well it explains what the judges say of that label's texts; judges and teacher make the same
+    mistakes, so that all texts together count as no more pieces of evidence than there are gold rows. What the
+    requested label adds to the judges is then raised to the judges' error rate on gold, as a share of that of guessing:
+    it counts in full beside judges that know nothing, and not at all beside judges that are always right.
     """
     opinion = _softmax(calibration.exponent * _logs(judged))
     n_labels = opinion.shape[1]

@@ -47,7 +47,8 @@ class Models:
     """The models of a run, found but not loaded.
 
     ``teacher`` loads the teacher, whose prompts have ``style``; ``body`` is the folder of the student's pretrained
-    body, ``judge`` that of the judges' encoder, which ``train_judges`` trains. ``identity`` holds the models' checksums for config.json.
+    body, ``judge`` that of the judges' encoder, which ``train_judges`` trains. ``identity`` holds the models' checksums
+    for config.json.
     """
 
     teacher: Callable[[], Teacher]

@@ -95,8 +95,8 @@ class Relabeller:
         return Relabelled(renamed, np.asarray(model.targets, dtype=np.float32), figures)
 
     def fold_targets(self, candidates: Sequence[Candidate], fold: int) -> Targets | None:
-        """Label probabilities (n_candidates, n_labels) by the one judge that was not trained on the fold; None where the
-        requested labels stay."""
+        """Label probabilities (n_candidates, n_labels) by the one judge that was not trained on the fold; None where
+        the requested labels stay."""
         judges = self.prepare()
         if not judges.applied:
             return None

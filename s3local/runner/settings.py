@@ -55,21 +55,21 @@ class RunSettings:
     shorter texts. ``contrast``: weight of the contrast with the prompt of another label; 0 is plain sampling, None is
     ``LIST_CONTRAST`` for list-style teachers and 0 for chat-style ones.
 
-    Errors:
-    ``extrapolate``: "errors" of the student, as in S3, or all of "dev" at once, without seed and rounds (the paper's
-    GoldGen). ``least_share``: each label gets at least this share of its fair share of a round. ``error_cap``: a label has at most this many times its fair share of a round's errors; ``max_errors`` caps
-    them over all labels. ``rows_per_error``: where a round has more rows for each error, the dev rows that the student
-    is least sure of are extrapolated as well.
+    Errors: ``extrapolate``: "errors" of the student, as in S3, or all of "dev" at once, without seed and rounds (the
+    paper's GoldGen). ``least_share``: each label gets at least this share of its fair share of a round. ``error_cap``:
+    a label has at most this many times its fair share of a round's errors; ``max_errors`` caps them over all labels.
+    ``rows_per_error``: where a round has more rows for each error, the dev rows that the student is least sure of are
+    extrapolated as well.
 
-    Labels and students:
-    ``label_check``: judges trained on dev, one for each of ``folds``, give label probabilities that all students learn,
-    if they explain dev better than chance; ``judging`` says how they are trained. ``with_gold``: the final student is trained on dev
-    as well. ``both_finals``: a second final student is trained without dev. ``size``: "large" selects a final student that
-    is trained on the same rows from the judges' encoder, "both" trains it beside the selected small one. ``model_selection``: cross-validation over
-    ``folds`` selects the best average of the final and the gold-only student, or the gold-only student.
+    Labels and students: ``label_check``: judges trained on dev, one for each of ``folds``, give label probabilities
+    that all students learn, if they explain dev better than chance; ``judging`` says how they are trained.
+    ``with_gold``: the final student is trained on dev as well. ``both_finals``: a second final student is trained
+    without dev. ``size``: "large" selects a final student that is trained on the same rows from the judges' encoder,
+    "both" trains it beside the selected small one. ``model_selection``: cross-validation over ``folds`` selects the
+    best average of the final and the gold-only student, or the gold-only student.
 
-    ``teacher``, ``encoder``, ``student``, ``judge``: a model's id or path; None takes the embedded one. ``judge`` is the
-    encoder of the judges; "none", or a missing embedded one, takes ``encoder``.
+    ``teacher``, ``encoder``, ``student``, ``judge``: a model's id or path; None takes the embedded one. ``judge`` is
+    the encoder of the judges; "none", or a missing embedded one, takes ``encoder``.
     """
 
     seed: int = 0

@@ -70,7 +70,9 @@ def test_beside_judges_that_are_always_right_the_requested_label_changes_nothing
     gold = balanced(40, 4)
     calibration = calibrate(judged_by(gold, 4, 1.0, 0.9, 0), gold)
     judged = judged_by(balanced(80, 4), 4, 0.9, 0.9, 2)
-    first, second = (label_probabilities(judged, labels, calibration).targets for labels in (balanced(80, 4), np.zeros(80, int)))
+    first, second = (
+        label_probabilities(judged, labels, calibration).targets for labels in (balanced(80, 4), np.zeros(80, int))
+    )
     assert first == pytest.approx(second)
 
 
