@@ -12,7 +12,6 @@ own, in turns. SemHash takes part if ``--semhash-python`` names an interpreter t
 from __future__ import annotations
 
 import argparse
-import functools
 import hashlib
 import json
 import os
@@ -175,14 +174,6 @@ def drop_s3local(texts: Sequence[str], vectors: np.ndarray[Any, Any]) -> list[in
     return [int(drop.candidate.example.id) for drop in found.dropped]
 
 
-def drop_s3local_graph(texts: Sequence[str], vectors: np.ndarray[Any, Any]) -> list[int]:
-    """What s3local does above EXACT_ROWS, from the first row on."""
-    from s3local.curation import dedup, vector_index
-
-    dedup.VectorIndex = functools.partial(vector_index.VectorIndex, exact_rows=0)  # type: ignore[misc, assignment]
-    return drop_s3local(texts, vectors)
-
-
 def drop_semhash(texts: Sequence[str], vectors: np.ndarray[Any, Any]) -> list[int]:
     from semhash import SemHash
 
@@ -199,7 +190,6 @@ def drop_semhash(texts: Sequence[str], vectors: np.ndarray[Any, Any]) -> list[in
 METHODS = {
     "every pair": drop_every_pair,
     "s3local": drop_s3local,
-    "s3local, graph": drop_s3local_graph,
     "semhash": drop_semhash,
 }
 

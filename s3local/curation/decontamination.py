@@ -1,7 +1,7 @@
-"""Gold rows that no synthetic row may copy.
+"""Decontamination: no synthetic row may copy a gold row.
 
-A guard holds the texts of dev or of test, never their labels, and says which candidates repeat them: word for
-word, by a long run of words, or by cosine. Knows nothing of other candidates.
+The texts of dev or test, never their labels, are compared with each candidate: by normal form, by long shared runs of
+words, and by cosine similarity.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from s3local.records import Candidate, Dropped
 from s3local.text import normal_form
 
 
-class GoldGuard:
-    """The gold texts of one ``name``, such as "dev" or "test"; the reasons of its drops end in that name.
+class ProtectedTexts:
+    """The gold texts of one split, ``name``, such as "dev" or "test". Reasons of drops, and their scores:
 
-    ``copies_<name>``: equal in normal form; score 1.
-    ``overlaps_<name>``: shares a run of words or characters, see ``RunIndex``; score is its length.
-    ``near_<name>``: cosine at or above ``threshold``; score is the cosine.
+    ``copies_<name>``    equal in normal form (1)
+    ``overlaps_<name>``  shares a run of words or characters, see ``RunIndex`` (the length of the run)
+    ``near_<name>``      cosine at or above ``threshold`` (the cosine)
     """
 
     def __init__(self, name: str, texts: Sequence[str], vectors: Vectors, runs: RunIndex, threshold: float) -> None:
@@ -34,7 +34,7 @@ class GoldGuard:
         self._threshold = threshold
 
     def find_copy(self, candidate: Candidate, text: str) -> Dropped | None:
-        """The drop of a candidate whose ``text`` repeats the letters of a gold row, or None."""
+        """The drop of a candidate whose ``text`` equals or overlaps a gold text, or None."""
         row = self._row_of_form.get(normal_form(text))
         if row is not None:
             return Dropped(candidate, f"copies_{self._name}", 1.0, self._describe(row))
@@ -46,7 +46,7 @@ class GoldGuard:
         return None
 
     def find_near(self, candidates: Sequence[Candidate], vectors: Vectors) -> list[Dropped | None]:
-        """For each candidate, with its row of ``vectors`` (n, dim), the drop if it is too near a gold row, or None."""
+        """For each candidate, the drop if it is too near a gold row, or None; ``vectors`` are (n_candidates, dim)."""
         scores, rows = self._index.nearest(vectors)
         verdicts: list[Dropped | None] = [None] * len(candidates)
         for place in np.flatnonzero(scores >= self._threshold).tolist():

@@ -1,7 +1,7 @@
-"""Drop what repeats gold rows or rows that are already kept.
+"""Drop candidates that repeat gold rows or rows that are already kept.
 
-First by copies in normal form, then by cosine of embeddings. The first of several near-duplicates stays.
-Knows nothing of labels, and of the test rows only their texts.
+Copies in normal form are found first, then near-duplicates by cosine similarity of embeddings. The first of several
+near-duplicates is kept. Of test rows, only the texts are read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.curation.decontamination import GoldGuard
+from s3local.curation.decontamination import ProtectedTexts
 from s3local.curation.shared_runs import RunIndex
 from s3local.curation.vector_index import VectorIndex
 from s3local.embedder import Embedder, Vectors
@@ -21,19 +21,19 @@ from s3local.records import Candidate, Dropped, FilterResult
 from s3local.text import excerpt, normal_form
 
 BLOCK_ROWS = 1024
-"""Candidates compared with the kept rows, and with each other, at a time."""
+"""How many candidates are compared with the kept rows, and with each other, at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class DedupSettings:
-    """What counts as too near; docs/dedup.md shows pairs around each value.
+    """What counts as a duplicate; docs/dedup.md shows pairs around each value.
 
-    ``threshold``: cosine from which a candidate repeats a kept row.
-    ``gold_threshold``: cosine from which a candidate copies a gold row. Higher, because an extrapolated row is
-    meant to be near the error it came from.
-    ``run_words``: as many words in a row a candidate may not share with a gold row; ``run_characters`` is the
-    same for scripts without spaces. Where the gold row or the candidate is shorter than that, it may not stand
-    whole in the other one and be ``short_share`` of it.
+    ``threshold``: a candidate with at least this cosine to a kept row is a near-duplicate.
+    ``gold_threshold``: a candidate with at least this cosine to a gold row is a copy. It is higher, because an
+    extrapolated row is meant to be near its error.
+    ``run_words``: a candidate that shares this many consecutive words with a gold row is a copy; ``run_characters`` is
+    the same for scripts without spaces. If one of the two is shorter, it is a copy if the other one contains it and it
+    makes up ``short_share`` of the other one.
     """
 
     threshold: float = 0.9
@@ -49,14 +49,14 @@ class DedupSettings:
 
 
 class Deduplicator:
-    """Which candidates are new: unlike the protected gold rows, and unlike every row kept before them.
+    """Keeps candidates that differ from the protected gold rows and from every row that was kept before them.
 
-    ``compared_field`` names the target field of pairs: that field alone is compared, and only among candidates with
+    ``compared_field`` names the target field of pairs: only that field is compared, and only among candidates with
     equal source fields (a premise, a paragraph). None compares all text.
 
-    Reasons of drops: those of ``GoldGuard``; ``exact_duplicate`` (equal in normal form, score 1) and
-    ``near_duplicate`` (score is the cosine), whose detail names the kept row by id and text. How candidates are
-    divided into calls makes no difference.
+    Reasons of drops: those of ``ProtectedTexts``; ``exact_duplicate`` (equal in normal form, score 1) and
+    ``near_duplicate`` (the score is the cosine), whose detail names the kept row by id and text. The result does not
+    depend on how candidates are divided into calls.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Deduplicator:
         self._embedder = embedder
         self._settings = settings or DedupSettings()
         self._compared_field = compared_field
-        self._guards: list[GoldGuard] = []
+        self._protected: list[ProtectedTexts] = []
         self._groups: dict[tuple[str, ...], _Group] = {}
 
     def protect(self, texts: Sequence[str], name: str, advance: Advance = ignore) -> None:
-        """Let no candidate copy these gold texts: the written field's, where one is set. ``name``: "dev" or "test"."""
+        """Drop candidates that copy one of ``texts``: of ``compared_field``, if set. ``name`` is "dev" or "test"."""
         settings = self._settings
         runs = RunIndex(
             texts,
@@ -78,16 +78,16 @@ class Deduplicator:
             short_share=settings.short_share,
         )
         vectors = self._embedder.embed(texts, advance)
-        self._guards.append(GoldGuard(name, texts, vectors, runs, settings.gold_threshold))
+        self._protected.append(ProtectedTexts(name, texts, vectors, runs, settings.gold_threshold))
 
     def filter(self, candidates: Sequence[Candidate], advance: Advance = ignore) -> FilterResult:
-        """Keep the new candidates, in order, and remember them; ``advance`` is told how many more are done."""
+        """Keep the new candidates, in order, and remember them; ``advance`` is called with the number just done."""
         verdicts = [self._find_copy(candidate) for candidate in candidates]
         unique = [place for place, verdict in enumerate(verdicts) if verdict is None]
         advance(len(candidates) - len(unique))
         vectors = self._embedder.embed([self._text(candidates[place]) for place in unique], advance)  # (n_unique, dim)
-        for guard in self._guards:
-            for place, near in zip(unique, guard.find_near([candidates[p] for p in unique], vectors), strict=True):
+        for protected in self._protected:
+            for place, near in zip(unique, protected.find_near([candidates[p] for p in unique], vectors), strict=True):
                 verdicts[place] = verdicts[place] or near
         for group, rows in self._by_group([candidates[place] for place in unique]):
             rows = [row for row in rows if verdicts[unique[row]] is None]
@@ -102,7 +102,7 @@ class Deduplicator:
         )
 
     def restore(self, kept: Sequence[Candidate], advance: Advance = ignore) -> None:
-        """Forget all rows remembered so far and remember these, unchecked: what a run really kept, in its order.
+        """Replace all remembered rows by ``kept``, the rows of a run in their order, without checking them.
 
         Call it when a run is resumed, and when a later filter has dropped rows that were kept here.
         """
@@ -116,23 +116,23 @@ class Deduplicator:
 
     def _find_copy(self, candidate: Candidate) -> Dropped | None:
         text = self._text(candidate)
-        return next((copy for guard in self._guards if (copy := guard.find_copy(candidate, text))), None)
+        return next((copy for protected in self._protected if (copy := protected.find_copy(candidate, text))), None)
 
     def _by_group(self, candidates: Sequence[Candidate]) -> list[tuple[_Group, list[int]]]:
-        """The groups that ``candidates`` belong to, new ones included, each with its places in ``candidates``."""
+        """The groups of ``candidates``, new groups included, each with the positions of its candidates."""
         places: dict[tuple[str, ...], list[int]] = {}
         for place, candidate in enumerate(candidates):
-            given = (
+            source = (
                 ()
                 if self._compared_field is None
                 else tuple(text for name, text in candidate.example.fields.items() if name != self._compared_field)
             )
-            places.setdefault(given, []).append(place)
-        return [(self._groups.setdefault(given, _Group()), rows) for given, rows in places.items()]
+            places.setdefault(source, []).append(place)
+        return [(self._groups.setdefault(source, _Group()), rows) for source, rows in places.items()]
 
 
 class _Group:
-    """The kept rows among which duplicates are looked for: all, or those with the same given fields."""
+    """The kept rows that a candidate is compared with: all of them, or those with the same source fields."""
 
     def __init__(self) -> None:
         self._ids: list[str] = []
@@ -148,7 +148,7 @@ class _Group:
     def sift(
         self, candidates: Sequence[Candidate], texts: Sequence[str], vectors: Vectors, threshold: float
     ) -> list[Dropped | None]:
-        """One verdict a candidate, None for those that are kept; ``vectors`` is (n_candidates, dim)."""
+        """The drop of each candidate, None for those that are kept; ``vectors`` is (n_candidates, dim)."""
         verdicts: list[Dropped | None] = []
         for start in range(0, len(candidates), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)

@@ -1,26 +1,24 @@
-"""Checks on a text that was written on a given one: a copy of it, a question that is none, an answer that is lost.
+"""Rules for pairs of texts: copies of the source text, non-questions, missing spans.
 
-What gold rows do is no fault here either. Knows nothing of vectors, labels or languages.
+As in ``rules.py``, a rule that gold rows break is not applied. The rules work for any language.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from s3local.records import Candidate, Dropped, Example, FilterResult
+from s3local.curation.rules import Finding, sift
+from s3local.records import Candidate, Example, FilterResult
 from s3local.text import excerpt, normal_form
 
 QUESTION_MARKS = frozenset("?？؟;՞፧")
 """Characters that end a question, in the scripts that have one; the Greek one looks like a semicolon."""
 
 QUESTION_SHARE = 0.9
-"""Where so many gold texts end like a question, a candidate that does not is none."""
-
-Finding = tuple[str, float, str]
-"""Reason, score and detail of a drop."""
+"""If this share of gold texts end with a question mark, a candidate without one is dropped."""
 
 
-def check_given(
+def check_pair_rules(
     candidates: Sequence[Candidate],
     gold: Sequence[Example],
     *,
@@ -28,15 +26,15 @@ def check_given(
     target_field: str,
     habit_share: float = 0.02,
 ) -> FilterResult:
-    """Keep the candidates that break no rule, in order; each dropped one has the first rule that it breaks.
+    """Keep the candidates that break no rule, in order; each dropped one names the first rule that it breaks.
 
     ``source_field`` and ``target_field`` name the fields of a candidate. A rule that ``habit_share`` of the ``gold``
-    rows break does not apply. Reasons, and what their score counts:
+    rows break is not applied. Reasons, and their scores:
 
-    ``answer_not_in_context``  an answer does not stand where the row says (1)
-    ``copies_given``           the text is the given one, or the text of a question stands in it (1)
-    ``no_question``            most gold texts are questions, this is none (the share of gold texts that are)
-    ``gives_answer_away``      the question holds its answer (1)
+    ``answer_not_in_context``  an answer is not in the context at the given position (1)
+    ``copies_source``          the text equals the source text, or the source text contains the question (1)
+    ``no_question``            most gold texts are questions, this text is not (the share of gold texts that are)
+    ``gives_answer_away``      the question contains its answer (1)
     """
     questions = sum(_is_question(row.fields[target_field]) for row in gold) / max(1, len(gold))
 
@@ -47,7 +45,7 @@ def check_given(
     def copy(row: Example) -> Finding | None:
         text, source = normal_form(row.fields[target_field]), normal_form(row.fields[source_field])
         copied = f" {text} " in f" {source} " if row.answers else text == source
-        return ("copies_given", 1.0, excerpt(row.fields[source_field])) if copied else None
+        return ("copies_source", 1.0, excerpt(row.fields[source_field])) if copied else None
 
     def no_question(row: Example) -> Finding | None:
         if questions < QUESTION_SHARE or _is_question(row.fields[target_field]):
@@ -64,14 +62,11 @@ def check_given(
         no_question,
         *(rule for rule in (copy, answer_given_away) if not _is_habit(rule, gold, habit_share)),
     ]
-    kept, dropped = [], []
-    for candidate in candidates:
-        finding = next((finding for rule in rules if (finding := rule(candidate.example))), None)
-        if finding is None:
-            kept.append(candidate)
-        else:
-            dropped.append(Dropped(candidate, *finding))
-    return FilterResult(kept, dropped)
+
+    def check(candidate: Candidate) -> Finding | None:
+        return next((finding for rule in rules if (finding := rule(candidate.example))), None)
+
+    return sift(candidates, check)
 
 
 def _is_question(text: str) -> bool:

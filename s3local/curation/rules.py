@@ -1,7 +1,7 @@
-"""Cheap checks on what the teacher wrote: a text that is broken, an echo of the prompt, a loop, or a copy.
+"""Cheap rules for the teacher's texts: broken text, echoes of the prompt, repetition, copies of gold.
 
-Each rule looks at one candidate alone. What is normal is read off the gold texts: no rule knows a language, apart
-from the phrases that the settings list. Knows nothing of vectors, and of labels only their names.
+Each rule looks at one candidate alone and takes what is normal from the gold texts. The rules work for any language,
+apart from the phrases in the settings.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from s3local.task.model import Length
 from s3local.text import SENTENCE_ENDS, excerpt, normal_form, script_counts, units_of, writes_without_spaces
 
 JAPANESE_KANA = frozenset({"HIRAGANA", "KATAKANA"})
-"""Where one of these is at home, the other one and Chinese characters are too."""
+"""Gold texts in one of these scripts may also use the other one and Chinese characters."""
 
 RUN_UNITS = 3
-"""Words (or characters) in each of the runs that are counted to find a loop."""
+"""Words (or characters) in each run that is counted to find repetition."""
 
 _SENTENCE_START = re.compile(r"(?<=[.!?。！？।])\s+|\n")
 _LIST_MARKER = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•‣–—]|#{1,6})\s", re.MULTILINE)
@@ -34,18 +34,19 @@ Finding = tuple[str, float, str]
 
 @dataclass(frozen=True, slots=True)
 class RuleSettings:
-    """Where each rule draws its line. Phrases are compared in normal form: lower case, no punctuation.
+    """The thresholds of the rules. Phrases are compared in normal form: lower case, no punctuation.
 
-    ``min_letter_share``: letters, their marks and digits among all characters but white space.
-    ``min_script_share``: letters of the gold texts' script among all letters.
-    ``min_distinct_share``: distinct runs of three words among all of them (of three characters, in scripts without
-    spaces); a loop has few. Texts shorter than ``min_loop_units`` words are not looked at.
-    ``echo_words``, ``echo_characters``: so many words (characters) in a row of the prompt make an echo.
-    ``headers``: what a reply puts before a colon when it continues the prompt's form; label names come on top.
+    ``min_letter_share``: the least share of letters, marks and digits among all characters but white space.
+    ``min_script_share``: the least share of letters in the gold texts' scripts among all letters.
+    ``min_distinct_share``: the least share of distinct word trigrams (character trigrams in scripts without spaces).
+    Texts with fewer than ``min_loop_units`` words pass.
+    ``echo_words``, ``echo_characters``: this many consecutive words (characters) of the prompt are an echo.
+    ``headers``: words that a reply puts before a colon when it repeats the form of the prompt. Label names are added.
     ``lead_ins``: how a reply begins that announces the text before a colon.
-    ``refusals``: what a teacher says when it speaks of itself.
-    ``habit_share``: what at least this share of the gold texts do is no fault. The three shares above are lowered
-    to it, and a rule about lists, headers, refusals or echoes that so many gold texts break does not apply.
+    ``refusals``: phrases of a teacher that speaks about itself.
+    ``habit_share``: the share of gold texts that makes a feature normal. The three shares above are lowered so that
+    all but this share of gold texts pass, and a rule about lists, headers, refusals or echoes that this share of gold
+    texts break is not applied.
     """
 
     min_letter_share: float = 0.6
@@ -92,23 +93,31 @@ def check_rules(
     prompts: Sequence[str] = (),
     compared_field: str | None = None,
 ) -> FilterResult:
-    """Keep the candidates that break no rule, in order; each dropped one has the first rule that it breaks.
+    """Keep the candidates that break no rule, in order; each dropped one names the first rule that it breaks.
 
-    ``gold`` are the texts of dev and of all shown examples, ``length`` is what a text may have (None: any), ``names``
-    are the names of labels and fields, ``prompts`` the instruction and the label descriptions. ``compared_field``
-    names the field that the teacher wrote, and ``gold`` holds that field then; None checks all text. A candidate whose
-    origin says ``finish`` is "length" met the token cap.
+    ``gold`` are the texts of dev, ``length`` is the allowed length (None: any), ``names`` are the names of labels and
+    fields, ``prompts`` the instruction and the label descriptions. ``compared_field`` names the field that the teacher
+    wrote, and ``gold`` then holds that field; None checks all text. If a candidate's origin has ``finish`` "length",
+    the text was cut at the token limit.
 
-    Reasons and what their score counts: ``broken_text`` (characters that are none), ``empty`` (0),
-    ``too_short``, ``too_long`` (what ``length`` counts), ``unfinished`` (characters), ``list_marker``, ``header``,
-    ``refusal`` (1), ``echoes_prompt`` (units in a row), ``few_letters``, ``wrong_script``, ``repeats_itself``
-    (shares), ``copies_gold`` (1).
+    Reasons and their scores: ``broken_text`` (invalid characters), ``empty`` (0), ``too_short``, ``too_long`` (the
+    length), ``unfinished`` (characters), ``list_marker``, ``header``, ``refusal`` (1), ``echoes_prompt`` (consecutive
+    units), ``few_letters``, ``wrong_script``, ``repeats_itself`` (shares), ``copies_gold`` (1).
     """
     checker = _Checker(settings or RuleSettings(), gold, length, names, prompts)
+
+    def check(candidate: Candidate) -> Finding | None:
+        text = candidate.text if compared_field is None else candidate.example.fields[compared_field]
+        return checker.check(text, capped=candidate.origin.get("finish") == "length")
+
+    return sift(candidates, check)
+
+
+def sift(candidates: Sequence[Candidate], check: Callable[[Candidate], Finding | None]) -> FilterResult:
+    """Keep the candidates for which ``check`` returns None, in order; drop the others with its finding."""
     kept, dropped = [], []
     for candidate in candidates:
-        text = candidate.text if compared_field is None else candidate.example.fields[compared_field]
-        finding = checker.check(text, capped=candidate.origin.get("finish") == "length")
+        finding = check(candidate)
         if finding is None:
             kept.append(candidate)
         else:
@@ -117,7 +126,7 @@ def check_rules(
 
 
 class _Checker:
-    """The rules, with all that they need to know of the gold texts and the prompt."""
+    """The rules for one task, adjusted to its gold texts."""
 
     def __init__(
         self,
@@ -150,7 +159,7 @@ class _Checker:
         return self._body(text, capped) or self._form(text) or self._matter(text)
 
     def _body(self, text: str, capped: bool) -> Finding | None:
-        """Is it a whole text of the right length?"""
+        """Whether it is a complete text of an allowed length."""
         broken = sum(n for character, n in Counter(text).items() if _is_broken(character))
         if broken:
             return "broken_text", float(broken), f"{broken} characters that belong in no text"
@@ -169,11 +178,11 @@ class _Checker:
         return None
 
     def _form(self, text: str) -> Finding | None:
-        """Is it the text alone, without the form of a reply around it?"""
+        """Whether it is the text alone, without list markers, headers, refusals or echoes."""
         return next((finding for rule in self._form_rules if (finding := rule(text))), None)
 
     def _matter(self, text: str) -> Finding | None:
-        """Is it language, in the right script, that goes on, and is not gold's?"""
+        """Whether it is language in the right script, non-repetitive, and not copied from gold."""
         share = _letter_share(text)
         if share < self._min_letter_share:
             return "few_letters", share, f"the least is {self._min_letter_share:.2f}"
@@ -219,7 +228,7 @@ class _Checker:
         return ("echoes_prompt", float(shared.n_units), excerpt(self._prompts[shared.row])) if shared else None
 
     def _scripts_of(self, gold: Sequence[str]) -> list[str]:
-        """The scripts that most letters of at least ``habit_share`` of the gold texts belong to."""
+        """The scripts that are the main script of at least ``habit_share`` of the gold texts."""
         main = Counter(counts.most_common(1)[0][0] for counts in map(script_counts, gold) if counts)
         home = {script for script, n_texts in main.items() if n_texts >= self._settings.habit_share * len(gold)}
         if home & JAPANESE_KANA:
@@ -250,7 +259,7 @@ class _Checker:
 
 
 def _is_broken(character: str) -> bool:
-    """The replacement character, and code points that are no character: what a cut or wrong byte sequence leaves."""
+    """Whether it is the replacement character or no valid character, as cut or wrong byte sequences leave them."""
     if character == "\N{REPLACEMENT CHARACTER}":
         return True
     category = unicodedata.category(character)
@@ -258,7 +267,7 @@ def _is_broken(character: str) -> bool:
 
 
 def _ends_a_sentence(text: str) -> bool:
-    """Whether ``text`` ends with a sentence's end, closing quotation marks and brackets apart."""
+    """Whether ``text`` ends a sentence, apart from closing quotation marks and brackets."""
     for character in reversed(text):
         if character in SENTENCE_ENDS:
             return True

@@ -1,7 +1,4 @@
-"""Runs of words or characters that two texts share.
-
-Works for any script that Unicode names. Knows nothing of vectors, labels or thresholds of quality.
-"""
+"""Long runs of words or characters that two texts share. Works for any script that Unicode names."""
 
 from __future__ import annotations
 
@@ -15,18 +12,19 @@ from s3local.text import units_of, writes_without_spaces
 
 @dataclass(frozen=True, slots=True)
 class SharedRun:
-    """A run of words (or characters) that a text has in common with the text at ``row`` of an index."""
+    """A run of ``n_units`` words (or characters) that a text shares with the text at ``row`` of an index."""
 
     row: int
     n_units: int
 
 
 class RunIndex:
-    """Texts, searchable for long runs of words: of characters, where most of their letters are written unspaced.
+    """Texts that can be searched for long runs of words; of characters, if most letters belong to unspaced scripts.
 
-    A text shares a run with an indexed one when both have the same ``n_words`` words in a row (``n_characters``
-    characters). When one of the two is shorter than that, it has to stand whole in the other and to be at least
-    ``short_share`` of it. All of it is compared in normal form.
+    A text shares a run with an indexed text if both contain the same ``n_words`` consecutive words (``n_characters``
+    characters). If one of them is shorter than that, the other one must contain it, and it must make up at least
+    ``short_share`` of the other one. Texts are compared in normal form. Raises ``ValueError`` for sizes below 1 and
+    shares outside of 0 to 1.
     """
 
     def __init__(self, texts: Sequence[str], *, n_words: int, n_characters: int, short_share: float) -> None:
@@ -46,7 +44,7 @@ class RunIndex:
                 self._row_of_run.setdefault(run, row)
 
     def find(self, text: str) -> SharedRun | None:
-        """The longest run that ``text`` shares with one indexed text, or None if it shares none with any."""
+        """The longest run that ``text`` shares with the first indexed text that shares one, or None."""
         units = units_of(text, self.by_character)
         for run in self._runs(units):
             row = self._row_of_run.get(run)
@@ -67,7 +65,7 @@ class RunIndex:
         return None
 
     def _runs(self, units: list[str]) -> Iterator[int]:
-        """The hash of each run of ``size`` units: 64 bits tell millions of runs apart."""
+        """The hash of each run of ``size`` units; 64 bits distinguish millions of runs."""
         return (hash(tuple(units[start : start + self.size])) for start in range(len(units) - self.size + 1))
 
 

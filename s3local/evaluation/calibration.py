@@ -1,4 +1,4 @@
-"""How far the probabilities of a classifier can be trusted, and the temperature that makes them so."""
+"""Calibration of a classifier's probabilities by temperature scaling."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.5, 10.0
-"""A few dev rows that are all right would ask for a temperature of 0; they do not know so much."""
+"""Without bounds, a few dev rows that are all predicted correctly would give a temperature of 0."""
 
 
 def fit_temperature(logits: NDArray[Any], labels: Sequence[int] | NDArray[Any]) -> float:
     """The temperature T for which softmax(logits / T) gives the labels the highest likelihood.
 
-    ``logits`` is (n_rows, n_labels), ``labels`` holds the number of each row's true label. The result lies
-    between ``LOWEST_TEMPERATURE`` and ``HIGHEST_TEMPERATURE``. Rows that the student trained on would make it
-    look too sure. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2.
-    Raises ``ValueError`` for no rows, or arrays that do not fit.
+    ``logits`` is (n_rows, n_labels), ``labels`` (n_rows,) holds the index of each row's true label; the student must
+    not have trained on these rows. The result is between ``LOWEST_TEMPERATURE`` and ``HIGHEST_TEMPERATURE``.
+    Raises ``ValueError`` for no rows or arrays that do not fit.
+    Source: Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2.
     """
     scores = np.asarray(logits, dtype=np.float64)
     gold = np.asarray(labels)
@@ -38,10 +38,10 @@ def fit_temperature(logits: NDArray[Any], labels: Sequence[int] | NDArray[Any]) 
 
 
 def log_likelihood(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The mean log-probability (nats) of the rows' own ``labels``, numbers (n_rows,), by ``logits`` (n_rows, n_labels).
+    """The mean log-probability (nats) of the rows' own ``labels`` (n_rows,) by ``logits`` (n_rows, n_labels).
 
-    At the temperature at which it is highest: a student that is right must not lose because it is too sure, or not
-    sure enough, which is mended when it is exported.
+    It is taken at the best temperature, because an exported student is calibrated as well: a correct student must not
+    lose for being over- or underconfident.
     """
     scores = logits / fit_temperature(logits, labels)
     scores = scores - scores.max(axis=1, keepdims=True)

@@ -1,7 +1,4 @@
-"""Which mistakes to extrapolate: the wrong rows of dev, capped and balanced over the labels, and near-mistakes.
-
-Knows nothing of how they were predicted or what is made of them.
-"""
+"""The rows to extrapolate: misclassified dev rows, capped and balanced over the labels, and near-mistakes."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from s3local.records import Example
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """A row, the label it was given instead of its own, and the probability of each of the two."""
+    """A row, the label that was predicted for it, and the probabilities of that label and of the row's own."""
 
     example: Example
     predicted: str
@@ -27,6 +24,7 @@ class Error:
     own_probability: float
 
     def to_row(self) -> dict[str, Any]:
+        """The error as a dictionary of plain JSON values."""
         return {
             **self.example.to_row(),
             "predicted": self.predicted,
@@ -38,7 +36,7 @@ class Error:
 def find_errors(
     rows: Sequence[Example], labels: Sequence[str], probabilities: NDArray[np.floating[Any]]
 ) -> list[Error]:
-    """The rows whose likeliest label is not their own, in order. ``probabilities`` has shape (n_rows, n_labels)."""
+    """The rows whose most probable label is not their own, in order; ``probabilities`` is (n_rows, n_labels)."""
     errors = []
     for row, row_probabilities in zip(rows, probabilities, strict=True):
         best = int(row_probabilities.argmax())
@@ -49,10 +47,10 @@ def find_errors(
 
 
 def balance_errors(errors: Sequence[Error], n_labels: int, cap: float, max_errors: int | None = None) -> list[Error]:
-    """Keep of each label at most ``cap`` times its fair share of the errors, those with the least own probability.
+    """Keep at most ``cap`` times the fair share of errors of each label: those with the lowest own probability.
 
-    Without it one label's errors can fill a round, and the next student errs the other way. With ``max_errors``, no
-    more than so many are kept in all, and the shares are those of that number. The order stays.
+    Without a cap, one label's errors can fill a round, and the next student errs the other way. ``max_errors`` limits
+    the total, and shares are then taken of that number. The order is kept.
     """
     if max_errors is not None and max_errors < len(errors):
         kept_errors = balance_errors(errors, n_labels, cap * max_errors / len(errors))
@@ -103,8 +101,8 @@ def choose_errors(
 
 
 def _most(n_errors: int, n_labels: int, cap: float) -> int:
-    """How many of ``n_errors`` a label may have: ``cap`` times its fair share."""
-    return max(1, math.ceil(cap * n_errors / n_labels - 1e-9))  # less what floats add to a whole number
+    """The most of ``n_errors`` that a label may have: ``cap`` times its fair share."""
+    return max(1, math.ceil(cap * n_errors / n_labels - 1e-9))  # tolerates rounding above a whole number
 
 
 def _hardness(error: Error) -> tuple[float, str]:

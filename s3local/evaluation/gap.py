@@ -1,8 +1,7 @@
-"""How far synthetic texts are from real ones, and how they differ among themselves.
+"""The gap between synthetic and gold texts in embedding space, and the diversity of texts.
 
-The paper's claim is that error extrapolation closes the gap between the two distributions; here the gap is measured,
-in embedding space. Language neutral: texts are cut into words, or into characters in scripts without spaces.
-Knows nothing of labels, rounds or where the texts come from.
+The S3 paper claims that error extrapolation closes the gap between the two distributions, but does not measure it.
+Texts are split into words, or into characters in scripts without spaces.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from s3local.embedder import Vectors
 from s3local.text import units_of, writes_without_spaces
 
 MAX_ROWS = 2000
-"""Rows of either side that are compared, so that all pairs fit into memory; of more, a sample."""
+"""The most rows of either side that are compared; larger sets are sampled, so that all pairs fit into memory."""
 AUC_FOLDS = 5
 COVERAGE_NEIGHBOURS = 5
 DIVERSITY_TEXTS = 100
-"""Diversity falls with the number of texts, so it is measured on samples of this size, which can be compared."""
+"""Diversity depends on the number of texts, so it is measured on samples of at most this size."""
 BLEU_WEIGHTS = (0.25, 0.25, 0.25, 0.25)
 
 Floats = NDArray[np.float64]
@@ -31,9 +30,9 @@ Floats = NDArray[np.float64]
 class Gap:
     """The distance between synthetic and gold texts; None where there are too few of them.
 
-    ``auc``: how well a linear classifier tells the two apart on rows it has not seen, 0.5 (not at all) to 1.
-    ``mmd``: squared maximum mean discrepancy, unbiased, so that it is 0 on average (and may fall below) where both
-    are drawn alike. ``coverage``: share of gold rows with a synthetic row among their neighbours, 0 to 1; grows
+    ``auc``: how well a linear classifier separates the two on held-out rows, from 0.5 (not at all) to 1.
+    ``mmd``: the unbiased squared maximum mean discrepancy; its mean is 0 for equal distributions, and it can be
+    negative. ``coverage``: the share of gold rows with a synthetic row in their neighbourhood, from 0 to 1; it grows
     with the number of synthetic rows.
     """
 
@@ -44,11 +43,11 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """How texts differ among themselves, on a sample of at most ``DIVERSITY_TEXTS``; None where there are too few.
+    """How diverse texts are, on a sample of at most ``DIVERSITY_TEXTS``; None where there are too few.
 
-    ``distinct_1``, ``distinct_2``: different words, and pairs of words, as a share of all. ``self_bleu``: how much
-    of a text's runs of one to four words stands in the others, 0 to 1 (all copies). ``neighbour_distance``: 1 less
-    the cosine to the nearest other text, on average.
+    ``distinct_1``, ``distinct_2``: distinct words and word bigrams as a share of all. ``self_bleu``: the mean BLEU-4 of
+    each text against the others, from 0 to 1 (all copies). ``neighbour_distance``: the mean of 1 minus the cosine to
+    the nearest other text.
     """
 
     distinct_1: float | None
@@ -58,13 +57,13 @@ class Diversity:
 
 
 def measure_gap(synthetic: Vectors, gold: Vectors, seed: int = 0) -> Gap:
-    """The gap between unit rows (n_synthetic, dim) and (n_gold, dim); ``seed`` decides samples and folds."""
+    """The gap between unit rows (n_synthetic, dim) and (n_gold, dim); ``seed`` determines samples and folds."""
     synthetic, gold = (rows[_sample(len(rows), MAX_ROWS, seed)] for rows in (synthetic, gold))
     return Gap(two_sample_auc(synthetic, gold, seed), squared_mmd(synthetic, gold), coverage(synthetic, gold))
 
 
 def measure_diversity(texts: Sequence[str], vectors: Vectors, seed: int = 0) -> Diversity:
-    """The diversity of ``texts`` with their unit rows (n_texts, dim); ``seed`` decides which are sampled."""
+    """The diversity of ``texts`` with their unit rows (n_texts, dim); ``seed`` determines the sample."""
     chosen = _sample(len(texts), DIVERSITY_TEXTS, seed)
     texts, vectors = [texts[row] for row in chosen.tolist()], vectors[chosen]
     by_character = writes_without_spaces(texts)
@@ -73,10 +72,10 @@ def measure_diversity(texts: Sequence[str], vectors: Vectors, seed: int = 0) -> 
 
 
 def two_sample_auc(synthetic: Vectors, gold: Vectors, seed: int = 0) -> float | None:
-    """The area under the ROC curve of a logistic regression that tells the two apart, over cross-validation folds.
+    """The cross-validated area under the ROC curve of a logistic regression that separates the two sets.
 
-    Equal rows are in the same fold, so that a copy neither helps nor misleads. Source: Lopez-Paz and Oquab,
-    "Revisiting Classifier Two-Sample Tests", 2017; AUC in place of accuracy, as the two sets differ in size.
+    Equal rows share a fold, so that copies cannot leak. Source: Lopez-Paz and Oquab, "Revisiting Classifier Two-Sample
+    Tests", 2017; with AUC instead of accuracy, because the two sets differ in size.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
@@ -98,10 +97,10 @@ def two_sample_auc(synthetic: Vectors, gold: Vectors, seed: int = 0) -> float | 
 
 
 def squared_mmd(synthetic: Vectors, gold: Vectors) -> float | None:
-    """The unbiased squared maximum mean discrepancy with a Gaussian kernel as wide as gold rows are apart (median).
+    """The unbiased squared maximum mean discrepancy with a Gaussian kernel.
 
-    The width depends on gold alone, so that rounds and methods with the same gold can be compared. Source: Gretton
-    et al., "A Kernel Two-Sample Test", 2012, lemma 6.
+    The kernel's width is the median distance between gold rows. It depends on gold alone, so that rounds and methods
+    with the same gold can be compared. Source: Gretton et al., "A Kernel Two-Sample Test", 2012, lemma 6.
     """
     n, m = len(synthetic), len(gold)
     if min(n, m) < 2:
@@ -121,10 +120,10 @@ def squared_mmd(synthetic: Vectors, gold: Vectors) -> float | None:
 
 
 def coverage(synthetic: Vectors, gold: Vectors) -> float | None:
-    """The share of gold rows that have a synthetic row no further away than their k-th nearest gold row.
+    """The share of gold rows with a synthetic row that is not farther away than their k-th nearest gold row.
 
-    k is ``COVERAGE_NEIGHBOURS``, or as many as there are. Source: Naeem et al., "Reliable Fidelity and Diversity
-    Metrics for Generative Models", 2020, section 3.2.
+    k is ``COVERAGE_NEIGHBOURS``, or the number of other gold rows if there are fewer. Source: Naeem et al., "Reliable
+    Fidelity and Diversity Metrics for Generative Models", 2020, section 3.2.
     """
     if len(gold) < 2 or not len(synthetic):
         return None
@@ -137,7 +136,7 @@ def coverage(synthetic: Vectors, gold: Vectors) -> float | None:
 
 
 def distinct(units: Sequence[Sequence[str]], n: int) -> float | None:
-    """Different runs of ``n`` units as a share of all runs, over all texts. Source: Li et al., 2016 (distinct-n)."""
+    """Distinct n-grams as a share of all n-grams, over all texts. Source: Li et al., 2016 (distinct-n)."""
     runs = [tuple(text[start : start + n]) for text in units for start in range(len(text) - n + 1)]
     return len(set(runs)) / len(runs) if runs else None
 
@@ -158,7 +157,7 @@ def self_bleu(units: Sequence[Sequence[str]]) -> float | None:
 
 
 def neighbour_distance(vectors: Vectors) -> float | None:
-    """The mean of 1 less the cosine to the nearest other row of ``vectors``, unit rows (n, dim)."""
+    """The mean of 1 minus the cosine to the nearest other row of ``vectors``, unit rows (n, dim)."""
     if len(vectors) < 2:
         return None
     cosines = vectors @ vectors.T
@@ -167,7 +166,7 @@ def neighbour_distance(vectors: Vectors) -> float | None:
 
 
 def _sample(n_rows: int, most: int, seed: int) -> NDArray[np.int64]:
-    """At most ``most`` different numbers of ``n_rows`` rows, in order."""
+    """At most ``most`` distinct indices of ``n_rows`` rows, in ascending order."""
     if n_rows <= most:
         return np.arange(n_rows)
     return np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))

@@ -1,24 +1,20 @@
-"""How good predicted labels are: accuracy with its uncertainty, F1, and a count of every confusion.
-
-Knows nothing of models, files or where the labels come from.
-"""
+"""Metrics of predicted labels: accuracy with a confidence interval, F1, and the confusion matrix."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 NORMAL_95 = 1.959964
-"""95 % of a normal distribution lie within so many standard deviations."""
+"""95 % of a normal distribution are within this many standard deviations of its mean."""
 
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """One label's precision, recall and F1, and its number of gold rows. A ratio without cases is 0."""
+    """One label's precision, recall and F1, and its number of gold rows, ``support``. Undefined ratios are 0."""
 
     precision: float
     recall: float
@@ -28,10 +24,10 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class ClassificationMetrics:
-    """Shares between 0 and 1 over ``n_rows`` rows.
+    """Metrics from 0 to 1 over ``n_rows`` rows.
 
-    ``accuracy_low`` and ``accuracy_high`` bound the accuracy's 95 % interval (``share_interval``). ``macro_f1``
-    averages over the labels that occur in gold or predictions. ``confusion[i][j]`` counts the rows of gold label
+    ``accuracy_low`` and ``accuracy_high`` bound the accuracy's 95 % interval (``share_interval``). ``macro_f1`` is the
+    mean over the labels that occur in gold or predictions. ``confusion[i][j]`` counts the rows of gold label
     ``labels[i]`` that were predicted as ``labels[j]``.
     """
 
@@ -43,10 +39,6 @@ class ClassificationMetrics:
     macro_f1: float
     per_label: dict[str, LabelMetrics]
     confusion: tuple[tuple[int, ...], ...]
-
-    def to_row(self) -> dict[str, Any]:
-        """The figures as a dictionary of plain JSON values."""
-        return asdict(self)
 
 
 def classification_metrics(
@@ -86,12 +78,12 @@ def classification_metrics(
 
 
 def share_interval(share: float, n_rows: int) -> tuple[float, float]:
-    """The 95 % interval of a ``share`` of ``n_rows`` rows, or of a mean of scores from 0 to 1, which spreads less.
+    """The 95 % interval of a ``share`` of ``n_rows`` rows; conservative for a mean of scores from 0 to 1.
 
-    Wilson's (1927), which holds for few rows too: of 20 rows that are all right it says 84 to 100 %, where a bootstrap
-    can only say 100.
+    It is Wilson's score interval (1927), which also holds for few rows: for 20 correct rows of 20 it gives 84 to 100 %,
+    where a bootstrap gives 100 to 100 %.
     """
     spread = NORMAL_95**2 / n_rows
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
-    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))  # a sum of floats may miss 1
+    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))  # rounding

@@ -1,12 +1,10 @@
-"""How good answered spans are: exact match and F1 as SQuAD defines them, and which rows count as errors.
+"""Metrics of answers: exact match and F1 as in SQuAD, and the rows that count as errors.
 
+Texts are compared in lower case, without ASCII punctuation, without English articles, and with single spaces, in this
+order. A row with several gold answers gets its best score. Two texts of which nothing is left match exactly, but have
+an F1 of 0. In scripts without spaces between words, each character counts as a word (as in MLQA, Lewis et al., 2020).
 Source: Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text", 2016, section 6.1, and the
-evaluation script of SQuAD 1.1. Two texts are compared in lower case, without ASCII punctuation, without the English
-articles and with single spaces between the words, in this order; a row with several right answers takes the best of
-them. So two texts of which nothing is left match exactly and still have an F1 of 0. In scripts that put no space
-between words, where by that definition a text were one word and F1 exact match, each letter counts as a word (as in
-MLQA, Lewis et al., 2020, for Chinese).
-Knows nothing of models, files or where the answers come from.
+evaluation script of SQuAD 1.1.
 """
 
 from __future__ import annotations
@@ -15,8 +13,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +37,9 @@ class AnswerMetrics:
     f1_low: float
     f1_high: float
 
-    def to_row(self) -> dict[str, Any]:
-        """The figures as a dictionary of plain JSON values."""
-        return asdict(self)
-
 
 def normalized_answer(text: str) -> str:
-    """``text`` without what makes no other answer of it: case, ASCII punctuation, English articles, white space."""
+    """``text`` in lower case, without ASCII punctuation, English articles and extra white space."""
     bare = text.lower().translate(_WITHOUT_PUNCTUATION)
     return " ".join(_ARTICLE.sub(" ", bare).split())
 
@@ -57,7 +50,7 @@ def exact_match(predicted: str, gold: Sequence[str]) -> float:
 
 
 def answer_f1(predicted: str, gold: Sequence[str]) -> float:
-    """The F1 of the words of ``predicted``, against the ``gold`` answer that it is nearest to.
+    """The F1 of the words of ``predicted`` against the ``gold`` answer with the highest F1.
 
     Raises ``ValueError`` without gold answers.
     """
@@ -78,7 +71,7 @@ def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
 
 
 def answer_metrics(rows: Sequence[Example], predicted: Sequence[str]) -> AnswerMetrics:
-    """Compare ``predicted`` with the rows' answers.
+    """Exact match and F1 of ``predicted``, one answer for each of ``rows``.
 
     Raises ``ValueError`` for no rows, or lists of different lengths.
     """
@@ -108,7 +101,7 @@ def find_answer_errors(
 ) -> list[Error]:
     """The rows whose predicted answer has an F1 below ``least_f1``, in order.
 
-    ``probabilities`` are the student's for the answers that it gave, ``own_probabilities`` for the rows' own.
+    ``probabilities`` are those of the predicted answers, ``own_probabilities`` those of the rows' gold answers.
     """
     scores = answer_scores(rows, predicted)
     return [

@@ -88,7 +88,7 @@ class Generation:
                 samples=settings.samples,
                 sampling=settings.sampling,
                 seed=[settings.seed, SYNTHESIS, number, shard],
-                models=context.kind.models,
+                length_like=context.kind.length_like,
                 contrast=self._contrast,
             )
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.curation.pair_rules import check_given
+from s3local.curation.pair_rules import check_pair_rules
 from s3local.evaluation.calibration import fit_temperature
 from s3local.evaluation.errors import Error, find_errors
 from s3local.evaluation.metrics import classification_metrics
@@ -27,13 +27,12 @@ from s3local.records import SPAN, Candidate, Dropped, Example, FilterResult
 from s3local.results import Metrics
 from s3local.runner.settings import RunSettings
 from s3local.student.agreement import ExportReport
-from s3local.student.encoding import fitting_length
 from s3local.student.export import export
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
 from s3local.student.reader_export import export_reader
 from s3local.student.reader_training import TrainedReader, train_reader
-from s3local.student.training import USUAL_MAX_LENGTH, Trained, TrainedStudent, TrainingSettings, train
+from s3local.student.training import Trained, TrainedStudent, TrainingSettings, train
 from s3local.synthesis.answer_spans import propose_answers
 from s3local.synthesis.planning import Planned
 from s3local.synthesis.prompts import Prompts, parse_text
@@ -90,8 +89,8 @@ class Scores:
 class Texts:
     """Classification of single texts.
 
-    ``headline`` names the figure that sums up a student's scores; ``models`` are gold texts whose lengths the teacher
-    is asked for, where gold texts are long.
+    ``headline`` names the figure that sums up a student's scores; ``length_like`` are gold texts whose lengths the
+    teacher is asked for, where gold texts are long.
     """
 
     headline = "accuracy"
@@ -103,7 +102,7 @@ class Texts:
         self.dev = dev
         self.settings = settings
         written = [row.fields[task.target_field] for row in dev]
-        self.models = written if quantile([len(text) for text in written], 0.5) > LONG_CHARACTERS else []
+        self.length_like = written if quantile([len(text) for text in written], 0.5) > LONG_CHARACTERS else []
 
     # Rows
 
@@ -122,7 +121,7 @@ class Texts:
         return {
             "sampling": self.settings.sampling,
             "seed": order.seed,
-            "models": self.models,
+            "length_like": self.length_like,
             "contrast": order.contrast,
         }
 
@@ -144,9 +143,7 @@ class Texts:
 
     def training_settings(self, body: Path) -> TrainingSettings:
         """The training settings, with the length that dev rows need if they leave it open."""
-        training = self.settings.training
-        length = training.max_length or fitting_length(body, self.dev, USUAL_MAX_LENGTH)
-        return dataclasses.replace(training, max_length=length)
+        return self.settings.training.fitted(body, self.dev)
 
     def train(
         self, body: Path, training_set: TrainingSet, settings: TrainingSettings, advance: Advance = ignore
@@ -213,7 +210,7 @@ class Pairs(Texts):
         """Drop copies of the source text, and what is no question where gold texts are questions."""
         (given,) = self.task.source_fields
         habit_share = self.settings.rules.habit_share
-        return check_given(
+        return check_pair_rules(
             candidates, self.dev, source_field=given, target_field=self.task.target_field, habit_share=habit_share
         )
 
@@ -226,7 +223,7 @@ class Spans(Pairs):
 
     def __init__(self, task: Task, dev: Sequence[Example], settings: RunSettings, contexts: Sequence[Context]) -> None:
         super().__init__(task, dev, settings, _with_answers(task, dev, contexts))
-        self.models = []  # questions are short
+        self.length_like = []  # questions are short
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
         """Also drop questions whose answer is missing from the context, or given away by the question, and, if set,

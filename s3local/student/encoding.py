@@ -66,21 +66,27 @@ def batches_by_length(rows: Sequence[Sequence[int]], batch_size: int) -> list[Id
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def fitting_length(body_folder: Path, texts: Sequence[Text], least: int) -> int:
-    """The tokens of the longest text, but ``least`` if that is more, and at most what the body in the folder reads.
+def fitted_length(body_folder: Path, wanted: int | None, usual: int, texts: Sequence[Text] = ()) -> int:
+    """The number of tokens to keep of a text: ``wanted``, or else the length of the longest of ``texts``.
 
-    Raises ``ModelError`` if the folder holds no tokenizer or no readable ``config.json``.
+    Without ``wanted``, it is at least ``usual`` and at most what the body in the folder can read.
+    Raises ``ModelError`` if the body cannot read as many tokens as ``wanted``, or if the folder holds no tokenizer or
+    no readable ``config.json``.
     """
     tokenizer, limit = _reading(body_folder)
-    return min(limit, max(least, *map(len, encode(tokenizer, texts, limit))))
+    if wanted is None:
+        return min(limit, max(usual, *map(len, encode(tokenizer, texts, limit)), 0))
+    if wanted > limit:
+        raise ModelError(f"max_length is {wanted}, but the student in {body_folder} reads {limit} tokens")
+    return wanted
 
 
 def unknown_share(body_folder: Path, texts: Sequence[str]) -> float:
-    """Which share of the word pieces of ``texts`` the body's vocabulary lacks, from 0 to 1.
+    """The share of the word pieces of ``texts`` that the body's vocabulary lacks, from 0 to 1.
 
-    Near 0 in a language the body knows. Texts in a script it cannot read become rows of the same unknown piece, all
-    alike: from some per cent on, nothing can be learned from them.
-    Raises ``ModelError`` as ``fitting_length`` does.
+    It is near 0 in a language that the body was trained on. In a script that the vocabulary lacks, all texts become
+    rows of the same unknown piece, and from a few per cent on nothing can be learned from them.
+    Raises ``ModelError`` as ``fitted_length`` does.
     """
     tokenizer, limit = _reading(body_folder)
     vocabulary = json.loads(tokenizer.to_str())["model"]
@@ -90,7 +96,7 @@ def unknown_share(body_folder: Path, texts: Sequence[str]) -> float:
 
 
 def _reading(body_folder: Path) -> tuple[Any, int]:
-    """The body's tokenizer, and how many tokens it reads."""
+    """The body's tokenizer, and how many tokens the body can read."""
     from tokenizers import Tokenizer
 
     try:

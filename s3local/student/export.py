@@ -28,7 +28,7 @@ import torch
 from s3local.exceptions import ModelError, StorageError
 from s3local.hardware import int8_is_exact
 from s3local.records import Example
-from s3local.storage import translated_errors
+from s3local.storage import replace_durably, translated_errors
 from s3local.student.agreement import ExportReport, Form, compare_forms, loses
 from s3local.student.inference import FP32_FILE, META_FILE, Classifier
 from s3local.student.training import Floats, Trained, TrainedStudent
@@ -134,19 +134,10 @@ def export_checked(
         try:
             part.mkdir()
             report = write(part)
-            replace_folder(part, folder)
+            replace_durably(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return report
-
-
-def replace_folder(part: Path, folder: Path) -> None:
-    """Give ``part`` the name ``folder``; what stood there goes away only once the name is free for the new one."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_onnx(model: Any, folder: Path, task: str) -> None:

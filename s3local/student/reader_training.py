@@ -20,7 +20,7 @@ from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.body import build_reader
 from s3local.student.reader import Question, as_question
-from s3local.student.training import PREDICTION_BATCH, Trained, TrainingSettings, checked_max_length, fit
+from s3local.student.training import PREDICTION_BATCH, Trained, TrainingSettings, fit
 from s3local.student.windows import USUAL_WINDOW, Floats, Window, best_spans, make_windows, score_windows
 
 
@@ -71,9 +71,9 @@ def train_reader(
             raise ValueError(f"row {row.id!r} has no answer that stands in its context")
     settings = dataclasses.replace(settings, contrast_passes=0).resolved(len(rows))
     model, tokenizer = build_reader(body_folder, seed)
-    max_length = checked_max_length(settings.max_length, USUAL_WINDOW, model, body_folder)
-    settings = dataclasses.replace(settings, max_length=max_length)
-    windows = make_windows(tokenizer, [as_question(row) for row in rows], max_length)
+    settings = settings.fitted(body_folder, usual=USUAL_WINDOW)
+    assert settings.max_length  # fitted
+    windows = make_windows(tokenizer, [as_question(row) for row in rows], settings.max_length)
     begins_row = np.diff([window.row for window in windows], prepend=-1) > 0
     places = np.array([window.places_of(rows[window.row].answers[0]) for window in windows])  # (n_windows, 2)
 

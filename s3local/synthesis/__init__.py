@@ -1,11 +1,11 @@
-"""What the teacher is asked: rationales, seed examples, and more of what the student got wrong.
+"""The requests to the teacher, and how its completions are read: rationales, seed examples, error extrapolation.
 
     prompts.py        each prompt beside the parser of its reply
     planning.py       planned requests, and candidates from their completions
     rationales.py     reasons that lead to a label
     answer_spans.py   spans of a context that a question could ask for
-    seed.py           zero-shot examples, guided by rationales, or written on a given context
-    extrapolation.py  examples like a given error
+    seed.py           zero-shot examples, led by rationales or written on a context
+    extrapolation.py  examples like a dev row that the student got wrong
 
-Requests are planned and completions read here; nothing calls a teacher.
+Nothing here calls a teacher.
 """

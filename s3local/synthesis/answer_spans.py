@@ -1,12 +1,12 @@
 """Spans of a context that a question could ask for, found offline by a few stated rules.
 
-    quotes     what stands in quotation marks
-    numbers    a number with what belongs to it: a currency, a per cent sign, the words "March" and "1870" of a date
-    names      words that begin with a capital letter, in a row, "of" or "de la" between two of them allowed
-    phrases    words in a row between function words, numbers and punctuation, which is mostly a noun phrase
+    quotes     the text between quotation marks
+    numbers    a number with its currency or per cent sign, or with the other words of a date, such as "March"
+    names      consecutive capitalised words; "of" or "de la" may stand between two of them
+    phrases    consecutive words between function words, numbers and punctuation: mostly noun phrases
 
-No rule knows a language. Function words are the words that the contexts themselves use most. In a script without
-spaces between words the characters are the words. Knows nothing of questions, prompts or labels.
+The rules work for any language. Function words are the short words that the contexts themselves use most. In a script
+without spaces between words, each character counts as a word.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from s3local.records import Answer
+from s3local.text import writes_without_spaces
 
 MAX_WORDS = 6
-"""Words in a phrase or a name; as many characters, times ``CHARACTERS_A_WORD``, where no spaces are written."""
+"""The most words in a phrase or a name; times ``CHARACTERS_A_WORD`` characters in scripts without spaces."""
 CHARACTERS_A_WORD = 2
 FUNCTION_SHARE = 0.25
-"""A short word that this share of the contexts use is a function word."""
+"""A short word is a function word if this share of the contexts use it."""
 FUNCTION_CHARACTERS = 5
-"""A longer word is none, however frequent."""
+"""A longer word is never a function word."""
 FEW_CONTEXTS = 8
-"""Fewer contexts than this say nothing about shares: there, a function word is one that is used three times."""
+"""With fewer contexts than this, shares are unreliable: a function word is then one that occurs three times."""
 LINK_CHARACTERS = 3
-"""The longest word in small letters that may stand between two capitalised ones of a name."""
-UNSPACED_LETTERS = 15
-"""With more letters than this for each white space, the script writes no spaces between words."""
+"""The longest lower-case word that may stand between two capitalised words of a name."""
 
 _WORD = re.compile(r"[^\W_]+(?:[-'’.&][^\W_]+)*")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -39,10 +38,10 @@ _SENTENCE_START = re.compile(r"(?:^|[.!?…。！？]\s*|\n)\W*$")
 
 
 def propose_answers(contexts: Sequence[str]) -> list[dict[str, list[Answer]]]:
-    """For each context, its spans by rule; each span once, under the first rule that finds it, rules without any
-    left out. Each span's text stands in the context where it says.
+    """For each context, its spans by rule. A span is listed once, under the first rule that finds it; rules that find
+    nothing are left out.
     """
-    unspaced = _writes_without_spaces(contexts)
+    unspaced = writes_without_spaces(contexts)
     functions = _function_words(contexts, unspaced)
     return [_spans(context, functions, unspaced) for context in contexts]
 
@@ -96,7 +95,7 @@ def _numbers(context: str, functions: frozenset[str], unspaced: bool) -> Iterato
 
 
 def _names(context: str, functions: frozenset[str]) -> Iterator[tuple[int, int]]:
-    """Capitalised words in a row; a single one that begins a sentence is capitalised for that reason alone."""
+    """Consecutive capitalised words; not a single word at the start of a sentence, where any word is capitalised."""
     words = list(_WORD.finditer(context))
     place = 0
     while place < len(words):
@@ -117,7 +116,7 @@ def _names(context: str, functions: frozenset[str]) -> Iterator[tuple[int, int]]
 
 
 def _continues(context: str, words: Sequence[re.Match[str]], last: int) -> int | None:
-    """The number of the next word of a name after word number ``last``, or None if the name ends there."""
+    """The index of the next word of a name after word ``last``, or None if the name ends there."""
     for following in (last + 1, last + 2):
         if following >= len(words) or context[words[following - 1].end() : words[following].start()] != " ":
             return None
@@ -129,7 +128,7 @@ def _continues(context: str, words: Sequence[re.Match[str]], last: int) -> int |
 
 
 def _phrases(context: str, functions: frozenset[str], unspaced: bool) -> Iterator[tuple[int, int]]:
-    """Runs of words that are neither function words nor numbers, with nothing but a space between them."""
+    """Runs of words that are neither function words nor numbers, separated by single spaces."""
     longest = MAX_WORDS * CHARACTERS_A_WORD if unspaced else MAX_WORDS
     run: list[tuple[int, int]] = []
     for word, begin, end in [*_units(context, unspaced), ("", len(context) + 1, len(context) + 1)]:
@@ -150,7 +149,7 @@ def _is_phrase(context: str, run: Sequence[tuple[int, int]], longest: int, unspa
 
 
 def _units(context: str, unspaced: bool) -> Iterator[tuple[str, int, int]]:
-    """(word, begin, end) of each word; of each letter, where words are not written apart."""
+    """(word, begin, end) of each word; of each character in an unspaced script."""
     for match in _WORD.finditer(context):
         if not unspaced:
             yield match[0], match.start(), match.end()
@@ -159,7 +158,7 @@ def _units(context: str, unspaced: bool) -> Iterator[tuple[str, int, int]]:
 
 
 def _function_words(contexts: Sequence[str], unspaced: bool) -> frozenset[str]:
-    """Short words (single characters, in an unspaced script) that are common to many contexts."""
+    """Short words (single characters in an unspaced script) that many contexts use."""
     used: Counter[str] = Counter()
     times: Counter[str] = Counter()
     for context in contexts:
@@ -173,8 +172,3 @@ def _function_words(contexts: Sequence[str], unspaced: bool) -> frozenset[str]:
 
 def _is_capitalised(word: str) -> bool:
     return word[0].isupper()
-
-
-def _writes_without_spaces(contexts: Sequence[str]) -> bool:
-    letters = sum(len(_LETTER.findall(context)) for context in contexts)
-    return letters > UNSPACED_LETTERS * max(1, sum(len(context.split()) - 1 for context in contexts))

@@ -1,4 +1,4 @@
-"""Planned requests, the chance that orders them, and candidates read from their completions."""
+"""Planned requests, the random draws that order them, and the candidates read from their completions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A request, the label its text shall carry, and where it comes from.
+    """A request, the label that was asked for, and the origin of the prompt.
 
-    ``source_fields`` holds the fields that the teacher was given beside the one it writes, ``answers`` the spans of
-    them that answer what it writes. An origin that names ``characters`` asked for a long text of about as many.
+    ``source_fields`` holds the fields that the teacher reads, ``answers`` the spans of them that answer the question
+    it writes. If the origin has ``characters``, the prompt asked for a text of about that many.
     """
 
     request: Request
@@ -31,43 +31,43 @@ class Planned:
 
 
 def request_seeds(seed: Sequence[int], count: int) -> list[int]:
-    """``count`` seeds for requests, all determined by ``seed`` (the run's seed, the stage, the shard)."""
+    """``count`` seeds for requests, derived from ``seed`` (the run's seed, the stage, the shard)."""
     return [int(value) for value in np.random.SeedSequence(list(seed)).generate_state(count, np.uint64)]
 
 
-def labels_in_turn(wanted: Mapping[str, int], chance: np.random.Generator) -> list[str]:
-    """The label of each text, so many of each as ``wanted`` says, in an order drawn by ``chance``."""
+def shuffled_labels(wanted: Mapping[str, int], generator: np.random.Generator) -> list[str]:
+    """Each label as often as ``wanted`` says, in random order."""
     labels = [label for label, count in wanted.items() for _ in range(count)]
-    return [labels[place] for place in chance.permutation(len(labels)).tolist()]
+    return [labels[place] for place in generator.permutation(len(labels)).tolist()]
 
 
-def another_label(labels: Sequence[str], label: str, chance: np.random.Generator) -> str:
-    """One of ``labels`` that is not ``label``, drawn by ``chance``. Raises ``ValueError`` if there is none."""
+def another_label(labels: Sequence[str], label: str, generator: np.random.Generator) -> str:
+    """One of ``labels`` other than ``label``, drawn at random. Raises ``ValueError`` if there is none."""
     others = [name for name in labels if name != label]
     if not others:
         raise ValueError(f"there is no label other than {label!r}")
-    return others[int(chance.integers(len(others)))]
+    return others[int(generator.integers(len(others)))]
 
 
-def in_turn(items: Sequence[T], chance: np.random.Generator) -> Iterator[T]:
-    """The items without end, each once before any comes again, every time in another order drawn by ``chance``."""
+def in_turn(items: Sequence[T], generator: np.random.Generator) -> Iterator[T]:
+    """The items without end: all of them in random order, then all in another random order, and so on."""
     while items:
-        yield from (items[place] for place in reversed(chance.permutation(len(items)).tolist()))
+        yield from (items[place] for place in reversed(generator.permutation(len(items)).tolist()))
 
 
-def length_of(model: str | None) -> dict[str, int]:
-    """What goes into the origin of a text that was to be as long as ``model``."""
-    return {} if model is None else {"characters": len(model)}
+def length_of(like: str | None) -> dict[str, int]:
+    """The entry of a text's origin that says how long it was meant to be: as long as ``like``."""
+    return {} if like is None else {"characters": len(like)}
 
 
-def drawn(items: Sequence[T], count: int, chance: np.random.Generator) -> list[T]:
-    """``count`` different ones of ``items``, or all of them in a drawn order if there are fewer."""
-    places = chance.choice(len(items), min(count, len(items)), replace=False).tolist() if items else []
+def sample(items: Sequence[T], count: int, generator: np.random.Generator) -> list[T]:
+    """``count`` of ``items`` without replacement, or all of them in random order if there are fewer."""
+    places = generator.choice(len(items), min(count, len(items)), replace=False).tolist() if items else []
     return [items[int(place)] for place in places]
 
 
 def to_row(planned: Planned, completion: Completion) -> dict[str, Any]:
-    """A request's label and origin with what the teacher was given and wrote, as one plain row of a shard."""
+    """A planned request and its completion as one plain row of a shard."""
     return {
         "label": planned.label,
         "origin": dict(planned.origin),
@@ -83,9 +83,9 @@ def to_row(planned: Planned, completion: Completion) -> dict[str, Any]:
 def read_candidates(
     rows: Sequence[Mapping[str, Any]], *, prefix: str, fields: Sequence[str], target_field: str
 ) -> list[Candidate]:
-    """One candidate for each row of a shard, whatever it holds: what is no text is left for the rules to drop.
+    """One candidate for each row of a shard. Replies that are not texts are kept here; the rules drop them.
 
-    Ids are ``prefix`` and the place in the shard; ``fields`` are the names of an example's fields in order,
+    An id is ``prefix`` and the row's position in the shard. ``fields`` are the names of an example's fields in order,
     ``target_field`` is the one that the teacher wrote.
     """
     candidates = []

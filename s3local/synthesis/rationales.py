@@ -1,7 +1,7 @@
-"""Rationales: reasons why a text would carry a label, which make the seed examples differ.
+"""Rationales: reasons why a text would carry a label. They make the seed examples more diverse.
 
-S3, section 3.1: for each label the teacher is asked many times, and the top K distinct reasons are kept. The order
-is the teacher's own: mean log-probability of a token. Knows nothing of the examples that they lead to.
+S3, section 3.1: the teacher is asked many times for each label, and the top K distinct reasons are kept. They are
+ranked by their mean log-probability per token.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from s3local.synthesis.prompts import Prompts, parse_text
 from s3local.teacher.protocol import Completion, Sampling
 
 SAMPLES_PER_KEPT = 6
-"""Reasons asked for, for each one that is kept."""
+"""How many reasons are sampled for each one that is kept."""
 
 MIN_BYTES = 8
-"""Of a reason in UTF-8: 8 Latin letters, 4 Cyrillic ones, 3 Chinese characters say about as much."""
+"""The least length of a reason in UTF-8: 8 Latin letters, 4 Cyrillic letters or 3 Chinese characters."""
 
 MAX_SHARED_WORDS = 0.5
-"""Two reasons with more of the shorter one's words in common are not distinct."""
+"""Two reasons are not distinct if they share more than this part of the shorter one's words."""
 
 
 def plan_rationales(prompts: Prompts, per_label: int, sampling: Sampling, seed: Sequence[int]) -> list[Planned]:
-    """Requests for enough reasons of each label to keep ``per_label`` of them; labels with written ones have none."""
+    """Requests for enough reasons to keep ``per_label`` of each label; none for labels whose task gives rationales."""
     planned = []
     for number, label in enumerate(prompts.task.labels):
         if label.rationales:
@@ -36,7 +36,7 @@ def plan_rationales(prompts: Prompts, per_label: int, sampling: Sampling, seed: 
 
 
 def select_rationales(completions: Sequence[Completion], per_label: int) -> list[str]:
-    """The likeliest ``per_label`` reasons of one label's completions that are whole and distinct."""
+    """The ``per_label`` most probable reasons among one label's completions that are complete and distinct."""
     likeliest = sorted(
         (completion for completion in completions if completion.finish != "length"),
         key=lambda completion: -completion.logprob / completion.n_tokens,
@@ -61,7 +61,7 @@ def _are_distinct(first: str, second: str) -> bool:
 
 
 def _words(text: str) -> set[str]:
-    """The words of ``text``; its pairs of neighbouring characters, where it is written without spaces."""
+    """The words of ``text``, or its character bigrams if it is written without spaces."""
     words = unicodedata.normalize("NFKC", text).casefold().split()
     if len(words) == 1 and not words[0].isascii():
         return {words[0][place : place + 2] for place in range(max(1, len(words[0]) - 1))}

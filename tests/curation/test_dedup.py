@@ -254,23 +254,6 @@ def check_nearest(sizes: list[int], seed: int) -> None:
     np.testing.assert_allclose(scores, similarities.max(axis=1), atol=1e-6)
 
 
-def test_the_graph_that_takes_over_is_the_same_each_time_and_finds_near_rows() -> None:
-    rows = unit_rows(3000, 1, dim=48)
-    queries = rows[::7] + 0.02 * unit_rows(3000, 2, dim=48)[::7]
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    answers = []
-    for cuts in ((0, 3000), (0, 900, 1500, 3000), (0, 900, 1500, 3000)):
-        index = VectorIndex(exact_rows=1000)
-        for start, end in itertools.pairwise(cuts):
-            index.add(rows[start:end])
-        answers.append(index.nearest(queries))
-    np.testing.assert_array_equal(answers[1][1], answers[2][1])
-    exact = (queries @ rows.T).argmax(axis=1)
-    for scores, found in answers:
-        assert (found == exact).mean() > 0.98
-        np.testing.assert_allclose(scores, np.einsum("nd,nd->n", queries, rows[found]), atol=1e-6)
-
-
 # The embedded model
 
 

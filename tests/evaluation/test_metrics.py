@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_a_small_case_by_hand() -> None:
     assert metrics.per_label["business"] == LabelMetrics(0.0, 0.0, 0.0, 0)
     assert metrics.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2)  # business occurs nowhere
     assert metrics.n_rows == 5
-    assert json.loads(json.dumps(metrics.to_row()))["confusion"] == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert json.loads(json.dumps(dataclasses.asdict(metrics)))["confusion"] == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
 
 
 def test_a_label_that_is_only_predicted_lowers_macro_f1() -> None:

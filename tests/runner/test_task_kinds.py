@@ -214,7 +214,7 @@ def test_contexts_are_written_on_in_turn(tmp_path: Path) -> None:
 
 def test_drops_of_a_pair_and_of_spans_have_their_own_reasons(tmp_path: Path) -> None:
     pair = World(world.pair_task(tmp_path / "pair"), world.write_pair)
-    assert {drop.reason for drop in pair.check(pair.write(60)).dropped} == {"copies_given"}
+    assert {drop.reason for drop in pair.check(pair.write(60)).dropped} == {"copies_source"}
     spans = World(world.span_task(tmp_path / "spans"), world.write_question)
     result = spans.check(spans.write(100))
     assert {drop.reason for drop in result.dropped} == {"gives_answer_away", "no_question"}
@@ -272,7 +272,7 @@ def test_long_rows_are_written_as_long_as_gold_ones(tmp_path: Path) -> None:
     task = world.write_task(tmp_path / "task", description, dev, [])
     teacher = FakeTeacher()
     asked = kind_of(task, load_dev(task), [], RunSettings())
-    assert asked.models == [row["text"] for row in dev]
+    assert asked.length_like == [row["text"] for row in dev]
     prompts = Prompts(task, "list", 500, teacher.chat, teacher.count_tokens)
     (planned, *_) = asked.plan_seed(prompts, SeedOrder(dict.fromkeys(task.label_names, 2), [0], {}))
     words = len(dev[0]["text"].split())

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from toys import tiny_tokenizer
 from transformers import DistilBertTokenizerFast
 
+from s3local.exceptions import ModelError
 from s3local.records import Example
-from s3local.student.encoding import batches_by_length, encode, pad, unknown_share
+from s3local.student.encoding import batches_by_length, encode, fitted_length, pad, unknown_share
 
 ROWS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=20)
 
@@ -62,6 +63,19 @@ def test_it_reads_as_transformers_does() -> None:
     texts = ["A film!", "", "very " * 40, "Ünseen wörds 42"]
     expected = wrapped(texts, truncation=True, max_length=16)["input_ids"]
     assert encode(wrapped, texts, 16) == encode(tiny_tokenizer(), texts, 16) == expected
+
+
+def test_the_length_fits_the_longest_text_and_the_body(tiny_bert: Path) -> None:
+    long = ["good " * 40]
+    assert fitted_length(tiny_bert, None, 20) == 20
+    assert fitted_length(tiny_bert, None, 20, ["good"]) == 20
+    assert fitted_length(tiny_bert, None, 20, long) == 42  # 40 words, [CLS] and [SEP]
+    assert fitted_length(tiny_bert, None, 20, ["good " * 200]) == 64  # all that the body can read
+    assert fitted_length(tiny_bert, 30, 20, long) == 30
+    with pytest.raises(ModelError, match=r"max_length is 65, but .* reads 64 tokens"):
+        fitted_length(tiny_bert, 65, 20)
+    with pytest.raises(ModelError, match=r"config.json or tokenizer.json is missing"):
+        fitted_length(tiny_bert / "nowhere", None, 20)
 
 
 @pytest.mark.models

@@ -11,6 +11,7 @@ import pytest
 from toys import LABELS, UNSEEN, reviews
 
 from s3local.exceptions import ModelError, StorageError
+from s3local.storage import replace_durably
 from s3local.student import export as exporting
 from s3local.student.agreement import ExportReport
 from s3local.student.export import export
@@ -131,6 +132,23 @@ def test_a_32_bit_form_that_disagrees_is_an_error_and_the_old_folder_stays(
     export(tiny_student, folder, reviews(), temperature=5.0)
     assert names(tmp_path) == {"student"}
     assert Classifier.load(folder).temperature == 5.0
+
+
+def test_the_folder_gets_its_name_durably_when_it_is_complete(
+    tiny_student: TrainedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A marker that is written after an export can rely on the student's bytes being on the disk."""
+    renamed: list[tuple[set[str], Path]] = []
+
+    def noted(part: Path, target: Path) -> None:
+        renamed.append((names(part), target))
+        assert not target.exists()
+        replace_durably(part, target)
+
+    monkeypatch.setattr(exporting, "replace_durably", noted)
+    folder = tmp_path / "student"
+    export(tiny_student, folder, reviews())
+    assert renamed == [(names(folder), folder)]
 
 
 def test_what_is_not_an_exported_student_is_not_overwritten(tiny_student: TrainedStudent, tmp_path: Path) -> None:

@@ -74,22 +74,6 @@ def test_word_embeddings_stay_and_the_rest_moves(tiny_bert: Path, tiny_student: 
     assert "embeddings.position_embeddings.weight" not in still
 
 
-def test_rows_of_no_weight_teach_nothing(tiny_bert: Path) -> None:
-    liars = [dataclasses.replace(row, label=LABELS[row.label == "negative"]) for row in reviews()]
-    rows = [*reviews(), *liars]
-    trust = np.repeat([1.0, 0.0], len(liars))
-    assert accuracy(train(tiny_bert, rows, LABELS, SETTINGS, seed=1, weights=trust)) == 1.0
-    assert accuracy(train(tiny_bert, rows, LABELS, SETTINGS, seed=1, weights=1 - trust)) == 0.0
-
-
-def test_only_the_ratio_of_weights_matters(tiny_bert: Path) -> None:
-    weights = np.arange(1, 49, dtype=np.float64)
-    small, large = (
-        weights_of(train(tiny_bert, reviews(), LABELS, SHORT, seed=1, weights=weights * scale)) for scale in (1, 1024)
-    )
-    assert all(torch.equal(small[name], large[name]) for name in small)
-
-
 def test_soft_targets_overrule_labels(tiny_bert: Path) -> None:
     turned = np.array([[0.3, 0.7] if row.label == "negative" else [0.7, 0.3] for row in reviews()])
     student = train(tiny_bert, reviews(), LABELS, SETTINGS, seed=1, soft_targets=turned)
@@ -109,12 +93,10 @@ def test_hard_soft_targets_are_labels(tiny_bert: Path) -> None:
 
 def test_balance_gives_every_label_the_same_say() -> None:
     targets = np.eye(3, dtype=np.float32)[[0] * 9 + [1] * 3]  # label 2 has no rows
-    balanced = _row_weights(targets, None, balance=True)
+    balanced = _row_weights(targets, balance=True)
     assert balanced[:9].sum() == pytest.approx(balanced[9:].sum())
     assert balanced.mean() == pytest.approx(1.0)
-    assert (_row_weights(targets, None, balance=False) == 1).all()
-    given = _row_weights(targets, np.array([1.0] * 9 + [3.0] * 3), balance=True)
-    assert given[:9].sum() == pytest.approx(given[9:].sum())
+    assert (_row_weights(targets, balance=False) == 1).all()
 
 
 @pytest.mark.parametrize(("total", "warmup"), [(1, 0.0), (1, 0.1), (10, 0.1), (97, 0.1), (250, 0.0), (40, 0.5)])
@@ -180,9 +162,6 @@ def test_misuse_is_named(tiny_bert: Path) -> None:
         "no rows": {"rows": []},
         "'s9' has the label 'neutral'": {"rows": [*rows, stranger]},
         r"'s9' has the fields \['review'\]": {"rows": [*rows, other_fields]},
-        r"weights has shape \(3,\), expected \(48,\)": {"weights": np.ones(3)},
-        "none below 0": {"weights": -np.ones(48)},
-        "one or more above": {"weights": np.zeros(48)},
         r"soft_targets has shape \(48, 3\), expected \(48, 2\)": {"soft_targets": np.ones((48, 3)) / 3},
         "must be probabilities": {"soft_targets": np.ones((48, 2))},
     }.items():
@@ -190,25 +169,6 @@ def test_misuse_is_named(tiny_bert: Path) -> None:
             train(tiny_bert, **{"rows": rows, "labels": LABELS, "settings": SHORT, "seed": 1, **arguments})
     with pytest.raises(ModelError, match=r"max_length is 100, but .* reads 64 tokens"):
         train(tiny_bert, rows, LABELS, TrainingSettings(max_length=100), seed=1)
-
-
-def test_training_ends_when_the_rows_held_out_get_no_better(tiny_bert: Path) -> None:
-    rows = reviews()
-    labels = np.random.default_rng(0).permutation([row.label for row in rows])
-    noise = [dataclasses.replace(row, label=str(label)) for row, label in zip(rows, labels, strict=True)]
-    settings = dataclasses.replace(SETTINGS, epochs=40, held_out=0.25)
-    told: list[int] = []
-    student = train(tiny_bert, noise, LABELS, settings, seed=5, advance=told.append)
-    n_learned = len(rows) - round(0.25 * len(rows))
-    epochs, rest = divmod(sum(told), n_learned)
-    assert rest == 0
-    assert epochs < 40
-    assert student.steps == len(told)
-
-
-def test_what_can_be_learned_is_learned_without_the_rows_held_out(tiny_bert: Path) -> None:
-    student = train(tiny_bert, reviews() * 8, LABELS, dataclasses.replace(SETTINGS, held_out=0.25), seed=1)
-    assert accuracy(student) == 1.0
 
 
 WARM = dataclasses.replace(SHORT, contrast_passes=100)
@@ -224,15 +184,17 @@ def test_the_warm_up_moves_the_body_and_counts_as_progress(tiny_bert: Path) -> N
 
 
 def test_rows_of_uncertain_labels_take_no_part_in_the_warm_up(tiny_bert: Path) -> None:
-    """Nor do rows of no weight, nor anything where one label alone is certain."""
+    """Nor does anything where one label alone is certain."""
     rows = reviews()
     unsure = np.tile(np.array([0.6, 0.4], np.float32), (len(rows), 1))
     frozen = dataclasses.replace(WARM, learning_rate=1e-12, epochs=1)
     untouched = train(tiny_bert, rows, LABELS, frozen, seed=1, soft_targets=unsure)
     body = build_classifier(tiny_bert, LABELS, seed=1)[0].distilbert.transformer.layer[0].attention.q_lin.weight
     assert torch.allclose(_layer(untouched), body, atol=1e-6)
-    some = np.array([float(row.label == LABELS[0]) for row in rows])
-    assert torch.allclose(_layer(train(tiny_bert, rows, LABELS, frozen, seed=1, weights=some)), body, atol=1e-6)
+    one_label = unsure.copy()
+    one_label[[row.label == LABELS[0] for row in rows]] = [1, 0]
+    alone = train(tiny_bert, rows, LABELS, frozen, seed=1, soft_targets=one_label)
+    assert torch.allclose(_layer(alone), body, atol=1e-6)
     unsure[::2] = np.eye(2, dtype=np.float32)[[LABELS.index(row.label) for row in rows[::2]]]
     moved = train(tiny_bert, rows, LABELS, frozen, seed=1, soft_targets=unsure)
     assert not torch.allclose(_layer(moved), body, atol=1e-6)

@@ -108,7 +108,7 @@ def test_errors_take_turns_and_each_prompt_brings_its_samples() -> None:
         plan_extrapolation(prompts(TEXTS), {"wind": 1}, [], {}, shots=2, samples=5, sampling=Sampling(), seed=[1])
 
 
-def test_the_rival_of_a_pair_has_the_same_given_text_last() -> None:
+def test_the_contrast_prompt_of_a_pair_ends_with_the_same_source_text() -> None:
     for item in extrapolated(PAIRS)(0.5):
         assert item.request.contrast is not None
         assert item.request.contrast.prompt.endswith(f"\n\nNote: {item.source_fields['note']}\n-")
@@ -129,11 +129,11 @@ def test_another_label_is_never_the_same() -> None:
         another_label(["a"], "a", chance)
 
 
-def test_a_rival_that_is_too_long_loses_its_longest_rows() -> None:
+def test_a_contrast_prompt_that_is_too_long_loses_its_longest_rows() -> None:
     teacher = FakeTeacher()
     short, long = Example("s", {"text": "mild"}, "sun"), Example("l", {"text": "word " * 200}, "sun")
     tight = Prompts(TEXTS, "list", 40, teacher.chat, teacher.count_tokens, 60)
-    text = tight.rival("sun", [short, long], {}).text
+    text = tight.contrast("sun", [short, long], {}).text
     assert "mild" in text
     assert "word" not in text
 
@@ -142,12 +142,12 @@ def test_a_rival_that_is_too_long_loses_its_longest_rows() -> None:
 def test_the_lengths_of_gold_rows_are_taken_in_turn(stage: str) -> None:
     models = ["word " * count for count in (3, 5, 8, 13)]
     if stage == "seed":
-        planned = plan_seed(prompts(TEXTS), WANTED, {}, shown=0, sampling=Sampling(), seed=[1], models=models)
+        planned = plan_seed(prompts(TEXTS), WANTED, {}, shown=0, sampling=Sampling(), seed=[1], length_like=models)
     else:
         rows = rows_of(TEXTS)
         gold = {label: [row for row in rows if row.label == label] for label in TEXTS.groups}
         planned = plan_extrapolation(
-            prompts(TEXTS), WANTED, rows, gold, shots=2, samples=8, sampling=Sampling(), seed=[1], models=models
+            prompts(TEXTS), WANTED, rows, gold, shots=2, samples=8, sampling=Sampling(), seed=[1], length_like=models
         )
     assert Counter(item.origin["characters"] for item in planned) == {len(model): 5 for model in models}
     for item in planned:

@@ -108,7 +108,7 @@ def test_shots_and_then_texts_make_room() -> None:
 def test_what_a_text_is_set_against_and_what_is_read_fit_too() -> None:
     tight = prompts(PAIR, tokens=120)
     note = {"house_note": "the lamp is out " * 200}
-    assert tight.count_tokens(tight.rival("praise", [], note).text) <= 120
+    assert tight.count_tokens(tight.contrast("praise", [], note).text) <= 120
     tight = prompts(TEXTS, tokens=120)
     assert tight.count_tokens(tight.entry("the lamp is out " * 200)) <= 120
     assert tight.entry("the lamp\nis out") == " the lamp is out\n"
