@@ -61,6 +61,7 @@ def train_by_trainer(rows: Sequence[Example], labels: list[str], clock: Clock, *
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
     model, tokenizer = build_classifier(BODY, labels, SEED)
+    model.requires_grad_(True)
     padding: dict[str, Any] = {"padding": "max_length", "max_length": 512} if padded_steps else {"padding": True}
     data = [{**tokenizer(row.text, truncation=True, max_length=512), "labels": labels.index(row.label)} for row in rows]
     with tempfile.TemporaryDirectory() as folder:
