@@ -11,8 +11,8 @@ TOLERANCE = 1e-9
 def divide_rows(rows: int, weights: Mapping[str, float], least_share: float = 0.0) -> dict[str, int]:
     """``rows`` divided by ``weights`` into whole numbers that add up to it (largest remainders first).
 
-    Each name gets at least ``least_share`` of its fair share, which is the same for all names, to a row. The others give
-    it up in proportion to their weights. Raises ``ValueError`` for a share above 1 or below 0.
+    Each name gets at least ``least_share`` of its fair share, which is the same for all names, to a row. The others
+    give it up in proportion to their weights. Raises ``ValueError`` for a share above 1 or below 0.
     """
     if not 0 <= least_share <= 1:
         raise ValueError(f"least_share must be from 0 to 1, got {least_share}")
