@@ -25,7 +25,6 @@ from s3local.progress import Progress
 from s3local.records import Example, write_jsonl
 from s3local.results import (
     FINAL_WITHOUT_GOLD,
-    LARGE,
     CellResult,
     CellRound,
     RationalesResult,
@@ -203,7 +202,7 @@ class CellComputer:
         summary = run(self._task_with(gold, seed), settings, folder=folder, progress=progress, models=models).summary
         for student in folder.glob("*/student"):  # some 200 MB each; their predictions are kept
             _remove(student)
-        stage = {"selected": summary.selected, "without gold": FINAL_WITHOUT_GOLD, "large": LARGE}[method.student]
+        stage = summary.selected if method.student == "selected" else FINAL_WITHOUT_GOLD
         predicted = {row["id"]: row["predicted"] for row in record.read_rows(f"{stage}/test_predictions.jsonl")}
         return _Outcome(
             self.test,
@@ -245,11 +244,8 @@ def _seconds(record: RunFolder, summary: RunSummary, method: Method) -> float:
     rationales = record.read("rationales.json", RationalesResult)
     cache_hits = {event["key"]: event["seconds"] for event in record.events() if event["event"] == CACHE_HIT}
     selected = method.student == "selected"
-    students = {
-        "selected": [summary.final, summary.gold_only, summary.averaged],
-        "without gold": [summary.final_without_gold],
-        "large": [summary.large],
-    }[method.student]
+    finals = [summary.final, summary.gold_only, summary.averaged, summary.large]
+    students = finals if selected else [summary.final_without_gold]
     return float(
         seconds
         + (rationales.seconds if rationales else 0)

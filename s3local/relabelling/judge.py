@@ -101,7 +101,7 @@ class _Encoder:
         return copy.deepcopy(part(self._body, self._n_frozen))
 
     def states(self, texts: Sequence[Text]) -> list[Any]:
-        """What the trained layers read of each text: hidden states (length, dim), or token ids if no layer is frozen."""
+        """What the trained layers read of each text: hidden states (length, dim); token ids if no layer is frozen."""
         rows: list[Any] = encode(self._tokenizer, texts, self._max_length)
         if not self._n_frozen:
             return rows

@@ -57,8 +57,7 @@ def finish(
     finals, students = _small_finals(context, folds, relabeller, candidates, rounds)
     if context.settings.size == "small":
         return finals
-    selected = LARGE if context.settings.size == "large" else finals.selected
-    return dataclasses.replace(finals, large=students.large(), selected=selected)
+    return dataclasses.replace(finals, large=students.large(), selected=LARGE)
 
 
 def _small_finals(

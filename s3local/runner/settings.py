@@ -64,8 +64,8 @@ class RunSettings:
     Labels and students: ``label_check``: judges trained on dev, one for each of ``folds``, give label probabilities
     that all students learn, if they explain dev better than chance; ``judging`` says how they are trained.
     ``with_gold``: the final student is trained on dev as well. ``both_finals``: a second final student is trained
-    without dev. ``size``: "large" selects a final student that is trained on the same rows from the judges' encoder,
-    "both" trains it beside the selected small one. ``model_selection``: cross-validation over ``folds`` selects the
+    without dev. ``size``: "large" selects a further final student, which is trained on the same rows from the
+    judges' encoder. ``model_selection``: cross-validation over ``folds`` selects the
     best average of the final and the gold-only student, or the gold-only student.
 
     ``teacher``, ``encoder``, ``student``, ``judge``: a model's id or path; None takes the embedded one. ``judge`` is
@@ -92,7 +92,7 @@ class RunSettings:
     label_check: bool = True
     with_gold: bool = True
     both_finals: bool = False
-    size: Literal["small", "large", "both"] = "small"
+    size: Literal["small", "large"] = "small"
     model_selection: bool = True
     folds: int = 4
     teacher: str | None = None
