@@ -25,6 +25,7 @@ from s3local.runner.context import JUDGES, STUDENT
 from s3local.runner.models import Models
 from s3local.runner.settings import RunSettings
 from s3local.runner.task_kinds import TrainingSet, kind_of
+from s3local.seeds import derive_seed
 from s3local.synthesis.prompts import Prompts
 from s3local.task.model import Task
 from s3local.teacher.protocol import Teacher
@@ -59,7 +60,7 @@ def train_on_gold(given: BaselineInput) -> list[str]:
     """The labels of the student of a run, trained on the gold rows alone and exported as in a run."""
     kind = kind_of(given.task, given.gold, given.test, given.settings)
     settings, body = kind.training_settings(given.models.body), given.models.body
-    rows = TrainingSet(given.gold, int(np.random.SeedSequence([given.seed, STUDENT, 0]).generate_state(1)[0]))
+    rows = TrainingSet(given.gold, derive_seed(given.seed, STUDENT, 0))
     with given.progress.step("the student trains", settings.passes(len(given.gold)), "texts") as advance:
         student = kind.train(body, rows, settings, advance)
     kind.export(student, given.folder / "student", 1.0)

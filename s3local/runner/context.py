@@ -20,6 +20,7 @@ from s3local.runner.models import Models, TeacherSource
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.runner.task_kinds import Texts, TrainingSet
+from s3local.seeds import derive_seed
 from s3local.student.training import Trained
 from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.task.model import Task
@@ -74,7 +75,7 @@ class RunContext:
 
     def seed_for(self, *purpose: int) -> int:
         """The seed for ``purpose``, derived from the run's own."""
-        return int(np.random.SeedSequence([self.settings.seed, *purpose]).generate_state(1)[0])
+        return derive_seed(self.settings.seed, *purpose)
 
     @property
     def target_texts(self) -> list[str]:

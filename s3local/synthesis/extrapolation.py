@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from s3local.records import Example
-from s3local.synthesis.planning import Planned, another_label, in_turn, length_of, request_seeds, sample
+from s3local.synthesis.planning import (
+    Planned,
+    another_label,
+    in_turn,
+    length_of,
+    random_generator,
+    request_seeds,
+    sample,
+)
 from s3local.synthesis.prompts import Prompts
 from s3local.teacher.protocol import Sampling
 
@@ -38,7 +46,7 @@ def plan_extrapolation(
     prompt (``Contrast.gamma``), which shows rows of another label; it is ignored where rows have no labels.
     Raises ``ValueError`` for a label without errors.
     """
-    generator = np.random.default_rng(list(seed))
+    generator = random_generator(seed)
     seeds = iter(request_seeds(seed, sum(wanted.values())))
     planned = []
     lengths = in_turn(length_like, generator)

@@ -9,10 +9,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from s3local.records import Answer, Candidate, Example
+from s3local.seeds import seed_sequence
 from s3local.synthesis.prompts import parse_long_text, parse_text
 from s3local.teacher.protocol import Completion, Request
 
 T = TypeVar("T")
+
+_REQUESTS, _DRAWS = 0, 1
+"""The last number of a purpose, see ``seed_sequence``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,12 @@ class Planned:
 
 def request_seeds(seed: Sequence[int], count: int) -> list[int]:
     """``count`` seeds for requests, derived from ``seed`` (the run's seed, the stage, the shard)."""
-    return [int(value) for value in np.random.SeedSequence(list(seed)).generate_state(count, np.uint64)]
+    return [int(value) for value in seed_sequence(*seed, _REQUESTS).generate_state(count, np.uint64)]
+
+
+def random_generator(seed: Sequence[int]) -> np.random.Generator:
+    """The generator that draws what the prompts of a plan with ``seed`` show."""
+    return np.random.default_rng(seed_sequence(*seed, _DRAWS))
 
 
 def shuffled_labels(wanted: Mapping[str, int], generator: np.random.Generator) -> list[str]:

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from s3local.records import SPAN, Answer
 from s3local.synthesis.planning import (
     Planned,
     another_label,
     in_turn,
     length_of,
+    random_generator,
     request_seeds,
     sample,
     shuffled_labels,
@@ -51,7 +50,7 @@ def plan_seed(
     ``contrast`` is the weight of the contrast prompt (``Contrast.gamma``), which asks for another label drawn at
     random. ``length_like`` are texts whose lengths the new texts get, in turn; without them the length is free.
     """
-    generator = np.random.default_rng(list(seed))
+    generator = random_generator(seed)
     planned = []
     labels = shuffled_labels(wanted, generator)
     lengths = in_turn(length_like, generator)
@@ -85,7 +84,7 @@ def plan_seed_on(
     rule is drawn first and then one of its spans, so that the few names and numbers are asked for as often as the many
     phrases. ``length_like`` and ``contrast`` as for ``plan_seed``; questions have no labels, and so no contrast.
     """
-    generator = np.random.default_rng(list(seed))
+    generator = random_generator(seed)
     (source_field,) = prompts.task.source_fields
     planned = []
     labels = shuffled_labels(wanted, generator)
