@@ -94,7 +94,7 @@ def judge(given: BaselineInput) -> list[str]:
     """The labels of one judge that is trained on all gold rows: the judges' encoder as the classifier."""
     kind, settings = kind_of(given.task, given.gold, given.test, given.settings), given.settings.judging
     nobody = np.full(len(given.gold), NO_FOLD)
-    seeds = [int(np.random.SeedSequence([given.seed, JUDGES, 0]).generate_state(1)[0])]
+    seeds = [derive_seed(given.seed, JUDGES)]
     with given.progress.step("the judge trains", settings.passes, "texts") as advance:
         judges = given.models.train_judges(
             given.models.judge, given.gold, given.labels, nobody, settings, seeds, kind.descriptions(), advance

@@ -24,7 +24,7 @@ from s3local.results import (
     RoundResult,
     StudentResult,
 )
-from s3local.runner.context import STUDENT, Folds, RunContext
+from s3local.runner.context import STUDENT, RunContext
 from s3local.runner.model_selection import NO_SYNTHETIC, select_model
 from s3local.runner.relabel import Relabelled, Relabeller, training_set
 from s3local.runner.task_kinds import TrainingSet
@@ -48,13 +48,12 @@ class Finals:
 
 def finish(
     context: RunContext,
-    folds: Folds,
     relabeller: Relabeller,
     candidates: Sequence[Candidate],
     rounds: Sequence[RoundResult],
 ) -> Finals:
     """Relabel the run's ``candidates``, train the final students, and select one of them."""
-    finals, students = _small_finals(context, folds, relabeller, candidates, rounds)
+    finals, students = _small_finals(context, relabeller, candidates, rounds)
     if context.settings.size == "small":
         return finals
     return dataclasses.replace(finals, large=students.large(), selected=LARGE)
@@ -62,12 +61,11 @@ def finish(
 
 def _small_finals(
     context: RunContext,
-    folds: Folds,
     relabeller: Relabeller,
     candidates: Sequence[Candidate],
     rounds: Sequence[RoundResult],
 ) -> tuple[Finals, FinalStudents]:
-    settings = context.settings
+    settings, folds = context.settings, relabeller.folds
     check, relabelled = relabeller.finish(candidates)
     students = FinalStudents(context, relabelled, rounds)
     finals = Finals(
