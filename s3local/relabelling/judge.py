@@ -19,9 +19,10 @@ from s3local.hardware import room_on_card, torch_device
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.body import load_body
-from s3local.student.contrastive import ContrastiveSettings, mean_of_tokens, pull_together
+from s3local.student.contrastive import ContrastiveSettings, fine_tune_by_contrast
 from s3local.student.encoding import Text, batches_by_length, encode
 from s3local.student.optimisation import forward, seeded, uses_bf16
+from s3local.student.pooling import mean_of_tokens
 from s3local.student.training import PREDICTION_BATCH
 
 Floats = NDArray[np.float32]
@@ -82,7 +83,7 @@ def train_judge(
     tokens = encode(tokenizer, rows, settings.max_length)
     with seeded(seed):
         body.to(torch_device())
-        pull_together(body, tokens, numbers, settings, seed, mean_of_tokens, advance=advance)
+        fine_tune_by_contrast(body, tokens, numbers, settings, seed, mean_of_tokens, advance=advance)
         vectors = _embed(body, tokenizer, rows, settings.max_length)
     head = LogisticRegression(C=settings.penalty, max_iter=2000).fit(vectors, numbers)
     return Judge(body, tokenizer, head, len(labels), settings.max_length)
@@ -95,7 +96,7 @@ JudgeTrainer = Callable[[Path, Sequence[Example], Sequence[str], JudgeSettings, 
 def _embed(body: Any, tokenizer: Any, texts: Sequence[Text], max_length: int, advance: Advance = ignore) -> Floats:
     """Unit rows (n_texts, dim)."""
     rows = encode(tokenizer, texts, max_length)
-    vectors = np.zeros((len(rows), body.config.dim), dtype=np.float32)
+    vectors = np.zeros((len(rows), body.config.hidden_size), dtype=np.float32)
     half = uses_bf16("auto", next(body.parameters()).device)
     with room_on_card("for a judge"), torch.inference_mode():
         for batch in batches_by_length(rows, PREDICTION_BATCH):
