@@ -18,6 +18,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,24 +69,28 @@ def export(
         return Classifier.load(part, file=file).logits(examples)
 
     meta = {"labels": student.labels, "temperature": temperature}
-    return export_checked(student, folder, examples, "text-classification", meta, form, opened, temperature)
+    kind = StudentKind("text-classification", meta, form, opened)
+    return export_checked(student, folder, examples, kind, temperature)
+
+
+@dataclass(frozen=True)
+class StudentKind:
+    """What the export of one kind of student needs.
+
+    ``onnx_task`` is optimum's name of the task, ``meta`` are the entries of s3local.json for this kind alone. ``form``
+    interprets logits, ``opened`` computes the logits of the examples with an ONNX file in a folder.
+    """
+
+    onnx_task: str
+    meta: Mapping[str, Any]
+    form: Callable[[Floats], Form]
+    opened: Callable[[Path, str], Floats]
 
 
 def export_checked(
-    student: Trained,
-    folder: Path,
-    examples: Sequence[Example],
-    onnx_task: str,
-    meta: Mapping[str, Any],
-    form: Callable[[Floats], Form],
-    opened: Callable[[Path, str], Floats],
-    temperature: float,
+    student: Trained, folder: Path, examples: Sequence[Example], kind: StudentKind, temperature: float
 ) -> ExportReport:
-    """Export any kind of student; see ``export``.
-
-    ``onnx_task`` is optimum's name of the task, ``meta`` are the entries of s3local.json for this kind of student.
-    ``form`` interprets logits, ``opened`` computes the logits of ``examples`` with an ONNX file in a folder.
-    """
+    """Export a student of any ``kind``; see ``export``."""
     if not examples:
         raise ValueError("an export is checked on labelled rows; there are none")
     if folder.exists() and not (folder / META_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
@@ -98,16 +103,16 @@ def export_checked(
             PADDING: student.model.config.pad_token_id,
             "file": file,
         }
-        whole = {**meta, **own, "int8_full_range": int8_is_exact()}
+        whole = {**kind.meta, **own, "int8_full_range": int8_is_exact()}
         (part / META_FILE).write_text(json.dumps(whole, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
     def write(part: Path) -> ExportReport:
         model, logits = smoothed(student, examples)
-        write_onnx(model, part, onnx_task)
+        write_onnx(model, part, kind.onnx_task)
         student.tokenizer.save_pretrained(part)
         write_meta(part, FP32_FILE)
-        fp32_form = form(opened(part, FP32_FILE))
-        fp32 = compare_forms(form(logits), fp32_form)
+        fp32_form = kind.form(kind.opened(part, FP32_FILE))
+        fp32 = compare_forms(kind.form(logits), fp32_form)
         if fp32.largest_difference > LOGIT_TOLERANCE:
             raise ModelError(
                 f"the exported student differs from PyTorch's by up to {fp32.largest_difference:.2g} in a logit, "
@@ -116,7 +121,7 @@ def export_checked(
         matrices = second_matrices(model.base_model)
         for kept_layers in (1, math.ceil(len(matrices) / 2)):
             quantise(part, matrices[:kept_layers])
-            int8_form = form(opened(part, INT8_FILE))
+            int8_form = kind.form(kind.opened(part, INT8_FILE))
             int8 = compare_forms(fp32_form, int8_form)
             passed = int8.labels >= LABEL_AGREEMENT and not loses(fp32_form.right, int8_form.right)
             if passed:

@@ -12,7 +12,7 @@ import numpy as np
 
 from s3local.records import Example
 from s3local.student.agreement import ExportReport, Form
-from s3local.student.export import export_checked
+from s3local.student.export import StudentKind, export_checked
 from s3local.student.reader import KIND, Reader
 from s3local.student.reader_training import TrainedReader
 from s3local.student.training import Floats
@@ -36,4 +36,5 @@ def export_reader(student: TrainedReader, folder: Path, examples: Sequence[Examp
         reader = Reader.load(part, file=file)
         return np.concatenate(reader.logits(reader.windows(examples)))
 
-    return export_checked(student, folder, examples, "question-answering", {"kind": KIND}, form, opened, 1.0)
+    kind = StudentKind("question-answering", {"kind": KIND}, form, opened)
+    return export_checked(student, folder, examples, kind, temperature=1.0)
