@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from s3local.report.text import MEASURES, decimals
+from s3local.report.text import MEASURES, decimals, heading
 from s3local.results import CellResult, CellRound, CompareSummary, MethodComparison
 from s3local.storage import atomic_write, write_text
 
@@ -101,7 +101,7 @@ def _methods(summary: CompareSummary, size: int) -> Table:
         Column("method", no_wrap=True),
         box=SIMPLE_HEAD,
         padding=0,
-        title=f"{summary.task}: {size:,} gold rows, {summary.test_rows:,} test rows",
+        title=heading(f"{summary.task}: {size:,} gold rows, {summary.test_rows:,} test rows"),
         title_justify="left",
     )
     for name in ("accuracy", "95 %", "F1", "rows", "seconds"):
@@ -206,7 +206,7 @@ def _colours(summary: CompareSummary) -> dict[str, Any]:
 
 
 def _finish(axes: Any, summary: CompareSummary, title: str, label: str) -> None:
-    axes.set_title(f"{summary.task}, {title}")
+    axes.set_title(f"{summary.task}, {title}", parse_math=False)  # a dollar sign is no formula
     axes.set_xlabel(label)
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.3)

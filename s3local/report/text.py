@@ -64,7 +64,7 @@ def render(summary: RunSummary, folder: Path) -> RenderableType:
 def _accuracy(summary: RunSummary) -> Table:
     title, other = ("F1 of the answers", "exact") if _has_answers(summary) else ("accuracy", "F1")
     table = Table(
-        Column("stage", no_wrap=True), box=SIMPLE_HEAD, title=f"{summary.task}: {title}", title_justify="left"
+        Column("stage", no_wrap=True), box=SIMPLE_HEAD, title=heading(f"{summary.task}: {title}"), title_justify="left"
     )
     for name in ("rows", "dev", f"dev {other}", "test", f"test {other}", "95 % interval"):
         table.add_column(name, justify="right")
@@ -143,6 +143,11 @@ def _gap(summary: RunSummary) -> Table:
     for entry in summary.rounds:
         table.add_row(entry.stage, *(decimals(measure(entry.gap)) for measure, _ in MEASURES))
     return table
+
+
+def heading(title: str) -> Text:
+    """The title of a table. A task's name is shown as it is: rich reads "[b]" or ":bug:" in a string as markup."""
+    return Text(title, style="table.title")
 
 
 def decimals(value: float | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from some_results import GOLD_SIZES, TEST_ROWS, compare_summary
+from some_results import AWKWARD, GOLD_SIZES, TEST_ROWS, compare_summary
 
 from s3local.report.compare import CSV_FILE, GAP_PLOT, GOLD_PLOT, ROWS_PLOT, render, save
 from s3local.results import CompareSummary
@@ -43,6 +43,13 @@ def test_what_is_missing_is_said(summary: CompareSummary) -> None:
     assert "s3, 6 gold rows: 3 synthetic rows are missing." in text
     assert "setfit is left out" in text
     assert "* on 30 of the test rows." in text
+
+
+@pytest.mark.parametrize("name", [*AWKWARD, "2 $ and 3 $x^", "a $\\\\frac{1$"])
+def test_a_task_name_is_shown_as_it_is(summary: CompareSummary, tmp_path: Path, name: str) -> None:
+    named = dataclasses.replace(summary, task=name)
+    assert f"{name}: 6 gold rows" in text_of(named)
+    save(named, tmp_path)
 
 
 def test_files(summary: CompareSummary, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from some_results import ANSWERS, run_summary, student
+from some_results import ANSWERS, AWKWARD, run_summary, student
 
 from s3local.exceptions import RunError
 from s3local.report.text import read_summary, render
@@ -39,6 +39,16 @@ def test_every_student_has_its_line() -> None:
     for name in ("round-0 (seed)", "final (+ dev)", "gold-only", "average"):
         assert any(line.strip().startswith(name) for line in text.splitlines()), name
     assert "66.7 %" in text and "toy: accuracy" in text
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_names_and_labels_are_shown_as_they_are(name: str) -> None:
+    summary = dataclasses.replace(run_summary(), task=name)
+    console = Console(width=400, file=io.StringIO(), record=True)
+    console.print(render(summary, Path("runs") / "[b]"))
+    text = console.export_text()
+    assert f"{name}: accuracy" in text
+    assert str(Path("runs") / "[b]" / "gold" / "student") in text
 
 
 def test_answers_have_their_own_figures() -> None:

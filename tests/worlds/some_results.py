@@ -88,6 +88,9 @@ def run_summary(metrics: ClassificationMetrics | AnswerMetrics = LABELS) -> RunS
     )
 
 
+AWKWARD = ("[urgent]", "[/b]", "[bold red]x", ":bug:", "a\\[b]")
+"""Labels that rich would read as markup."""
+
 GOLD_SIZES, SEEDS, TEST_ROWS = (6, 12), (0, 1, 2), 40
 
 
