@@ -1,11 +1,12 @@
-"""What the contrast between labels brings and costs: texts that carry the label they were asked for, and their time.
+"""What contrast prompts gain and cost: the share of texts with the requested label, and the teacher's seconds.
 
     python benchmarks/contrast.py --json benchmarks/results/contrast.json
     python benchmarks/contrast.py --only trec --texts 64
 
-For each dataset: gold rows drawn from its pool, rationales written once, then the same seed prompts and the same
-extrapolation prompts with each weight. A judge that was trained by contrast on other rows of the pool, far more than a
-user has, says which texts are right. Nothing is filtered, and test is not read. Needs ../shared/datasets.
+For each dataset, gold rows are drawn from its pool and rationales are written once. Then the same seed prompts and the
+same extrapolation prompts are run with each weight of the contrast prompt. A judge that was trained on other rows of
+the pool, far more than a user has, decides which texts carry their label. Nothing is filtered, and test is not read.
+Needs ../shared/datasets.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ SEED = 0
 
 
 def trained_judge(pool: Path, labels: list[str], shown: set[str], rows: int) -> tuple[Judge, float]:
-    """A judge that learned from ``rows`` rows of the pool, and its accuracy on as many others."""
+    """A judge trained on ``rows`` rows of the pool, and its accuracy on as many other rows."""
     others = [row for _, row in read_jsonl(pool) if row["text"] not in shown]
     order = np.random.default_rng(SEED).permutation(len(others))[: 2 * rows]
     picked = [Example(str(place), {"text": others[place]["text"]}, others[place]["label"]) for place in order.tolist()]

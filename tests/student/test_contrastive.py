@@ -13,7 +13,7 @@ from toys import LABELS, reviews, write_body
 from s3local.student.body import embeddings, layers, load_body, part
 from s3local.student.contrastive import ContrastiveSettings, fine_tune_by_contrast
 from s3local.student.encoding import encode
-from s3local.student.optimisation import forward, seeded
+from s3local.student.optimisation import cached_states, forward, seeded
 from s3local.student.pooling import mean_of_tokens
 
 NUMBERS = np.array([LABELS.index(row.label) for row in reviews()])
@@ -33,9 +33,7 @@ def test_the_upper_layers_learn_from_cached_states(model_type: str, tmp_path: Pa
     write_body(tmp_path, model_type)
     body, tokenizer = load_body(tmp_path)
     ids = encode(tokenizer, reviews(), 32)
-    with torch.inference_mode():
-        output, mask = forward(part(body, 0, 1), ids, half=False)
-    cached = [states[seen == 1].clone() for states, seen in zip(output.last_hidden_state, mask, strict=True)]
+    cached = cached_states(part(body, 0, 1), ids, half=False)
     below = {name: value.clone() for name, value in layers(body)[0].state_dict().items()}
     below |= {name: value.clone() for name, value in embeddings(body).state_dict().items()}
     before = gap(body, ids)
