@@ -23,7 +23,7 @@ from s3local.records import Example
 from s3local.student.body import layers, load_body, part
 from s3local.student.contrastive import ContrastiveSettings, fine_tune_by_contrast
 from s3local.student.encoding import Text, batches_by_length, encode
-from s3local.student.optimisation import forward, seeded, uses_bf16
+from s3local.student.optimisation import cached_states, forward, seeded, uses_bf16
 from s3local.student.pooling import load_pooling
 
 Floats = NDArray[np.float32]
@@ -105,21 +105,20 @@ class _Encoder:
         rows: list[Any] = encode(self._tokenizer, texts, self._max_length)
         if not self._n_frozen:
             return rows
-        frozen = part(self._body, 0, self._n_frozen)
-        states: list[Any] = [None] * len(rows)
-        for batch, hidden, lengths in _batches(frozen, rows):
-            for place, row, length in zip(batch, hidden, lengths, strict=True):
-                states[place] = row[:length].clone()
-        return states
+        half = uses_bf16("auto", next(self._body.parameters()).device)
+        with room_on_card("for a judge"):
+            return cached_states(part(self._body, 0, self._n_frozen), rows, half)
 
     def embed(self, body: Any, states: Sequence[Any]) -> Floats:
         """Unit vectors (n_texts, dim) of texts from their ``states``, by the trained layers ``body``."""
         vectors: list[Any] = [None] * len(states)
-        for batch, hidden, lengths in _batches(body, states):
-            mask = (torch.arange(hidden.shape[1]) < torch.tensor(lengths)[:, None]).long().to(hidden.device)
-            with torch.no_grad():
-                for place, vector in zip(batch, self.pool(hidden, mask).cpu().numpy(), strict=True):
-                    vectors[place] = vector
+        half = uses_bf16("auto", next(body.parameters()).device)
+        for batch in batches_by_length(states, READING_BATCH):
+            with room_on_card("for a judge"), torch.no_grad():
+                output, mask = forward(body, [states[place] for place in batch], half)
+                embedded = self.pool(output.last_hidden_state.float(), mask).cpu().numpy()
+            for place, vector in zip(batch.tolist(), embedded, strict=True):
+                vectors[place] = vector
         return np.stack(vectors).astype(np.float32)
 
 
@@ -187,12 +186,3 @@ def _on_device(module: Any) -> Iterator[None]:
         yield
     finally:
         module.cpu()
-
-
-def _batches(module: Any, rows: Sequence[Any]) -> Iterator[tuple[list[int], Any, list[int]]]:
-    """(row indices, hidden states (n, length, dim) in 32 bits, lengths) of each batch that goes through ``module``."""
-    half = uses_bf16("auto", next(module.parameters()).device)
-    for batch in batches_by_length(rows, READING_BATCH):
-        with room_on_card("for a judge"), torch.no_grad():
-            output, _ = forward(module, [rows[place] for place in batch], half)
-        yield batch.tolist(), output.last_hidden_state.float(), [len(rows[place]) for place in batch]
