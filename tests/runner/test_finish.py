@@ -11,7 +11,7 @@ from small_world import candidates_of, context_for, settings
 
 from s3local.evaluation.calibration import fit_temperature
 from s3local.records import Candidate, write_jsonl
-from s3local.results import AVERAGED, FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, FoldResult, read_result
+from s3local.results import AVERAGED, FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, LARGE, FoldResult, read_result
 from s3local.runner import finish as module
 from s3local.runner.context import RunContext
 from s3local.runner.finish import Finals, finish
@@ -105,6 +105,16 @@ def test_the_average_does_not_depend_on_an_interruption(
     assert finals.selected == AVERAGED
     again, before = (probabilities(folder, AVERAGED, task) for folder in (context.state.path, finished.folder))
     assert again == before
+
+
+def test_a_large_student_learns_the_same_rows_from_the_judges_encoder_and_is_selected(
+    task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path
+) -> None:
+    context = restarted(task, finished, tiny_bert, tmp_path / "run", size="large")
+    finals = ended(context, finished)
+    assert finals.selected == LARGE and finals.large is not None
+    assert finals.large.training.rows_per_label == finals.final.training.rows_per_label
+    assert (context.state.path / LARGE / "student" / "model.onnx").is_file()
 
 
 def test_without_gold_there_is_nothing_to_select(
