@@ -20,9 +20,10 @@ import numpy as np
 from shared import CHECKOUT, parsed, parser_for, save
 
 from s3local.allocation import divide_rows
+from s3local.evaluation.cross_validation import NO_FOLD
 from s3local.evaluation.gap import distinct
 from s3local.records import Example, read_jsonl
-from s3local.relabelling.judge import Judge, JudgeSettings, train_judge
+from s3local.relabelling.judge import Judges, JudgeSettings, train_judges
 from s3local.synthesis.extrapolation import plan_extrapolation
 from s3local.synthesis.planning import Planned, read_candidates, to_row
 from s3local.synthesis.prompts import Prompts, token_cap
@@ -33,22 +34,30 @@ from s3local.task.rows import load_dev
 from s3local.task.subsample import draw_rows, write_drawn
 from s3local.teacher.engine import LlamaTeacher
 from s3local.teacher.protocol import Sampling
-from s3local.weights.store import find_student_body, find_teacher
+from s3local.weights.store import find_encoder, find_judge, find_teacher
 
 NAMES = ("trec", "sst2", "ag_news")
 JUDGE_PASSES = 2400
 SEED = 0
 
 
-def trained_judge(pool: Path, labels: list[str], shown: set[str], rows: int) -> tuple[Judge, float]:
+def trained_judge(pool: Path, labels: list[str], shown: set[str], rows: int) -> tuple[Judges, float]:
     """A judge that learned from ``rows`` rows of the pool, and its accuracy on as many others."""
     others = [row for _, row in read_jsonl(pool) if row["text"] not in shown]
     order = np.random.default_rng(SEED).permutation(len(others))[: 2 * rows]
     picked = [Example(str(place), {"text": others[place]["text"]}, others[place]["label"]) for place in order.tolist()]
     learned, unseen = picked[:rows], picked[rows:]
-    judge = train_judge(find_student_body(None), learned, labels, JudgeSettings(passes=JUDGE_PASSES), SEED)
-    said = judge.predict_proba(unseen).argmax(axis=1)
-    return judge, float(np.mean([labels[int(best)] == row.label for best, row in zip(said, unseen, strict=True)]))
+    encoder, no_fold = find_judge() or find_encoder(), np.full(len(learned), NO_FOLD)
+    judge = train_judges(encoder, learned, labels, no_fold, JudgeSettings(passes=JUDGE_PASSES), [SEED])
+    return judge, float(
+        np.mean([said == row.label for said, row in zip(predicted(judge, labels, unseen), unseen, strict=True)])
+    )
+
+
+def predicted(judge: Judges, labels: list[str], rows: list[Example]) -> list[str]:
+    """The judge's label of each row."""
+    (probabilities,) = judge.predict_proba(rows)
+    return [labels[int(best)] for best in probabilities.argmax(axis=1)]
 
 
 def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -94,8 +103,7 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             rows = [to_row(item, reply) for item, reply in zip(plan, replies, strict=True)]
             read = read_candidates(rows, prefix="c", fields=task.fields, target_field=task.target_field)
             written = [candidate.example for candidate in read if candidate.text]
-            said = judge.predict_proba(written).argmax(axis=1)
-            right = [labels[int(best)] == row.label for best, row in zip(said, written, strict=True)]
+            right = [said == row.label for said, row in zip(predicted(judge, labels, written), written, strict=True)]
             entry = {
                 "dataset": name,
                 "stage": stage,
