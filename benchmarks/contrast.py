@@ -22,7 +22,7 @@ from shared import CHECKOUT, parsed, parser_for, save
 from s3local.allocation import divide_rows
 from s3local.evaluation.cross_validation import NO_FOLD
 from s3local.evaluation.gap import distinct
-from s3local.records import Example, read_jsonl
+from s3local.records import Example, read_jsonl, write_jsonl
 from s3local.relabelling.judge import Judges, JudgeSettings, train_judges
 from s3local.synthesis.extrapolation import plan_extrapolation
 from s3local.synthesis.planning import Planned, read_candidates, to_row
@@ -31,7 +31,7 @@ from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.synthesis.seed import plan_seed
 from s3local.task.model import load_task
 from s3local.task.rows import load_dev
-from s3local.task.subsample import draw_rows, write_drawn
+from s3local.task.subsample import draw_rows
 from s3local.teacher.engine import LlamaTeacher
 from s3local.teacher.protocol import Sampling
 from s3local.weights.store import find_encoder, find_judge, find_teacher
@@ -49,9 +49,8 @@ def trained_judge(pool: Path, labels: list[str], shown: set[str], rows: int) -> 
     learned, unseen = picked[:rows], picked[rows:]
     encoder, no_fold = find_judge() or find_encoder(), np.full(len(learned), NO_FOLD)
     judge = train_judges(encoder, learned, labels, no_fold, JudgeSettings(passes=JUDGE_PASSES), [SEED])
-    return judge, float(
-        np.mean([said == row.label for said, row in zip(predicted(judge, labels, unseen), unseen, strict=True)])
-    )
+    right = [said == row.label for said, row in zip(predicted(judge, labels, unseen), unseen, strict=True)]
+    return judge, float(np.mean(right))
 
 
 def predicted(judge: Judges, labels: list[str], rows: list[Example]) -> list[str]:
@@ -64,7 +63,7 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each stage and weight."""
     pool = options.datasets / name / "pool.jsonl"
     with tempfile.TemporaryDirectory() as folder:
-        write_drawn(draw_rows(pool, options.gold, SEED, label_column="label"), Path(folder) / "dev.jsonl")
+        write_jsonl(Path(folder) / "dev.jsonl", draw_rows(pool, options.gold, SEED, label_column="label"))
         task = load_task(CHECKOUT / "data" / name, Path(folder) / "dev.jsonl", None)
         dev = load_dev(task)
     labels = list(task.label_names)

@@ -36,7 +36,7 @@ from s3local.runner.models import Models, find_models
 from s3local.runner.settings import RunSettings
 from s3local.student.training import TrainingSettings
 from s3local.task.model import Task, load_task
-from s3local.task.subsample import draw_rows, write_drawn
+from s3local.task.subsample import draw_rows
 from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Completion, Request, Score, Teacher
 
@@ -109,7 +109,7 @@ def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespac
     others = [row for _, row in read_jsonl(pool) if row["text"] not in shown]
     chosen = np.random.default_rng(seed).permutation(len(others))[: options.judged]
     folder.mkdir(parents=True, exist_ok=True)
-    write_drawn(gold, folder / "dev.jsonl")
+    write_jsonl(folder / "dev.jsonl", gold)
     write_jsonl(folder / "test.jsonl", [others[int(place)] for place in sorted(chosen)])
     return load_task(CHECKOUT / "data" / name, folder / "dev.jsonl", folder / "test.jsonl")
 
