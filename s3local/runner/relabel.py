@@ -1,6 +1,6 @@
 """Relabelling of a run's synthetic rows: the judges and the label model say what label a text probably has.
 
-The judges are trained on dev before the first round, one for each fold. Each predicts the dev rows of its own fold,
+The judges are trained on dev before the first student, one for each fold. Each predicts the dev rows of its own fold,
 which calibrates them, and all of them predict every synthetic row, round by round. The label model turns their
 predictions and the requested labels into the label probabilities that students learn.
 """
