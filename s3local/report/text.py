@@ -194,9 +194,11 @@ def _time(summary: RunSummary) -> Table:
     table.add_row("label check", "", "", "", "", f"{_label_check_seconds(summary):.0f}")
     table.add_row("final", "", "", "", f"{final.training.seconds:.0f}", f"{final.seconds:.0f}")
     if summary.model_selection.outcome == "done":
-        others = [student for student in (summary.gold_only, summary.averaged, summary.large) if student is not None]
+        others = [student for student in (summary.gold_only, summary.averaged) if student is not None]
         seconds = summary.model_selection.seconds + sum(student.seconds for student in others)
         table.add_row("model selection", "", "", "", "", f"{seconds:.0f}")
+    if summary.large is not None:
+        table.add_row("large", "", "", "", f"{summary.large.training.seconds:.0f}", f"{summary.large.seconds:.0f}")
     return table
 
 
