@@ -7,6 +7,7 @@ the gold-only student; the selected model is the best average of their weights, 
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from s3local.runner.context import STUDENT, RunContext
 from s3local.runner.model_selection import NO_SYNTHETIC, select_model
 from s3local.runner.relabel import Relabelled, Relabeller, training_set
 from s3local.runner.task_kinds import TrainingSet
-from s3local.storage import translated_errors
+from s3local.storage import make_folder, replace_durably, translated_errors
 from s3local.student.training import Trained, averaged
 
 
@@ -156,10 +157,19 @@ class FinalStudents:
         return self._context.state.once(f"{stage}/metrics.json", StudentResult, compute)
 
     def _adopt(self, student: StudentResult, stage: str) -> StudentResult:
-        """Copy the student of a round to ``stage``; its figures."""
+        """Copy the student of a round, with its predictions, to ``stage``; its figures.
+
+        The copy is on the disk before it gets its name, so that the stage's marker cannot outlive it.
+        """
         source, target = self._context.state.path / student.stage, self._context.state.path / stage
-        with translated_errors(target):
-            shutil.copytree(source / "student", target / "student", dirs_exist_ok=True)
-            for name in ("predictions.jsonl", "errors.jsonl"):
-                shutil.copyfile(source / name, target / name)
+        for name in ("student", "predictions.jsonl", "errors.jsonl"):
+            with translated_errors(target / name):
+                make_folder(target)
+                part = target / f".{name}.{os.getpid()}.part"
+                shutil.rmtree(part, ignore_errors=True)
+                if (source / name).is_dir():
+                    shutil.copytree(source / name, part)
+                else:
+                    shutil.copyfile(source / name, part)
+                replace_durably(part, target / name)
         return dataclasses.replace(student, stage=stage)

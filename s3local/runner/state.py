@@ -32,12 +32,15 @@ import contextlib
 import dataclasses
 import json
 import os
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from s3local.exceptions import RunError, StorageError
+from filelock import FileLock, Timeout
+
+from s3local.exceptions import RunError
 from s3local.records import read_jsonl, write_jsonl
 from s3local.results import FINAL, RESULT_FILE, RunSummary, StageResult, read_result, write_result
 from s3local.storage import translated_errors, write_text
@@ -45,6 +48,8 @@ from s3local.storage import translated_errors, write_text
 CONFIG_FILE = "config.json"
 EVENTS_FILE = "events.jsonl"
 LOCK_FILE = ".lock"
+OWNER_FILE = ".owner.json"
+"""The process that holds the lock; it stays when the run ends."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound=StageResult)
@@ -75,7 +80,7 @@ class RunFolder:
             raise RunError(f"{path} holds other files and no {CONFIG_FILE}; choose an empty folder or another --name")
         with translated_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-        with _locked(path / LOCK_FILE):
+        with _locked(path):
             plain = json.loads(json.dumps(config))
             if config_file.exists():
                 _require_same(config_file, plain)
@@ -146,31 +151,33 @@ def selected_student(folder: Path) -> Path:
 def _is_begun(name: str) -> bool:
     """Whether a file of this name may lie in a folder without a configuration: what a run leaves that was killed
     before it had written its own."""
-    return name == LOCK_FILE or name.startswith(f".{CONFIG_FILE}.")
+    return name in (LOCK_FILE, OWNER_FILE) or name.startswith((f".{CONFIG_FILE}.", f".{OWNER_FILE}."))
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the folder for this process; the lock ends with the process, however it ends."""
-    with translated_errors(path):
-        stream = path.open("a")
-    with stream:
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process. The system gives the lock back when the process ends, however it ends."""
+    lock = FileLock(folder / LOCK_FILE)
+    with translated_errors(folder / LOCK_FILE, "lock"):
         try:
-            if os.name == "nt":
-                import msvcrt
-
-                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-            else:
-                import fcntl
-
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise RunError(
-                f"another s3local is working in {path.parent}; wait for it or choose another --name"
-            ) from exc
-        except OSError as exc:
-            raise StorageError(f"cannot lock {path}: {exc.strerror}") from exc
+            lock.acquire(timeout=0)
+        except Timeout as exc:
+            message = f"{_owner(folder)} is working in {folder}; wait for it to end, or choose another --name"
+            raise RunError(message) from exc
+    try:
+        write_text(folder / OWNER_FILE, json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
         yield
+    finally:
+        lock.release()
+
+
+def _owner(folder: Path) -> str:
+    """The process that holds the folder, in words."""
+    try:
+        owner = json.loads((folder / OWNER_FILE).read_text(encoding="utf-8"))
+        return f"another s3local (process {owner['pid']} on {owner['host']})"
+    except (OSError, ValueError, TypeError, KeyError):  # it has not written that yet
+        return "another s3local"
 
 
 def _require_same(file: Path, config: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from s3local.records import Candidate, write_jsonl
 from s3local.results import AVERAGED, FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, LARGE, FoldResult, read_result
 from s3local.runner import finish as module
 from s3local.runner.context import RunContext
-from s3local.runner.finish import Finals, finish
+from s3local.runner.finish import Finals, FinalStudents, finish
 from s3local.runner.loop import RunResult
 from s3local.runner.model_selection import SHARES, Selection
-from s3local.runner.relabel import Relabeller
+from s3local.runner.relabel import Relabelled, Relabeller
 from s3local.student.inference import Classifier
 from s3local.task.model import Task
 from s3local.task.rows import load_dev
@@ -128,6 +129,29 @@ def test_without_gold_there_is_nothing_to_select(
     last = finished.summary.rounds[-1].stage  # trained on the same rows, so that it is the final student
     assert probabilities(context.state.path, FINAL, task) == probabilities(context.state.path, last, task)
     assert finals.final.stage == FINAL
+
+
+def test_an_adopted_student_is_on_the_disk_before_its_marker(
+    task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that only the cache holds are gone after a power cut, and a marker would outlive them."""
+    synced: set[int] = set()
+    fsync = os.fsync
+
+    def watched(handle: int) -> None:
+        synced.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    gone = (FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, AVERAGED)
+    context = restarted(task, finished, tiny_bert, tmp_path / "run", *gone, with_gold=False, both_finals=False)
+    monkeypatch.setattr(os, "fsync", watched)
+    candidates = candidates_of(context.state.path)
+    plain = Relabelled([candidate.example for candidate in candidates], None, None)
+    FinalStudents(context, plain, finished.summary.rounds).final(FINAL, with_gold=False)
+    folder = context.state.path / FINAL
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"student", "predictions.jsonl", "errors.jsonl", "metrics.json"} == {path.name for path in folder.iterdir()}
+    assert {path.stat().st_ino for path in (*files, folder, folder / "student")} <= synced
 
 
 def test_where_dev_has_no_folds_the_final_student_is_selected(

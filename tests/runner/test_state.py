@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,7 +72,8 @@ def test_another_machine_may_go_on(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_before_its_first_file_was_whole_is_begun_again(tmp_path: Path) -> None:
-    (tmp_path / ".config.json.17.part").write_text("{")
+    for name in (".config.json.17.part", "..owner.json.17.part", ".owner.json", ".lock"):
+        (tmp_path / name).write_text("{")
     with RunFolder.open(tmp_path, {"settings": {}}):
         assert (tmp_path / "config.json").is_file()
     (tmp_path / "config.json").unlink()
@@ -77,13 +83,24 @@ def test_a_run_that_was_killed_before_its_first_file_was_whole_is_begun_again(tm
 
 
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
-    with (
-        RunFolder.open(tmp_path / "run", {"settings": {}}),
-        pytest.raises(RunError, match="another s3local is working"),
-        RunFolder.open(tmp_path / "run", {"settings": {}}),
-    ):
-        pass
-    with RunFolder.open(tmp_path / "run", {"settings": {}}):
+    who = rf"another s3local \(process {os.getpid()} on {re.escape(platform.node())}\) is working"
+    for _ in range(2):  # a run that has ended does not hold the folder
+        with (
+            RunFolder.open(tmp_path / "run", {"settings": {}}),
+            pytest.raises(RunError, match=who),
+            RunFolder.open(tmp_path / "run", {"settings": {}}),
+        ):
+            pass
+
+
+def test_a_killed_process_gives_the_folder_back(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys\nfrom s3local.runner.state import RunFolder\n"
+        "with RunFolder.open(pathlib.Path(sys.argv[1]), {}): os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], cwd=Path(__file__).parents[2])
+    assert done.returncode == 9
+    with RunFolder.open(tmp_path / "run", {}):
         pass
 
 
