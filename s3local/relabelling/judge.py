@@ -37,11 +37,15 @@ READING_ROWS = 512
 class JudgeSettings(ContrastiveSettings):
     """How judges are trained; the body as ``ContrastiveSettings`` says.
 
+    On trec, 60 gold rows of two draws, 400 passes gave 80.0 and 82.5 % of 400 other pool rows, 200 gave 76.2 and 78.0,
+    800 gave 83.2 and 83.8 for twice the time of 400.
+
     ``trained_layers``  the upper layers of the encoder that are trained; the others are frozen.
     ``C``               the inverse regularisation strength of the logistic regression.
     ``max_length``      tokens that are kept of a text.
     """
 
+    passes: int = 400
     trained_layers: int = 6
     C: float = 10.0
     max_length: int = 256
