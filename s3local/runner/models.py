@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ from s3local import __version__
 from s3local.embedder import Embedder, LazyEmbedder
 from s3local.hardware import cpu_name, torch_device
 from s3local.relabelling.judge import JudgeTrainer, train_judges
+from s3local.results import SCHEMA_VERSION
 from s3local.runner.settings import RunSettings
+from s3local.runner.state import PROGRAM
 from s3local.storage import sha256_of
-from s3local.task.model import Task
+from s3local.synthesis.prompts import TEMPLATES
+from s3local.task.model import Kind, Task
 from s3local.teacher.engine import LlamaTeacher
 from s3local.teacher.llama_cache import require_gpu
 from s3local.teacher.protocol import Teacher
@@ -122,6 +126,10 @@ def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str
         "test_sha256": sha256_of(task.test) if task.test else None,
         "contexts_sha256": sha256_of(task.contexts) if task.contexts else None,
         **models.identity,
+        PROGRAM: {
+            "schema_version": SCHEMA_VERSION,
+            "prompts_sha256": prompts_hash(models.style, task.kind),
+        },
         "versions": {
             "s3local": __version__,
             "python": platform.python_version(),
@@ -133,6 +141,12 @@ def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str
             "torch": torch.cuda.get_device_name() if torch_device() == "cuda" else "the processor",
         },
     }
+
+
+def prompts_hash(style: PromptStyle, kind: Kind) -> str:
+    """The checksum of all prompt templates for a style and a kind of task."""
+    templates = {name: template.template for name, template in TEMPLATES[style][kind].items()}
+    return hashlib.sha256(json.dumps(templates, sort_keys=True).encode()).hexdigest()
 
 
 def _folder_hash(folder: Path) -> str:

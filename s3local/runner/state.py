@@ -4,7 +4,8 @@ Artefacts are written first and a stage's marker last, each under its final name
 means that its stage is complete; a stage without a marker is done again, from its finished shards.
 
     runs/<task>/<name>/
-        config.json          every setting, seed, checksum and version, and the machine; other settings are refused
+        config.json          every setting, seed, checksum and version, and the machine; a resumed run needs the same
+                             settings, models, rows and prompts
         events.jsonl         one line an event with its time, never rewritten
         rationales.json
         judges/              dev.jsonl  judges.json: the judges' probabilities of dev rows that they were not trained on
@@ -48,6 +49,8 @@ from s3local.storage import translated_errors, write_text
 CONFIG_FILE = "config.json"
 EVENTS_FILE = "events.jsonl"
 LOCK_FILE = ".lock"
+PROGRAM = "program"
+"""The key of what the program itself adds to a dataset: its prompts, and the format of its files."""
 OWNER_FILE = ".owner.json"
 """The process that holds the lock; it stays when the run ends."""
 
@@ -69,8 +72,8 @@ class RunFolder:
     def open(cls, path: Path, config: Mapping[str, Any]) -> Iterator[RunFolder]:
         """Begin or go on with the run in ``path``; no other process may have it open.
 
-        Raises ``RunError`` if the folder's run has another configuration, is open elsewhere, or holds something
-        else; ``StorageError`` if it cannot be written.
+        Raises ``RunError`` if the folder's run has another configuration or other prompts, is open elsewhere, or holds
+        something else; ``StorageError`` if it cannot be written.
         """
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; a run needs a folder")
@@ -186,6 +189,12 @@ def _require_same(file: Path, config: Mapping[str, Any]) -> None:
         before = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise RunError(f"{file} is damaged ({exc}); choose another --name") from exc
+    if before.get(PROGRAM) != config.get(PROGRAM):
+        then, now = (its.get("versions", {}).get("s3local", "unknown") for its in (before, config))
+        raise RunError(
+            f"{file.parent} was begun by another s3local (version {then}; this is {now}), whose prompts or files are "
+            f"not the same; finish it with that version, or choose another --name"
+        )
     differences = list(_differences(_compared(before), _compared(config)))
     if differences:
         shown = "; ".join(differences[:MAX_SHOWN_DIFFERENCES])

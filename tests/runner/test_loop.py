@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from string import Template
 
 import pytest
 from small_world import BagOfWords, Watched, candidates_of, make_task, rows_of, settings, test_scores, toy_models, write
@@ -19,6 +20,7 @@ from s3local.results import score_of
 from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
 from s3local.storage import sha256_of
+from s3local.synthesis.prompts import TEMPLATES
 from s3local.task.model import Task
 from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Completion, Request
@@ -186,6 +188,15 @@ def test_the_machine_is_recorded(finished: RunResult) -> None:
 def test_other_settings_in_the_same_folder_are_refused(task: Task, tiny_bert: Path, finished: RunResult) -> None:
     with pytest.raises(RunError, match=r"settings\.rows: was 24, now 25"):
         start(task, tiny_bert, finished.folder, rows=25, **WHOLE)
+
+
+def test_a_run_that_was_begun_with_other_prompts_is_refused(
+    task: Task, tiny_bert: Path, finished: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = {**TEMPLATES["list"][task.kind], "seed": Template("Write $texts.")}
+    monkeypatch.setitem(TEMPLATES["list"], task.kind, changed)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="whose prompts or files are not the same"):
+        start(task, tiny_bert, finished.folder, **WHOLE)
 
 
 def test_a_teacher_that_writes_nothing_usable_ends_in_one_clear_error(

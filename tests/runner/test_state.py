@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,20 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     with (
         pytest.raises(RunError, match=r"settings\.rows: was 24, now 25"),
         RunFolder.open(tmp_path, {"settings": {"rows": 25, "seed": 0}}),
+    ):
+        pass
+
+
+def test_another_version_with_the_same_prompts_may_go_on_and_one_with_others_is_refused(tmp_path: Path) -> None:
+    def config(version: str, prompts: str) -> dict[str, Any]:
+        return {"settings": {}, "versions": {"s3local": version}, "program": {"prompts_sha256": prompts}}
+
+    for version in ("0.1.0", "0.1.1"):
+        with RunFolder.open(tmp_path, config(version, "a")):
+            pass
+    with (
+        pytest.raises(RunError, match=r"begun by another s3local \(version 0\.1\.0; this is 0\.2\.0\).*--name"),
+        RunFolder.open(tmp_path, config("0.2.0", "b")),
     ):
         pass
 
