@@ -187,6 +187,8 @@ def _require_same(file: Path, config: Mapping[str, Any]) -> None:
     """Refuse a configuration that differs from the one in ``file``, naming the first differences."""
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(before, dict):
+            raise ValueError("a JSON object belongs there")
     except (OSError, ValueError) as exc:
         raise RunError(f"{file} is damaged ({exc}); choose another --name") from exc
     if before.get(PROGRAM) != config.get(PROGRAM):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import norm
 
-from s3local.comparison.significance import compare_pair, in_words, mcnemar, mean_interval, paired_p, spread
+from s3local.comparison.significance import _interval, compare_pair, in_words, mcnemar, mean_interval, paired_p, spread
 
 rows = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
 
@@ -73,6 +76,47 @@ def test_the_interval_holds_the_mean_and_widens_with_the_spread_of_seeds() -> No
         low, high = mean_interval(values)
         assert low <= values.mean() <= high
     assert np.diff(mean_interval(apart)) > np.diff(mean_interval(alike))
+
+
+def sampled(
+    chance: np.random.Generator,
+    n_rows: int,
+    seed_spread: float,
+    row_spread: float,
+    accuracies: list[float],
+) -> list[NDArray[np.bool_]]:
+    """Predictions of one method for each of ``accuracies``, with three seeds on the same rows. Rows differ in
+    difficulty and seeds in quality (a probit model); the accuracies are those over all rows and seeds."""
+    scale = math.sqrt(1 + seed_spread**2 + row_spread**2)
+    of_rows = row_spread * chance.normal(size=n_rows)
+    return [
+        float(norm.ppf(accuracy)) * scale
+        + of_rows
+        + seed_spread * chance.normal(size=(3, 1))
+        + chance.normal(size=(3, n_rows))
+        > 0
+        for accuracy in accuracies
+    ]
+
+
+@pytest.mark.parametrize("seed_spread", [0.05, 0.15])
+@pytest.mark.parametrize("row_spread", [0.5, 2.0])
+def test_intervals_of_three_seeds_hold_the_truth_in_93_of_100_cases(seed_spread: float, row_spread: float) -> None:
+    chance = np.random.default_rng(0)
+    means, differences, n_cases = 0, 0, 600
+    for _ in range(n_cases):
+        first, second = sampled(chance, 200, seed_spread, row_spread, [0.8, 0.75])
+        low, high = mean_interval(first)
+        means += low <= 0.8 <= high
+        low, high = _interval(first.astype(float) - second)
+        differences += low <= 0.05 <= high
+    assert means >= 0.93 * n_cases and differences >= 0.93 * n_cases
+
+
+def test_the_interval_of_rows_that_are_all_correct_has_a_width() -> None:
+    for seeds in (1, 3):
+        low, high = mean_interval(np.ones((seeds, 20), dtype=bool))
+        assert 0.8 < low < 0.9 and high == 1
 
 
 def test_different_shapes_and_nothing_are_refused() -> None:
