@@ -20,9 +20,10 @@ import numpy as np
 from shared import CHECKOUT, parsed, parser_for, save
 
 from s3local.allocation import divide_rows
+from s3local.evaluation.cross_validation import NO_FOLD
 from s3local.evaluation.gap import distinct
-from s3local.records import Example, read_jsonl
-from s3local.relabelling.judge import Judge, JudgeSettings, train_judge
+from s3local.records import Example, read_jsonl, write_jsonl
+from s3local.relabelling.judge import Judges, JudgeSettings, train_judges
 from s3local.synthesis.extrapolation import plan_extrapolation
 from s3local.synthesis.planning import Planned, read_candidates, to_row
 from s3local.synthesis.prompts import Prompts, token_cap
@@ -30,32 +31,39 @@ from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.synthesis.seed import plan_seed
 from s3local.task.model import load_task
 from s3local.task.rows import load_dev
-from s3local.task.subsample import draw_rows, write_drawn
+from s3local.task.subsample import draw_rows
 from s3local.teacher.engine import LlamaTeacher
 from s3local.teacher.protocol import Sampling
-from s3local.weights.store import find_student_body, find_teacher
+from s3local.weights.store import find_encoder, find_judge, find_teacher
 
 NAMES = ("trec", "sst2", "ag_news")
 JUDGE_PASSES = 2400
 SEED = 0
 
 
-def trained_judge(pool: Path, labels: list[str], shown: set[str], rows: int) -> tuple[Judge, float]:
+def trained_judge(pool: Path, labels: list[str], shown: set[str], rows: int) -> tuple[Judges, float]:
     """A judge that learned from ``rows`` rows of the pool, and its accuracy on as many others."""
     others = [row for _, row in read_jsonl(pool) if row["text"] not in shown]
     order = np.random.default_rng(SEED).permutation(len(others))[: 2 * rows]
     picked = [Example(str(place), {"text": others[place]["text"]}, others[place]["label"]) for place in order.tolist()]
     learned, unseen = picked[:rows], picked[rows:]
-    judge = train_judge(find_student_body(None), learned, labels, JudgeSettings(passes=JUDGE_PASSES), SEED)
-    said = judge.predict_proba(unseen).argmax(axis=1)
-    return judge, float(np.mean([labels[int(best)] == row.label for best, row in zip(said, unseen, strict=True)]))
+    encoder, no_fold = find_judge() or find_encoder(), np.full(len(learned), NO_FOLD)
+    judge = train_judges(encoder, learned, labels, no_fold, JudgeSettings(passes=JUDGE_PASSES), [SEED])
+    right = [said == row.label for said, row in zip(predicted(judge, labels, unseen), unseen, strict=True)]
+    return judge, float(np.mean(right))
+
+
+def predicted(judge: Judges, labels: list[str], rows: list[Example]) -> list[str]:
+    """The judge's label of each row."""
+    (probabilities,) = judge.predict_proba(rows)
+    return [labels[int(best)] for best in probabilities.argmax(axis=1)]
 
 
 def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each stage and weight."""
     pool = options.datasets / name / "pool.jsonl"
     with tempfile.TemporaryDirectory() as folder:
-        write_drawn(draw_rows(pool, options.gold, SEED, label_column="label"), Path(folder) / "dev.jsonl")
+        write_jsonl(Path(folder) / "dev.jsonl", draw_rows(pool, options.gold, SEED, label_column="label"))
         task = load_task(CHECKOUT / "data" / name, Path(folder) / "dev.jsonl", None)
         dev = load_dev(task)
     labels = list(task.label_names)
@@ -94,8 +102,7 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             rows = [to_row(item, reply) for item, reply in zip(plan, replies, strict=True)]
             read = read_candidates(rows, prefix="c", fields=task.fields, target_field=task.target_field)
             written = [candidate.example for candidate in read if candidate.text]
-            said = judge.predict_proba(written).argmax(axis=1)
-            right = [labels[int(best)] == row.label for best, row in zip(said, written, strict=True)]
+            right = [said == row.label for said, row in zip(predicted(judge, labels, written), written, strict=True)]
             entry = {
                 "dataset": name,
                 "stage": stage,

@@ -5,8 +5,9 @@
 
 For each dataset and seed, gold rows are drawn from its pool, balanced over the labels, and each variant is one run.
 Every student is scored on other rows of the same pool; the test rows of the dataset are not read. "plain" is S3 without
-contrast, label check and warm-up, the next three variants have one of them each, "all" is the default. "without
-reading" has a label check by judges alone, without the teacher; "without near-mistakes" extrapolates errors only. These
+contrast, label check and warm-up, the next three variants have one of them each, "all" is the default. "labels as
+requested" has no label check; "MiniLM judges" has judges of the embedded sentence encoder; "no floor" has no least
+share of a round for each label; "without near-mistakes" extrapolates errors only, and so has no floor either. These
 variants have no model selection, which changes none of their students. "shuffled" assigns the teacher's texts to random
 labels, "random words" writes sentences of unrelated words: there, model selection must find that the rows do not help.
 Variants share the teacher's calls; each counts their full time. Figures that the file has from an earlier call with as
@@ -35,7 +36,7 @@ from s3local.runner.models import Models, find_models
 from s3local.runner.settings import RunSettings
 from s3local.student.training import TrainingSettings
 from s3local.task.model import Task, load_task
-from s3local.task.subsample import draw_rows, write_drawn
+from s3local.task.subsample import draw_rows
 from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Completion, Request, Score, Teacher
 
@@ -45,10 +46,12 @@ NONE = {"contrast": 0.0, "label_check": False, "training": COLD, "model_selectio
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": NONE,
     "contrast": {**NONE, "contrast": None},
-    "label check": {**NONE, "label_check": True, "teacher_reads": False},
+    "label check": {**NONE, "label_check": True},
     "warm-up": {**NONE, "training": TrainingSettings()},
-    "without reading": {"teacher_reads": False, "model_selection": False},
-    "without near-mistakes": {"rows_per_error": 1_000_000, "model_selection": False},
+    "labels as requested": {"label_check": False, "model_selection": False},
+    "MiniLM judges": {"judge": "none", "model_selection": False},
+    "without near-mistakes": {"rows_per_error": 1_000_000, "least_share": 0.0, "model_selection": False},
+    "no floor": {"least_share": 0.0, "model_selection": False},
     "all": {},
     "shuffled": {},
     "random words": {},
@@ -106,7 +109,7 @@ def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespac
     others = [row for _, row in read_jsonl(pool) if row["text"] not in shown]
     chosen = np.random.default_rng(seed).permutation(len(others))[: options.judged]
     folder.mkdir(parents=True, exist_ok=True)
-    write_drawn(gold, folder / "dev.jsonl")
+    write_jsonl(folder / "dev.jsonl", gold)
     write_jsonl(folder / "test.jsonl", [others[int(place)] for place in sorted(chosen)])
     return load_task(CHECKOUT / "data" / name, folder / "dev.jsonl", folder / "test.jsonl")
 
@@ -145,7 +148,8 @@ def measure(variant: str, name: str, seed: int, folder: Path, options: argparse.
             "seconds": summary.model_selection.seconds,
         },
         "teacher_seconds": sum(entry.synthesis.teacher_seconds for entry in summary.rounds) + sum(on_cache_hit),
-        "label_check_seconds": summary.label_check.seconds,
+        "label_check_seconds": summary.label_check.judges.seconds
+        + sum(entry.reading.seconds for entry in summary.rounds if entry.reading),
         "seconds": round(seconds, 1),
     }
 

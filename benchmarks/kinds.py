@@ -34,7 +34,7 @@ from s3local.runner.task_kinds import Texts, TrainingSet, kind_of
 from s3local.student.training import TrainingSettings
 from s3local.task.model import Task, load_task
 from s3local.task.rows import load_dev, load_rows
-from s3local.task.subsample import draw_rows, write_drawn
+from s3local.task.subsample import draw_rows
 from s3local.weights.store import find_student_body
 
 NAMES = ("trec", "sst2", "ag_news", "rte", "qnli", "imdb", "adversarial_qa")
@@ -57,7 +57,7 @@ def prepared(name: str, folder: Path, datasets: Path, options: argparse.Namespac
     is_qa = "extractive_qa" in (preset / "task.yaml").read_text(encoding="utf-8")
     gold = draw_rows(pool, options.gold, options.seed, label_column=None if is_qa else "label")
     folder.mkdir(parents=True, exist_ok=True)
-    write_drawn(gold, folder / "dev.jsonl")
+    write_jsonl(folder / "dev.jsonl", gold)
     test = [row for _, row in read_jsonl(source / "test.jsonl")]
     write_jsonl(folder / "test.jsonl", test[: share(options.test, name)] if options.test else test)
     task = load_task(preset, folder / "dev.jsonl", folder / "test.jsonl")

@@ -24,8 +24,8 @@ from s3local.progress import Advance, ignore
 ROOT = Path(__file__).resolve().parent.parent
 PART_OF = (
     ("the teacher", "teacher"),
+    ("judges", "student"),
     ("trains", "student"),
-    ("label check", "student"),
     ("model selection", "student"),
     ("exporting", "student"),
     ("predicting", "evaluation"),

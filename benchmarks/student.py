@@ -1,14 +1,15 @@
-"""The student's training and classification against the usual ways, in one run.
+"""A student's training and classification compared with the usual ways, in one run.
 
     python benchmarks/student.py --json benchmarks/results/student.json     everything
-    python benchmarks/student.py --quick                                    a look, one turn on few rows
+    python benchmarks/student.py --quick                                    one turn on few rows
+    python benchmarks/student.py --quick --body models/all-mpnet-base-v2    another body
 
-Training: the same rows, epochs and body by ``s3local``, by the ``Trainer`` of transformers with its defaults (which
-needs the package accelerate), and with every row padded to 512 tokens. That last one is timed on a few steps of the
-Trainer's loop and extrapolated to all rows. Accuracy is on rows of the same pool that nobody trained on.
-Classification: the SST-2 test rows, for throughput and agreement only. The contenders take turns, and the medians
-of all turns are printed. On a machine that others use at the same time, ``--busy`` gives every contender one thread
-and counts the processor's seconds instead of the clock's.
+Training: the same rows, epochs and body with ``s3local``, with the ``Trainer`` of transformers and its defaults (which
+needs the package accelerate), and with every row padded to 512 tokens. The last one is timed on a few steps of the
+Trainer's loop and extrapolated to all rows. Accuracy is measured on held-out rows of the same pool.
+Classification: the SST-2 test rows, for throughput and agreement only. The methods take turns, and the medians of all
+turns are printed. On a machine with other load, ``--busy`` gives every method one thread and counts processor seconds
+instead of wall-clock seconds.
 """
 
 from __future__ import annotations
@@ -56,11 +57,14 @@ def examples_of(path: Path) -> list[Example]:
     return [Example(f"{number}", {"text": row["text"]}, row["label"]) for number, row in read_jsonl(path)]
 
 
-def train_by_trainer(rows: Sequence[Example], labels: list[str], clock: Clock, *, padded_steps: int = 0) -> Any:
+def train_by_trainer(
+    body: Path, rows: Sequence[Example], labels: list[str], clock: Clock, *, padded_steps: int = 0
+) -> Any:
     """The Trainer's model and its seconds; ``padded_steps`` stops it after that many steps of 512 tokens a row."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    model, tokenizer = build_classifier(BODY, labels, SEED)
+    model, tokenizer = build_classifier(body, labels, SEED)
+    model.requires_grad_(True)
     padding: dict[str, Any] = {"padding": "max_length", "max_length": 512} if padded_steps else {"padding": True}
     data = [{**tokenizer(row.text, truncation=True, max_length=512), "labels": labels.index(row.label)} for row in rows]
     with tempfile.TemporaryDirectory() as folder:
@@ -85,21 +89,23 @@ def accuracy(student: TrainedStudent, rows: Sequence[Example]) -> float:
     return float(np.mean([label == row.label for label, row in zip(student.predict(rows), rows, strict=True)]))
 
 
-def compare_training(rows: list[Example], held_out: list[Example], labels: list[str], clock: Clock, turns: int) -> Any:
-    """A table row for each way to train, and a student of ours."""
+def compare_training(
+    body: Path, rows: list[Example], held_out: list[Example], labels: list[str], clock: Clock, turns: int
+) -> Any:
+    """A table row for each way to train, and a student trained by s3local."""
     settings = TrainingSettings(epochs=EPOCHS, contrast_passes=0)  # what the Trainer does, no more
     seconds: dict[str, list[float]] = {OURS: [], OURS_FP32: [], TRAINER: [], PADDED: []}
     accuracies: dict[str, float] = {}
     for _ in range(turns):
         started = clock()
-        ours = train(BODY, rows, labels, settings, SEED)
+        ours = train(body, rows, labels, settings, SEED)
         seconds[OURS].append(clock() - started)
         started = clock()
-        ours_fp32 = train(BODY, rows, labels, dataclasses.replace(settings, precision="fp32"), SEED)
+        ours_fp32 = train(body, rows, labels, dataclasses.replace(settings, precision="fp32"), SEED)
         seconds[OURS_FP32].append(clock() - started)
-        model, tokenizer, took = train_by_trainer(rows, labels, clock)
+        model, tokenizer, took = train_by_trainer(body, rows, labels, clock)
         seconds[TRAINER].append(took)
-        _, _, took = train_by_trainer(rows, labels, clock, padded_steps=PADDED_STEPS)
+        _, _, took = train_by_trainer(body, rows, labels, clock, padded_steps=PADDED_STEPS)
         seconds[PADDED].append(took / (PADDED_STEPS * 8) * len(rows) * EPOCHS)  # the Trainer's batch is 8
     theirs = dataclasses.replace(ours, model=model, tokenizer=tokenizer)
     for name, student in ((OURS, ours), (OURS_FP32, ours_fp32), (TRAINER, theirs)):
@@ -181,6 +187,7 @@ def show(title: str, table: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", type=Path, default=ROOT.parent / "shared" / "datasets", help="their folder")
+    parser.add_argument("--body", type=Path, default=BODY, help="the folder of the student's body (MiniLM)")
     parser.add_argument("--quick", action="store_true", help="one turn on few rows")
     parser.add_argument("--turns", type=int, default=3, help="how often each way is timed (default 3)")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -198,11 +205,12 @@ def main() -> None:
         held_out, rows, test, turns = held_out[:200], rows[:100], test[:200], 1
     labels = sorted({row.label for row in pool})
 
-    training, student = compare_training(rows, held_out, labels, clock, turns)
+    training, student = compare_training(arguments.body, rows, held_out, labels, clock, turns)
     show("training", training)
     classification, report = compare_classification(student, held_out, test, clock, turns)
     show("classification", classification)
     print(f"\nexport: {report.int8_note}; on {report.int8.n_rows} rows {report.int8.labels:.1%} keep their label")
+    print(", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in report.bytes.items()))
     if arguments.json:
         result = {
             "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__},

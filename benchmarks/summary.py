@@ -267,31 +267,34 @@ def curation(results: Results) -> Table:
     return ["variant", "draw", *(NEW_NAMES.get(stage, stage) for stage in stages), "seconds"], rows
 
 
-def label_check(results: Results) -> Table:
-    """The share of right labels after the check, by the teacher's share of right labels before it."""
-    measured = results.read("label_check")["measured"]
-    shares = list(measured[0]["checked_right"])
-    order = sorted(measured, key=lambda entry: (str(entry["dataset"]), entry["gold"], entry["seed"]))
-    rows = [
-        [entry["dataset"], str(entry["gold"]), percent(entry["judges_right"])]
-        + [percent(entry["checked_right"][share]) for share in shares]
-        for entry in order
-    ]
-    return ["gold rows", "judges right", *(f"teacher {percent(float(share), 0)} % right" for share in shares)], rows
+def judges(results: Results) -> Table:
+    """Judges by variant, means over the draws: accuracy, log-likelihood and calibration error, and their seconds."""
+    measured = results.read("judges")["measured"] if results.names("judges") else []
+    by_place: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for entry in measured:
+        by_place.setdefault((entry["dataset"], entry["gold"], entry["variant"]), []).append(entry)
 
+    def mean(entries: Iterable[Mapping[str, Any] | None], key: str, digits: int) -> str:
+        values = [entry[key] for entry in entries if entry is not None]
+        return f"{statistics.fmean(values):.{digits}f}" if values else ""
 
-def label_check_students(results: Results) -> Table:
-    """Accuracy of students that learn labels as asked for, and checked ones."""
-    measured = [entry for entry in results.read("label_check")["measured"] if entry.get("students")]
-    shares = list(measured[0]["students"])
-    order = sorted(measured, key=lambda entry: (str(entry["dataset"]), entry["gold"], entry["seed"]))
     rows = []
-    for entry in order:
-        pairs_of = [entry["students"][share] for share in shares]
-        right = [percent(pair[which]) for pair in pairs_of for which in ("asked", "checked")]
-        rows.append([entry["dataset"], str(entry["gold"]), *right])
-    head = [f"{percent(float(s), 0)} % right: {which}" for s in shares for which in ("as asked", "checked")]
-    return ["gold rows", *head], rows
+    for (dataset, gold, variant), mine in by_place.items():
+        calibrated = [entry.get("calibrated") for entry in mine]
+        rows.append(
+            [
+                *(f"{dataset}, {gold}", variant, str(len(mine))),
+                percent(statistics.fmean(entry["accuracy"] for entry in mine)),
+                *(
+                    mean(which, key, 2)
+                    for key in ("log_likelihood", "calibration_error")
+                    for which in (mine, calibrated)
+                ),
+                *(mean(mine, key, 0) for key in ("training_seconds", "reading_seconds")),
+            ]
+        )
+    head = ["variant", "draws", "accuracy, %", "log-likelihood", "calibrated", "calibration error", "calibrated"]
+    return [*head, "training, s", "reading, s"], rows
 
 
 def contrast(results: Results) -> Table:
@@ -318,8 +321,7 @@ TABLES: Mapping[str, Callable[..., Table]] = {
     "profile": profile,
     "kinds": kinds,
     "curation": curation,
-    "label_check": label_check,
-    "label_check_students": label_check_students,
+    "judges": judges,
     "contrast": contrast,
 }
 
@@ -349,6 +351,8 @@ class Results:
         by_day: dict[str, list[str]] = {}
         for name in self.read_names:
             by_day.setdefault(last_change(self._folder / f"{name}.json"), []).append(f"`{name}`")
+        if not by_day:
+            return "Not measured yet."
         if len(by_day) == 1:
             return f"Measured {next(iter(by_day))}."
         return "Measured " + ", ".join(f"{day} ({', '.join(names)})" for day, names in sorted(by_day.items())) + "."

@@ -28,7 +28,7 @@ SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
 COMPARE_FILE = "compare.json"
 
-FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, AVERAGED = "final", "final-without-gold", "gold", "averaged"
+FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, AVERAGED, LARGE = "final", "final-without-gold", "gold", "averaged", "large"
 """Folders of the final students: trained on all rows, on the synthetic rows, on dev (the gold-only baseline); and the
 average of the first's and the third's weights."""
 
@@ -122,11 +122,13 @@ class StudentResult(StageResult):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundResult:
-    """One round: its texts, their gap to dev, and the student that was trained on all rows so far."""
+    """One round: its texts, their gap to dev, the student that was trained on all rows so far, and, where there are
+    judges, their reading of the new texts."""
 
     synthesis: SynthesisResult
     gap: GapResult
     student: StudentResult
+    reading: ReadingResult | None = None
 
     @property
     def stage(self) -> str:
@@ -135,69 +137,58 @@ class RoundResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeResult(StageResult):
-    """One judge: the number of gold rows that it was trained on."""
+class JudgesResult(StageResult):
+    """The judges of a run, and what they know of dev rows that they were not trained on.
 
-    gold_rows: int
+    "applied": students learn label probabilities. Otherwise the requested labels stay: "off": no check was asked for;
+    "undivided": dev has no two rows of one label that can be kept apart; "no_gain": the judges explain dev no better
+    than chance. ``judges`` is how many were trained; for the others see ``label_model.Calibration``.
+    """
+
+    outcome: Literal["off", "undivided", "no_gain", "applied"]
+    judges: int = 0
+    n_rows: int = 0
+    exponent: float = 1.0
+    accuracy: float = 0.0
+    gain: float = 0.0
+
+    @property
+    def applied(self) -> bool:
+        """Whether students learn label probabilities in place of the requested labels."""
+        return self.outcome == "applied"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherReading(StageResult):
-    """Whether the teacher's likelihoods are used beside the judges, and the nats by which they explain dev better; None
-    if the teacher was not asked."""
+class ReadingResult(StageResult):
+    """How many rows of a round the judges predicted."""
 
-    used: bool
-    gain: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScarceLabel:
-    """The label with the fewest dev rows, where these are fewer than judges need."""
-
-    label: str
     rows: int
-    least: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelModelFigures:
     """What the label model found.
 
-    ``gain``: nats by which judges (and teacher) explain dev better than chance. ``pool_weights``: the exponent of each
-    source; ``scale``: the part of it that is expected to hold for synthetic rows. ``correct``: for each requested
-    label, the share of its texts that is expected to carry it; ``correct_overall``: the same over all rows.
-    ``dev_accuracy``: of the judges (and teacher) on dev rows that they were not trained on. ``relabelled``: rows whose
-    likeliest label is not the requested one.
+    ``correct``: for each requested label, the share of its texts that is expected to carry it; ``correct_overall``: the
+    same over all rows. ``relabelled``: rows whose likeliest label is not the requested one.
     """
 
-    gain: float
-    teacher_used: bool
-    pool_weights: Mapping[str, float]
-    scale: float
     correct: Mapping[str, float]
     correct_overall: float
-    dev_accuracy: float
     relabelled: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelCheckResult(StageResult):
-    """What became of the requested labels.
+    """What became of the requested labels: the judges, and the figures of the label model where it was applied."""
 
-    "applied": the students learn label probabilities. Otherwise the requested labels stay: "off": no check was asked
-    for; "too_few_rows": see ``scarce``; "undivided": dev has no two rows of one label that can be kept apart;
-    "no_gain": the judges explain dev no better than chance. ``judges`` is how many were trained.
-    """
-
-    outcome: Literal["off", "too_few_rows", "undivided", "no_gain", "applied"]
-    judges: int = 0
-    scarce: ScarceLabel | None = None
+    judges: JudgesResult
     figures: LabelModelFigures | None = None
 
     @property
     def applied(self) -> bool:
         """Whether students learn label probabilities in place of the requested labels."""
-        return self.outcome == "applied"
+        return self.judges.applied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,12 +258,13 @@ class RunSummary(StageResult):
     final_without_gold: StudentResult | None
     gold_only: StudentResult | None
     averaged: StudentResult | None
+    large: StudentResult | None = None
     selected: str
 
     @property
     def students(self) -> tuple[StudentResult, ...]:
         """All students: those of the rounds, then the final ones."""
-        finals = (self.final, self.final_without_gold, self.gold_only, self.averaged)
+        finals = (self.final, self.final_without_gold, self.gold_only, self.averaged, self.large)
         return (*(entry.student for entry in self.rounds), *(student for student in finals if student is not None))
 
     @property

@@ -9,8 +9,11 @@ import pytest
 import torch
 from hypothesis import settings
 from safetensors.torch import save_file
-from toys import tiny_tokenizer
+from toys import LABELS, SETTINGS, Exported, reviews, tiny_tokenizer
 from transformers import BertConfig, BertModel
+
+from s3local.student.export import export
+from s3local.student.training import TrainedStudent, train
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -24,6 +27,14 @@ def minilm() -> Path:
     folder = CHECKOUT / "models" / "all-minilm-l6-v2"
     if not (folder / "model.safetensors").exists():
         pytest.skip("needs the embedded models: models/all-minilm-l6-v2 is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mpnet() -> Path:
+    folder = CHECKOUT / "models" / "all-mpnet-base-v2"
+    if not (folder / "model.safetensors").exists():
+        pytest.skip("needs the larger encoder: models/all-mpnet-base-v2 is absent")
     return folder
 
 
@@ -49,3 +60,16 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config.json").write_text(json.dumps(config.to_dict()), encoding="utf-8")
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tiny_bert: Path) -> TrainedStudent:
+    """A student that has learned ``reviews``. Tests share it: they may not change it."""
+    return train(tiny_bert, reviews(), LABELS, SETTINGS, seed=1)
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_student: TrainedStudent, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """``tiny_student`` in its ONNX folder, with temperature 2. Tests share it: they may not change it."""
+    folder = tmp_path_factory.mktemp("exported") / "student"
+    return Exported(folder, export(tiny_student, folder, reviews(), temperature=2.0))

@@ -22,8 +22,8 @@ synthesis.extrapolation
 curation.shared_runs  curation.vector_index  curation.decontamination  curation.dedup  curation.rules
 curation.pair_rules
 student.agreement  student.encoding  student.windows  student.inference  student.reader
-student.optimisation  student.contrastive  student.body  student.training  student.reader_training
-student.export  student.reader_export
+student.body  student.pooling  student.optimisation  student.contrastive  student.training
+student.reader_training  student.export  student.reader_export
 evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.cross_validation
 evaluation.gap
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model

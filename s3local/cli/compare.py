@@ -81,8 +81,9 @@ def compare(
 
     \b
       gold                   the classifier trained on the labelled rows alone
-      probe                  a linear layer on their embeddings
-      setfit                 the SetFit package, if it is installed
+      probe, probe-large     a linear layer on their embeddings by the sentence encoder, by the judges' encoder
+      setfit, setfit-large   the SetFit package on either encoder, if it is installed
+      judge                  one judge, trained on them
       teacher                the language model itself, zero-shot and few-shot
       zerogen                zero-shot rows: no rationales, no rounds
       zerogen-no-contrast    the same with plain sampling, as published
@@ -91,6 +92,7 @@ def compare(
       s3-no-ees              S3 without error extrapolation
       s3-no-rationale        S3 without rationales
       s3+gold, goldgen+gold  the final classifier is trained on the labelled rows too
+      s3+gold-large          the same, from the judges' encoder
 
     The same command resumes after Ctrl-C. More methods, seeds or gold sizes reuse the results that are there.
 

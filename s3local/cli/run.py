@@ -78,14 +78,7 @@ if TYPE_CHECKING:
     default=True,
     show_default=True,
     help="Replace the requested label of each synthetic row by label probabilities, which combine the requested label "
-    "with judges trained on dev. Skipped where dev has too few rows of a label.",
-)
-@click.option(
-    "--teacher-reads/--no-teacher-reads",
-    default=True,
-    show_default=True,
-    help="Let the teacher vote in the label check as well, where that predicts dev better. The label that it was asked "
-    "for then has half the weight.",
+    "with judges trained on dev. Skipped where the judges predict dev no better than chance.",
 )
 @click.option(
     "--model-selection/--no-model-selection",

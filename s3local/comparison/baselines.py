@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from s3local.embedder import Embedder, LazyEmbedder
+from s3local.evaluation.cross_validation import NO_FOLD
 from s3local.progress import Progress
 from s3local.records import Example
 from s3local.relabelling.teacher_likelihood import label_logprobs
-from s3local.runner.context import STUDENT
+from s3local.runner.context import JUDGES, STUDENT
 from s3local.runner.models import Models
 from s3local.runner.settings import RunSettings
 from s3local.runner.task_kinds import TrainingSet, kind_of
@@ -69,14 +71,37 @@ def train_on_gold(given: BaselineInput) -> list[str]:
 
 def probe(given: BaselineInput) -> list[str]:
     """The labels of a logistic regression on sentence embeddings of the gold rows."""
+    return _probe(given, given.models.embedder)
+
+
+def probe_large(given: BaselineInput) -> list[str]:
+    """As ``probe``, on embeddings by the judges' encoder."""
+    return _probe(given, LazyEmbedder(given.models.judge))
+
+
+def _probe(given: BaselineInput, embedder: Embedder) -> list[str]:
     from sklearn.linear_model import LogisticRegression
 
-    gold, test, embedder = given.gold, given.test, given.models.embedder
+    gold, test = given.gold, given.test
     with given.progress.step("embedding", len(gold) + len(test), "texts") as advance:
         seen = embedder.embed([row.text for row in gold], advance)
         unseen = embedder.embed([row.text for row in test], advance)
     model = LogisticRegression(class_weight="balanced", max_iter=1000, random_state=given.seed)
     return [str(label) for label in model.fit(seen, [row.label for row in gold]).predict(unseen)]
+
+
+def judge(given: BaselineInput) -> list[str]:
+    """The labels of one judge that is trained on all gold rows: the judges' encoder as the classifier."""
+    kind, settings = kind_of(given.task, given.gold, given.test, given.settings), given.settings.judging
+    nobody = np.full(len(given.gold), NO_FOLD)
+    seeds = [derive_seed(given.seed, JUDGES)]
+    with given.progress.step("the judge trains", settings.passes, "texts") as advance:
+        judges = given.models.train_judges(
+            given.models.judge, given.gold, given.labels, nobody, settings, seeds, kind.descriptions(), advance
+        )
+    with given.progress.step("predicting test", len(given.test), "rows") as advance:
+        (probabilities,) = judges.predict_proba(given.test, advance)
+    return [given.labels[int(best)] for best in probabilities.argmax(axis=1)]
 
 
 def ask_teacher(given: BaselineInput) -> list[str]:
@@ -116,10 +141,20 @@ def has_setfit() -> bool:
 
 
 def setfit(given: BaselineInput) -> list[str]:
-    """The labels of SetFit (Tunstall et al., 2022): the encoder tuned on pairs of gold rows, then a linear head.
+    """The labels of SetFit (Tunstall et al., 2022): the sentence encoder tuned on pairs of gold rows, and a linear
+    head.
 
     ``SETFIT_ITERATIONS`` positive and as many negative pairs for a row, as in its paper.
     """
+    return _setfit(given, find_encoder(given.settings.encoder))
+
+
+def setfit_large(given: BaselineInput) -> list[str]:
+    """As ``setfit``, with the judges' encoder."""
+    return _setfit(given, given.models.judge)
+
+
+def _setfit(given: BaselineInput, encoder: Path) -> list[str]:
     from datasets import Dataset, disable_progress_bars
     from setfit import SetFitModel, Trainer, TrainingArguments
 
@@ -142,7 +177,7 @@ def setfit(given: BaselineInput) -> list[str]:
             save_strategy="no",
             show_progress_bar=False,
         )
-        model = SetFitModel.from_pretrained(str(find_encoder(given.settings.encoder)), local_files_only=True)
+        model = SetFitModel.from_pretrained(str(encoder), local_files_only=True)
         Trainer(model=model, args=arguments, train_dataset=data).train()
     with given.progress.step("predicting test", len(test), "rows") as advance:
         numbers = model.predict([row.text for row in test], as_numpy=True, show_progress_bar=False)
@@ -153,7 +188,10 @@ def setfit(given: BaselineInput) -> list[str]:
 BASELINES: Mapping[str, Callable[[BaselineInput], list[str]]] = {
     "gold": train_on_gold,
     "probe": probe,
+    "probe-large": probe_large,
     "setfit": setfit,
+    "setfit-large": setfit_large,
+    "judge": judge,
     "teacher-zero-shot": ask_teacher,
     "teacher-few-shot": ask_teacher,
 }

@@ -15,18 +15,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from s3local.exceptions import RunError
 from s3local.progress import Advance, ignore
 from s3local.records import Example
-from s3local.relabelling.judge import Judge, JudgeSettings, JudgeTrainer
+from s3local.relabelling.judge import Judges, JudgeSettings, JudgeTrainer
 from s3local.storage import write_text
 from s3local.teacher.protocol import Completion, Request, Score, Teacher
 
 OnCacheHit = Callable[[str, float], None]
 """Called with the checksum of what was found in the cache, and the seconds that it took when it was computed."""
 
-MOST_JUDGES = 8
-"""Judges in memory: those of two label checks, some 90 MB each."""
+MOST_JUDGES = 2
+"""Label checks whose judges are in memory: 0.7 GB each with the embedded judge."""
 
 
 class SharedTeacher:
@@ -86,34 +89,36 @@ class JudgeCache:
 
     def __init__(self, train: JudgeTrainer) -> None:
         self._train = train
-        self._judges: dict[str, tuple[Judge, float]] = {}
+        self._judges: dict[str, tuple[Judges, float]] = {}
 
     def trainer(self, on_cache_hit: OnCacheHit) -> JudgeTrainer:
         """Trains judges as ``train`` does, unless they are in the cache."""
 
-        def judge(
-            body_folder: Path,
+        def judges(
+            folder: Path,
             rows: Sequence[Example],
             labels: Sequence[str],
+            fold_of: NDArray[np.int64],
             settings: JudgeSettings,
-            seed: int,
+            seeds: Sequence[int],
+            further: Sequence[tuple[str, str]],
             advance: Advance,
-        ) -> Judge:
-            arguments = [str(body_folder), [row.to_row() for row in rows], *labels, dataclasses.asdict(settings), seed]
-            key = _checksum(arguments)
+        ) -> Judges:
+            arguments = [str(folder), [row.to_row() for row in rows], list(labels), fold_of.tolist()]
+            key = _checksum([*arguments, dataclasses.asdict(settings), list(seeds), [list(pair) for pair in further]])
             if key in self._judges:
                 made, seconds = self._judges[key]
                 on_cache_hit(key, seconds)
-                advance(settings.passes)
+                advance(settings.passes * len(seeds))
                 return made
             started = time.perf_counter()
-            made = self._train(body_folder, rows, labels, settings, seed, advance)
+            made = self._train(folder, rows, labels, fold_of, settings, seeds, further, advance)
             self._judges[key] = made, time.perf_counter() - started
             while len(self._judges) > MOST_JUDGES:
                 del self._judges[next(iter(self._judges))]
             return made
 
-        return judge
+        return judges
 
 
 def _checksum(content: Any) -> str:

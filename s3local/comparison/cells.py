@@ -125,7 +125,7 @@ class CellComputer:
         self.settings = settings
         self.state = state
         self.models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
-        self.judges = JudgeCache(models.judge)
+        self.judges = JudgeCache(models.train_judges)
 
     def compute(self, cell: Cell, progress: Progress) -> CellResult:
         """Compute a cell: its predictions are written first, its marker last."""
@@ -198,7 +198,7 @@ class CellComputer:
         def opened() -> SharedTeacher:
             return SharedTeacher(self.models.teacher, self.state.path / "teacher", on_cache_hit)
 
-        models = dataclasses.replace(self.models, teacher=opened, judge=self.judges.trainer(on_cache_hit))
+        models = dataclasses.replace(self.models, teacher=opened, train_judges=self.judges.trainer(on_cache_hit))
         summary = run(self._task_with(gold, seed), settings, folder=folder, progress=progress, models=models).summary
         for student in folder.glob("*/student"):  # some 200 MB each; their predictions are kept
             _remove(student)
@@ -244,11 +244,13 @@ def _seconds(record: RunFolder, summary: RunSummary, method: Method) -> float:
     rationales = record.read("rationales.json", RationalesResult)
     cache_hits = {event["key"]: event["seconds"] for event in record.events() if event["event"] == CACHE_HIT}
     selected = method.student == "selected"
-    students = [summary.final, summary.gold_only, summary.averaged] if selected else [summary.final_without_gold]
+    finals = [summary.final, summary.gold_only, summary.averaged, summary.large]
+    students = finals if selected else [summary.final_without_gold]
     return float(
         seconds
         + (rationales.seconds if rationales else 0)
-        + summary.label_check.seconds
+        + summary.label_check.judges.seconds
+        + sum(entry.reading.seconds for entry in summary.rounds if entry.reading)
         + (summary.model_selection.seconds if selected else 0)
         + sum(student.seconds for student in students if student is not None)
         + sum(cache_hits.values())

@@ -149,9 +149,10 @@ def check_sizes(sizes: Sequence[int], dev: Sequence[Example], task: Task) -> Non
 
 def _available(task: Task, settings: CompareSettings, models: Models) -> tuple[list[Method], dict[str, str]]:
     """The methods that can be compared here; and for each other one, why it is left out, as a line for the user."""
-    reasons = {}
+    reasons: dict[str, str] = {}
     if not has_setfit():
-        reasons["setfit"] = "the package is not installed (pip install 's3local[setfit]')"
+        missing = "the package setfit is not installed (pip install 's3local[setfit]')"
+        reasons |= {"setfit": missing, "setfit-large": missing}
     if task.source_fields:
         reasons["s3-no-rationale"] = "pairs have no rationales, so that it is s3"
     if not settings.run.contrast_for(models.style):

@@ -21,6 +21,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "zerogen-no-contrast": {**_ZEROGEN, "contrast": 0.0},
     "goldgen": {"extrapolate": "dev", "rounds": 0, "with_gold": True, "both_finals": True},
     "s3": {"with_gold": True, "both_finals": True},
+    "s3-large": {"with_gold": True, "size": "large"},
     "s3-no-ees": {"rounds": 0, "with_gold": False},
     "s3-no-rationale": {"rationales": 0, "rationales_shown": 0, "with_gold": False},
 }
@@ -32,9 +33,10 @@ class Method:
     """One row of the table.
 
     ``run``: the entry of ``RUNS`` that it is read from, None for a baseline without synthetic rows. ``student``: which
-    student of that run: the selected one, or the final one that was not trained on gold rows. ``uses_gold``,
-    ``uses_seed``: a method without them has one cell for all numbers of gold rows, for all seeds; the lengths of its
-    texts are then those of the most gold rows. ``test_rows``: how many test rows it predicts, None for all.
+    student of that run: the selected one, or the final one that was not trained on gold rows.
+    ``uses_gold``, ``uses_seed``: a method without them has one cell for all numbers of gold rows, for all seeds; the
+    lengths of its texts are then those of the most gold rows. ``test_rows``: how many test rows it predicts, None for
+    all.
     """
 
     name: str
@@ -51,7 +53,10 @@ METHODS: Mapping[str, Method] = {
     for method in (
         Method("gold", "the student trained on gold rows alone"),
         Method("probe", "a linear layer on embeddings of gold rows"),
+        Method("probe-large", "the same with the judges' encoder"),
         Method("setfit", "the SetFit package on gold rows"),
+        Method("setfit-large", "the same with the judges' encoder"),
+        Method("judge", "the judges' encoder, trained on gold rows"),
         Method(
             "teacher-zero-shot",
             "the teacher itself, without gold",
@@ -68,6 +73,7 @@ METHODS: Mapping[str, Method] = {
         Method("s3-no-rationale", "S3 without rationales", run="s3-no-rationale"),
         Method("s3", "Synthesis Step by Step", run="s3", student="without gold"),
         Method("s3+gold", "the same, trained on gold too", run="s3"),
+        Method("s3+gold-large", "the same, a student of the judges' encoder", run="s3-large"),
     )
 }
 GROUPS: Mapping[str, tuple[str, ...]] = {"teacher": ("teacher-zero-shot", "teacher-few-shot")}

@@ -1,4 +1,4 @@
-"""Calibration of a classifier's probabilities by temperature scaling."""
+"""Calibration of a classifier's probabilities: how far they are off, and temperature scaling."""
 
 from __future__ import annotations
 
@@ -46,3 +46,23 @@ def log_likelihood(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> fl
     scores = logits / fit_temperature(logits, labels)
     scores = scores - scores.max(axis=1, keepdims=True)
     return float((scores[np.arange(len(labels)), labels] - np.log(np.exp(scores).sum(axis=1))).mean())
+
+
+def expected_calibration_error(
+    probabilities: NDArray[Any], labels: Sequence[int] | NDArray[Any], bins: int = 10
+) -> float:
+    """How far confidence and accuracy are apart, from 0 to 1: their mean absolute difference over ``bins``.
+
+    ``probabilities`` is (n_rows, n_labels), ``labels`` (n_rows,) holds the index of each row's true label. A row's
+    confidence is its highest probability; the bins divide 0 to 1 evenly and count by their rows.
+    Raises ``ValueError`` for no rows or bins, or arrays that do not fit.
+    Source: Guo et al., 2017, equation 3.
+    """
+    chances, gold = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    if chances.ndim != 2 or gold.shape != chances.shape[:1] or not len(gold):
+        raise ValueError(f"probabilities of shape {chances.shape} and labels of shape {gold.shape} do not fit")
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, got {bins}")
+    confidence, right = chances.max(axis=1), chances.argmax(axis=1) == gold
+    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    return float(np.abs(np.bincount(bin_of, weights=right - confidence)).sum() / len(gold))

@@ -70,23 +70,31 @@ def choose_errors(
     wrong: Sequence[Error],
     right: Sequence[Error],
     wanted: int,
-    n_labels: int,
+    labels: Sequence[str],
     cap: float,
     max_errors: int | None = None,
+    least: int = 0,
 ) -> list[Error]:
     """The ``wrong`` rows that ``balance_errors`` keeps, filled up to ``wanted`` with the hardest ``right`` rows.
 
     If all rows of a round descended from a few errors, the teacher would repeat itself. A label that already has
-    ``cap`` times its fair share of ``wanted`` gets no right rows. ``max_errors`` limits the total.
+    ``cap`` times its fair share of ``wanted`` gets no right rows. ``max_errors`` limits the total. Then each of
+    ``labels`` is filled up to ``least`` rows with its hardest right ones: if one label alone were extrapolated from
+    real rows, the student would learn that whatever looks real carries it.
     """
-    chosen = balance_errors(wrong, n_labels, cap, max_errors)
+    chosen = balance_errors(wrong, len(labels), cap, max_errors)
     wanted = wanted if max_errors is None else min(wanted, max_errors)
     per_label = Counter(error.example.label for error in chosen)
-    most = _most(wanted, n_labels, cap)
+    most = _most(wanted, len(labels), cap)
+    others = []
     for row in sorted(right, key=_hardness):
-        if len(chosen) >= wanted:
-            break
-        if per_label[row.example.label] < most:
+        if len(chosen) < wanted and per_label[row.example.label] < most:
+            per_label[row.example.label] += 1
+            chosen.append(row)
+        else:
+            others.append(row)
+    for row in others:
+        if per_label[row.example.label] < least:
             per_label[row.example.label] += 1
             chosen.append(row)
     return chosen

@@ -76,6 +76,8 @@ def _accuracy(summary: RunSummary) -> Table:
         table.add_row("gold-only", *_scores(summary.gold_only, seen=True))
     if summary.averaged is not None:
         table.add_row("average", *_scores(summary.averaged, seen=True))
+    if summary.large is not None:
+        table.add_row("large", *_scores(summary.large, seen=summary.with_gold))
     return table
 
 
@@ -123,22 +125,17 @@ def _model_selection(summary: RunSummary) -> list[Text]:
 
 def _label_check(summary: RunSummary) -> list[Text]:
     """The judges' accuracy and what they changed, or why there are none; nothing if no check was asked for."""
-    check = summary.label_check
-    if check.scarce is not None:
-        few = check.scarce
-        found = f"dev has {few.rows} rows of {few.label!r}, and judges need {few.least} of each label"
-        return [Text(f"Label check: skipped, {found}; {AS_REQUESTED}.\n")]
-    if check.outcome == "undivided":
+    check, judges = summary.label_check, summary.label_check.judges
+    if judges.outcome == "undivided":
         return [Text(f"Label check: skipped, {UNDIVIDED}; {AS_REQUESTED}.\n")]
-    figures = check.figures
-    if figures is None:
+    if judges.outcome == "off":
         return []
-    who = f"{check.judges} judges and the teacher" if figures.teacher_used else f"{check.judges} judges"
     done = f"they explain dev no better than chance, so that {AS_REQUESTED}"
-    if check.applied:
-        carrying = f"{_percent(figures.correct_overall)} of all rows are expected to carry their requested label"
-        done = f"{carrying}, {figures.relabelled:,} rows relabelled"
-    return [Text(f"Label check: {who}, cross-validated accuracy {_percent(figures.dev_accuracy)} on dev; {done}.\n")]
+    if check.figures is not None:
+        carrying = f"{_percent(check.figures.correct_overall)} of all rows are expected to carry their requested label"
+        done = f"{carrying}, {check.figures.relabelled:,} rows relabelled"
+    found = f"{judges.judges} judges, cross-validated accuracy {_percent(judges.accuracy)} on dev"
+    return [Text(f"Label check: {found}; {done}.\n")]
 
 
 def _gap(summary: RunSummary) -> Table:
@@ -194,12 +191,14 @@ def _time(summary: RunSummary) -> Table:
             f"{max(teacher, synthesis.seconds) + student.seconds:.0f}",
         )
     final = summary.final
-    table.add_row("label check", "", "", "", "", f"{summary.label_check.seconds:.0f}")
+    table.add_row("label check", "", "", "", "", f"{_label_check_seconds(summary):.0f}")
     table.add_row("final", "", "", "", f"{final.training.seconds:.0f}", f"{final.seconds:.0f}")
     if summary.model_selection.outcome == "done":
         others = [student for student in (summary.gold_only, summary.averaged) if student is not None]
         seconds = summary.model_selection.seconds + sum(student.seconds for student in others)
         table.add_row("model selection", "", "", "", "", f"{seconds:.0f}")
+    if summary.large is not None:
+        table.add_row("large", "", "", "", f"{summary.large.training.seconds:.0f}", f"{summary.large.seconds:.0f}")
     return table
 
 
@@ -215,3 +214,7 @@ def _where(summary: RunSummary, folder: Path) -> Text:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def _label_check_seconds(summary: RunSummary) -> float:
+    return summary.label_check.judges.seconds + sum(entry.reading.seconds for entry in summary.rounds if entry.reading)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -103,13 +104,14 @@ class RunContext:
         numbers = divide_into_folds(labels, self.settings.folds, self.seed_for(JUDGES), groups)
         return Folds(numbers if numbers.max() > 0 else np.full_like(numbers, NO_FOLD))
 
-    def train(self, stage: str, training_set: TrainingSet) -> Trained:
-        """A fresh student, trained on ``training_set``."""
-        settings = self.kind.training_settings(self.models.body)
+    def train(self, stage: str, training_set: TrainingSet, body: Path | None = None) -> Trained:
+        """A fresh student, trained on ``training_set``; ``body`` None takes the run's own."""
+        body = body or self.models.body
+        settings = self.kind.training_settings(body)
         with self.progress.step(
             f"{stage}: the student trains", settings.passes(len(training_set.rows)), "texts"
         ) as advance:
-            return self.kind.train(self.models.body, training_set, settings, advance)
+            return self.kind.train(body, training_set, settings, advance)
 
     def export(
         self, stage: str, student: Trained, training_set: TrainingSet, temperature: float | None = None

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from s3local.records import Candidate
 from s3local.results import (
@@ -18,6 +19,7 @@ from s3local.results import (
     FINAL,
     FINAL_WITHOUT_GOLD,
     GOLD_ONLY,
+    LARGE,
     LabelCheckResult,
     ModelSelectionResult,
     RoundResult,
@@ -41,38 +43,49 @@ class Finals:
     final_without_gold: StudentResult | None = None
     gold_only: StudentResult | None = None
     averaged: StudentResult | None = None
+    large: StudentResult | None = None
     selected: str = FINAL
 
 
-def finish(context: RunContext, candidates: Sequence[Candidate], rounds: Sequence[RoundResult]) -> Finals:
+def finish(
+    context: RunContext,
+    relabeller: Relabeller,
+    candidates: Sequence[Candidate],
+    rounds: Sequence[RoundResult],
+) -> Finals:
     """Relabel the run's ``candidates``, train the final students, and select one of them."""
-    settings, folds = context.settings, context.divide_dev()
-    relabeller = Relabeller(context, folds)
-    relabelled = relabeller.relabel(FINAL, candidates)
-    relabeller.release()
+    finals, students = _small_finals(context, relabeller, candidates, rounds)
+    if context.settings.size == "small":
+        return finals
+    return dataclasses.replace(finals, large=students.large(), selected=LARGE)
+
+
+def _small_finals(
+    context: RunContext,
+    relabeller: Relabeller,
+    candidates: Sequence[Candidate],
+    rounds: Sequence[RoundResult],
+) -> tuple[Finals, FinalStudents]:
+    settings, folds = context.settings, relabeller.folds
+    check, relabelled = relabeller.finish(candidates)
     students = FinalStudents(context, relabelled, rounds)
     finals = Finals(
-        label_check=relabelled.result,
+        label_check=check,
         model_selection=ModelSelectionResult(outcome="off"),
         final=students.final(FINAL, settings.with_gold),
         final_without_gold=students.final(FINAL_WITHOUT_GOLD, False) if settings.both_finals else None,
     )
     if not (settings.model_selection and settings.with_gold):
-        return finals
+        return finals, students
     if not folds.count:
-        return dataclasses.replace(finals, model_selection=ModelSelectionResult(outcome="undivided"))
-    selection = select_model(
-        context,
-        folds,
-        candidates,
-        lambda fold: relabeller.fold_targets(FINAL, candidates, fold) if relabelled.result.applied else None,
-    )
+        return dataclasses.replace(finals, model_selection=ModelSelectionResult(outcome="undivided")), students
+    selection = select_model(context, folds, candidates, partial(relabeller.fold_targets, candidates))
     gold_only = students.gold_only(selection.temperatures[NO_SYNTHETIC])
     finals = dataclasses.replace(finals, model_selection=selection.result, gold_only=gold_only, selected=GOLD_ONLY)
     if selection.share == NO_SYNTHETIC:
-        return finals
+        return finals, students
     average = students.averaged(selection.share, selection.temperatures[selection.share])
-    return dataclasses.replace(finals, averaged=average, selected=AVERAGED)
+    return dataclasses.replace(finals, averaged=average, selected=AVERAGED), students
 
 
 class FinalStudents:
@@ -88,10 +101,10 @@ class FinalStudents:
     def final(self, stage: str, with_gold: bool) -> StudentResult:
         """The student of all synthetic rows and, if ``with_gold``, dev.
 
-        Without dev and without relabelling it has the rows of the last round's student, and is that one.
+        Without dev it has the rows of the last round's student, and is that one.
         """
-        last, relabelled = self._last.student, self._relabelled.result.applied
-        if not with_gold and not relabelled:
+        last, relabelled = self._last.student, self._relabelled.targets is not None
+        if not with_gold:
             return self._context.state.once(f"{stage}/metrics.json", StudentResult, lambda: self._adopt(last, stage))
         # A student that was trained on dev is overconfident there. The label model's targets are calibrated already;
         # a student of plain labels gets the temperature of the last round's, which was not trained on dev.
@@ -114,6 +127,16 @@ class FinalStudents:
             return self._context.export(AVERAGED, averaged(final, gold_only, share), rows, temperature)
 
         return self._context.state.once(f"{AVERAGED}/metrics.json", StudentResult, compute)
+
+    def large(self) -> StudentResult:
+        """The student of the judges' encoder, trained on what the final student was trained on."""
+        context, rows = self._context, self._all_rows(self._context.settings.with_gold)
+
+        def compute() -> StudentResult:
+            student = context.train(LARGE, rows, context.models.judge)
+            return context.export(LARGE, student, rows, 1.0)
+
+        return context.state.once(f"{LARGE}/metrics.json", StudentResult, compute)
 
     def _all_rows(self, with_gold: bool) -> TrainingSet:
         gold = self._context.dev if with_gold else []

@@ -36,6 +36,7 @@ from s3local.runner.context import STUDENT, RunContext
 from s3local.runner.finish import Finals, finish
 from s3local.runner.generation import Generation, Plan
 from s3local.runner.models import Models, TeacherSource, configuration, find_models
+from s3local.runner.relabel import Relabeller
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.runner.task_kinds import TrainingSet, kind_of
@@ -116,10 +117,11 @@ def run(
             progress.say(f"warning: {problem}; choose --student and --encoder for the language of your texts")
         context = RunContext(task, kind, dev, settings, state, progress, models, teacher)
         test_texts = [row.fields[task.target_field] for row in test]  # that no row may copy; their labels stay here
-        rounds = Rounds(context, Generation(context, test_texts))
+        relabeller = Relabeller(context, context.divide_dev())
+        rounds = Rounds(context, Generation(context, test_texts), relabeller)
         done = rounds.run()
         teacher.close()
-        finals = finish(context, rounds.kept, done)
+        finals = finish(context, relabeller, rounds.kept, done)
         summary = state.once(RESULT_FILE, RunSummary, lambda: _score_on_test(context, done, finals, test))
         state.event("ended")
     return RunResult(state.path, summary)
@@ -128,21 +130,23 @@ def run(
 class Rounds:
     """The rounds of a run; ``kept`` are the synthetic rows so far."""
 
-    def __init__(self, context: RunContext, generation: Generation) -> None:
+    def __init__(self, context: RunContext, generation: Generation, relabeller: Relabeller) -> None:
         self.context = context
         self.generation = generation
+        self.relabeller = relabeller
         self.kept: list[Candidate] = []
 
     def run(self) -> list[RoundResult]:
-        """All rounds in order; stages that are done are read, not repeated."""
-        settings = self.context.settings
+        """All rounds in order; stages that are done are read, not repeated.
+
+        A round that made the student worse on dev is no reason to stop: its errors are what the next one mends.
+        """
+        settings, groups = self.context.settings, self.context.task.groups
         rounds = [self._first()]
         while len(rounds) <= settings.rounds and len(self.kept) < settings.rows:
-            scores = [score_of(entry.student.dev) for entry in rounds]
-            if rounds[-1].student.errors == 0 or is_worse(scores, len(self.context.dev)):
-                break
             errors = self._choose_errors(len(rounds) - 1)
-            quotas = divide_rows(self._rows_of_round(len(rounds)), Counter(error.example.label for error in errors))
+            weights = dict.fromkeys(groups, 0.0) | Counter(error.example.label for error in errors)
+            quotas = divide_rows(self._rows_of_round(len(rounds)), weights, settings.least_share)
             plan = self.generation.extrapolation_plan([error.example for error in errors], len(rounds))
             rounds.append(self._round(len(rounds), plan, quotas))
         return rounds
@@ -151,7 +155,7 @@ class Rounds:
         """The seed; or, for GoldGen, all of dev extrapolated with the whole budget."""
         context, settings = self.context, self.context.settings
         if settings.extrapolate == "dev":
-            quotas = divide_rows(settings.rows, Counter(row.label for row in context.dev))
+            quotas = divide_rows(settings.rows, Counter(row.label for row in context.dev), settings.least_share)
             return self._round(0, self.generation.extrapolation_plan(context.dev, 0), quotas)
         rationales = self.generation.rationales() if context.kind.uses_rationales else {}
         rows = max(1, round(settings.rows * settings.seed_share)) if settings.rounds else settings.rows
@@ -174,16 +178,18 @@ class Rounds:
             )
         context.teacher.close()
         gap = state.once(f"{stage}/gap.json", GapResult, lambda: self._measure_gap(len(before)))
+        reading = self.relabeller.read(stage, self.kept[len(before) :])
         student = state.once(f"{stage}/metrics.json", StudentResult, lambda: self._train(number))
         context.progress.say(
             f"{stage}: {synthesis.kept} rows kept, {synthesis.dropped} dropped; "
             f"dev {context.kind.headline} {score_of(student.dev):.1%}"
         )
-        return RoundResult(synthesis=synthesis, gap=gap, student=student)
+        return RoundResult(synthesis=synthesis, gap=gap, student=student, reading=reading)
 
     def _train(self, number: int) -> StudentResult:
         context, stage = self.context, _stage(number)
-        rows = TrainingSet([candidate.example for candidate in self.kept], context.seed_for(STUDENT, number))
+        relabelled, seed = self.relabeller.relabel(self.kept), context.seed_for(STUDENT, number)
+        rows = TrainingSet(relabelled.rows, seed, relabelled.targets)
         return context.export(stage, context.train(stage, rows), rows)
 
     def _measure_gap(self, n_before: int) -> GapResult:
@@ -207,7 +213,7 @@ class Rounds:
         """The dev rows that the next round is extrapolated from, capped and balanced; writes extrapolated.jsonl.
 
         They are the rows that the round's student gets wrong and, where these are too few for the rows of the next
-        round, those that it is least sure of.
+        round or for one label's, those that it is least sure of.
         """
         context, settings, state = self.context, self.context.settings, self.context.state
         examples = {row.id: row for row in context.dev}
@@ -222,8 +228,10 @@ class Rounds:
             if row["id"] not in missed
         ]
         wanted = math.ceil(self._rows_of_round(number + 1) / settings.rows_per_error)
-        n_groups = len(context.task.groups)
-        chosen = choose_errors(wrong, right, wanted, n_groups, settings.error_cap, settings.max_errors)
+        least = settings.least_share * wanted / len(context.task.groups)
+        chosen = choose_errors(
+            wrong, right, wanted, context.task.groups, settings.error_cap, settings.max_errors, math.ceil(least)
+        )
         state.write_rows(f"{_stage(number + 1)}/extrapolated.jsonl", (error.to_row() for error in chosen))
         return chosen
 
@@ -232,17 +240,6 @@ class Rounds:
         settings = self.context.settings
         rounds_left = settings.rounds - number + 1
         return max(1, (settings.rows - len(self.kept)) // rounds_left)
-
-
-def is_worse(scores: Sequence[float], n_rows: int) -> bool:
-    """Whether the last of ``scores``, accuracies on the same ``n_rows`` rows, is below the best one before it by more
-    than one standard error.
-
-    60 rows cannot tell accuracies within one standard error apart, so that a round which merely gains nothing is no
-    reason to stop. For answers, F1 stands in for accuracy; its standard error is smaller still.
-    """
-    best = max(scores[:-1], default=0.0)
-    return scores[-1] < best - math.sqrt(best * (1 - best) / n_rows)
 
 
 def _score_on_test(
@@ -271,6 +268,7 @@ def _score_on_test(
         final_without_gold=finals.final_without_gold and scored(finals.final_without_gold),
         gold_only=finals.gold_only and scored(finals.gold_only),
         averaged=finals.averaged and scored(finals.averaged),
+        large=finals.large and scored(finals.large),
         selected=finals.selected,
     )
 

@@ -18,7 +18,7 @@ import torch
 from s3local import __version__
 from s3local.embedder import Embedder, LazyEmbedder
 from s3local.hardware import cpu_name, torch_device
-from s3local.relabelling.judge import JudgeTrainer, train_judge
+from s3local.relabelling.judge import JudgeTrainer, train_judges
 from s3local.results import SCHEMA_VERSION
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import PROGRAM
@@ -29,7 +29,7 @@ from s3local.teacher.engine import LlamaTeacher
 from s3local.teacher.llama_cache import require_gpu
 from s3local.teacher.protocol import Teacher
 from s3local.weights.manifest import PromptStyle
-from s3local.weights.store import find_encoder, find_student_body, find_teacher
+from s3local.weights.store import find_encoder, find_judge, find_student_body, find_teacher
 
 RECORDED_PACKAGES = (
     "llama-cpp-python",
@@ -42,20 +42,26 @@ RECORDED_PACKAGES = (
 )
 
 
+NO_JUDGE = "none"
+"""In place of a judge's id: the sentence encoder judges, which has a fifth of the size."""
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """The models of a run, found but not loaded.
 
     ``teacher`` loads the teacher, whose prompts have ``style``; ``body`` is the folder of the student's pretrained
-    body, ``judge`` trains a judge. ``identity`` holds the models' checksums for config.json.
+    body, ``judge`` that of the judges' encoder, which ``train_judges`` trains. ``identity`` holds the models' checksums
+    for config.json.
     """
 
     teacher: Callable[[], Teacher]
     style: PromptStyle
     embedder: Embedder
     body: Path
+    judge: Path
     identity: Mapping[str, Any]
-    judge: JudgeTrainer = train_judge
+    train_judges: JudgeTrainer = train_judges
 
 
 def find_models(
@@ -71,7 +77,9 @@ def find_models(
     is no GPU for ``gpu_layers``.
     """
     body = find_student_body(settings.student)
-    identity: dict[str, Any] = {"student_sha256": _folder_hash(body)}
+    judge = find_judge(settings.judge) if settings.judge != NO_JUDGE else None
+    judge = judge or find_encoder(settings.encoder)
+    identity: dict[str, Any] = {"student_sha256": _folder_hash(body), "judge_sha256": _folder_hash(judge)}
     if teacher is None:
         require_gpu(settings.engine.gpu_layers)
         weights = find_teacher(settings.teacher)
@@ -85,7 +93,7 @@ def find_models(
         encoder = find_encoder(settings.encoder)
         identity["encoder_sha256"] = _folder_hash(encoder)
         embedder = LazyEmbedder(encoder)
-    return Models(teacher, style, embedder, body, identity)
+    return Models(teacher, style, embedder, body, judge, identity)
 
 
 class TeacherSource:

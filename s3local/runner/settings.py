@@ -55,21 +55,21 @@ class RunSettings:
     shorter texts. ``contrast``: weight of the contrast with the prompt of another label; 0 is plain sampling, None is
     ``LIST_CONTRAST`` for list-style teachers and 0 for chat-style ones.
 
-    Errors:
-    ``extrapolate``: "errors" of the student, as in S3, or all of "dev" at once, without seed and rounds (the paper's
-    GoldGen). ``error_cap``: a label has at most this many times its fair share of a round's errors; ``max_errors`` caps
-    them over all labels. ``rows_per_error``: where a round has more rows for each error, the dev rows that the student
-    is least sure of are extrapolated as well.
+    Errors: ``extrapolate``: "errors" of the student, as in S3, or all of "dev" at once, without seed and rounds (the
+    paper's GoldGen). ``least_share``: each label gets at least this share of its fair share of a round. ``error_cap``:
+    a label has at most this many times its fair share of a round's errors; ``max_errors`` caps them over all labels.
+    ``rows_per_error``: where a round has more rows for each error, the dev rows that the student is least sure of are
+    extrapolated as well.
 
-    Labels and students:
-    ``label_check``: judges trained on dev, one for each of ``folds``, give label probabilities that the final student
-    learns, if they explain dev better than chance; not where dev has fewer than ``LEAST_GOLD`` rows of a label.
-    ``teacher_reads``: the teacher's likelihoods of a text under each likely label are used beside the judges, where
-    they explain dev better; reading takes about as long as writing. ``with_gold``: the final student is trained on dev
-    as well. ``both_finals``: a second final student is trained without dev. ``model_selection``: cross-validation over
-    ``folds`` selects the best average of the final and the gold-only student, or the gold-only student.
+    Labels and students: ``label_check``: judges trained on dev, one for each of ``folds``, give label probabilities
+    that all students learn, if they explain dev better than chance; ``judging`` says how they are trained.
+    ``with_gold``: the final student is trained on dev as well. ``both_finals``: a second final student is trained
+    without dev. ``size``: "large" selects a further final student, which is trained on the same rows from the
+    judges' encoder. ``model_selection``: cross-validation over ``folds`` selects the
+    best average of the final and the gold-only student, or the gold-only student.
 
-    ``teacher``, ``encoder``, ``student``: a model's id or path; None takes the embedded one.
+    ``teacher``, ``encoder``, ``student``, ``judge``: a model's id or path; None takes the embedded one. ``judge`` is
+    the encoder of the judges; "none", or a missing embedded one, takes ``encoder``.
     """
 
     seed: int = 0
@@ -81,6 +81,7 @@ class RunSettings:
     shots: int = 4
     samples: int = 8
     error_cap: float = 1.5
+    least_share: float = 0.5
     contrast: float | None = None
     extrapolate: Literal["errors", "dev"] = "errors"
     max_errors: int | None = None
@@ -89,20 +90,21 @@ class RunSettings:
     shard_size: int = 256
     attempts: int = 8
     label_check: bool = True
-    teacher_reads: bool = True
     with_gold: bool = True
     both_finals: bool = False
+    size: Literal["small", "large"] = "small"
     model_selection: bool = True
     folds: int = 4
     teacher: str | None = None
     encoder: str | None = None
     student: str | None = None
+    judge: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     engine: EngineSettings = field(default_factory=EngineSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     rules: RuleSettings = field(default_factory=RuleSettings)
     dedup: DedupSettings = field(default_factory=DedupSettings)
-    judge: JudgeSettings = field(default_factory=JudgeSettings)
+    judging: JudgeSettings = field(default_factory=JudgeSettings)
     answers: AnswerSettings = field(default_factory=AnswerSettings)
 
     def __post_init__(self) -> None:
@@ -120,6 +122,8 @@ class RunSettings:
             raise ValueError(f"max_errors must be at least 1, got {self.max_errors}")
         if not 0 < self.error_cap < math.inf:
             raise ValueError(f"error_cap must be above 0 and finite, got {self.error_cap}")
+        if not 0 <= self.least_share <= 1:
+            raise ValueError(f"least_share must be from 0 to 1, got {self.least_share}")
         if not 0 < self.seed_share <= 1:
             raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
         if self.both_finals and not self.with_gold:

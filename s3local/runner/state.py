@@ -8,21 +8,22 @@ means that its stage is complete; a stage without a marker is done again, from i
                              settings, models, rows and prompts
         events.jsonl         one line an event with its time, never rewritten
         rationales.json
+        judges/              dev.jsonl  judges.json: the judges' probabilities of dev rows that they were not trained on
         round-0/             the seed; round-1, round-2 ...: from the errors of the student before
             extrapolated.jsonl  from round-1 on: the dev rows that its rows are extrapolated from
             shards/          the teacher's raw completions, 0000.jsonl ...
             synthetic.jsonl  dropped.jsonl  synthesis.json
             gap.json         how far the rows are from dev
+            judged.jsonl     the judges' probabilities of the round's rows
             student/         the exported student: ONNX, tokenizer, labels
             predictions.jsonl  errors.jsonl  metrics.json
             test_predictions.jsonl
-        judges/              dev-0.jsonl ..., teacher.jsonl: what the judge of each fold and the teacher say of dev
-        final/               judge-0.jsonl ..., teacher.jsonl: what they say of the synthetic rows;
-                             label_check.json, dataset.jsonl, student/, metrics.json
+        final/               dataset.jsonl  label_check.json  student/  metrics.json
         final-without-gold/  student/, metrics.json; only where both final students were asked for
         model-selection/     fold-0.json ...: scores of the students of each fold
         gold/                student/, metrics.json: the gold-only student
         averaged/            student/, metrics.json: the average of final and gold, unless gold was selected
+        large/               student/, metrics.json: of the judges' encoder; only where it was asked for
         result.json          the last marker: the figures of the whole run
 """
 

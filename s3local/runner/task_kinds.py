@@ -129,6 +129,16 @@ class Texts:
         """Drop what is no row of this kind; ``ask`` opens the teacher, for checks that need one."""
         return FilterResult(candidates, [])
 
+    def descriptions(self) -> list[tuple[str, str]]:
+        """What the task says of each label, as pairs of a text and the label, for the judges to learn from."""
+        texts = self.task.texts
+        return [
+            (text, label.name)
+            for label in self.task.labels
+            for text in (label.description, f"{texts} {label.phrase}")
+            if text != f"{texts} "
+        ]
+
     # Students
 
     def training_settings(self, body: Path) -> TrainingSettings:
@@ -191,6 +201,10 @@ class Pairs(Texts):
     def plan_seed(self, prompts: Prompts, order: SeedOrder) -> list[Planned]:
         """See ``Texts.plan_seed``; rationales are not used."""
         return plan_seed_on(prompts, order.wanted, self.contexts, **self._options(order))
+
+    def descriptions(self) -> list[tuple[str, str]]:
+        """None: what describes a label is not a pair of texts."""
+        return []
 
     def check(self, candidates: list[Candidate], ask: Callable[[], tuple[Teacher, Prompts]]) -> FilterResult:
         """Drop copies of the source text, and what is no question where gold texts are questions."""

@@ -1,14 +1,13 @@
-"""Train a body by contrast: what it makes of rows of one label is pulled together, and away from all other rows.
+"""Supervised contrastive fine-tuning of a body.
 
-In each batch every row is to be nearer to the rows of its own label than to the others (Khosla et al., "Supervised
-Contrastive Learning", 2020, equation 2). With n rows that gives n * n pairs to learn from, which is why it does more
-with few rows than a classifier's loss does (the idea of SetFit, Tunstall et al. 2022).
-Knows nothing of heads, and nothing of where rows come from.
+In each batch, every row should be nearer to the rows of its own label than to the others (Khosla et al., "Supervised
+Contrastive Learning", 2020, equation 2). n rows give n * n pairs, so that a few rows teach more than they do with a
+classifier's loss (the idea of SetFit, Tunstall et al., 2022).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +17,17 @@ from numpy.typing import NDArray
 
 from s3local.progress import Advance, ignore
 from s3local.student.optimisation import MAX_GRADIENT_NORM, forward, learning_rate_factor, parameter_groups, uses_bf16
-
-Pool = Callable[[Any, Any], Any]
-"""Unit rows (n, dim) from hidden states (n, length, dim) and their mask (n, length)."""
+from s3local.student.pooling import Pool
 
 
 @dataclass(frozen=True, slots=True)
 class ContrastiveSettings:
-    """How a body is trained by contrast.
+    """How a body is fine-tuned.
 
-    ``passes``         texts that go through the body in all, over as many batches as that makes.
-    ``batch_size``     texts a batch, the same number of each label.
-    ``learning_rate``  the peak; it falls in a line to zero.
-    ``temperature``    that cosines are divided by in the contrast.
+    ``passes``         texts that go through the body in total, over all batches.
+    ``batch_size``     texts in a batch, the same number of each label.
+    ``learning_rate``  the peak; it decays linearly to zero.
+    ``temperature``    divides the cosines in the loss.
     """
 
     passes: int = 800
@@ -39,9 +36,9 @@ class ContrastiveSettings:
     temperature: float = 0.1
 
 
-def pull_together(
+def fine_tune_by_contrast(
     body: Any,
-    token_ids: Sequence[Sequence[int]],
+    rows: Sequence[Any],
     labels: NDArray[np.int64],
     settings: ContrastiveSettings,
     seed: int,
@@ -49,13 +46,14 @@ def pull_together(
     precision: str = "auto",
     advance: Advance = ignore,
 ) -> None:
-    """Train ``body`` in place, on the device that it is on; it is left in evaluation mode.
+    """Train ``body`` in place, on its device; it is left in evaluation mode.
 
-    ``labels`` are the numbers of the labels of ``token_ids``; ``advance`` is told ``settings.passes`` texts in all.
-    Random numbers other than the order of the rows are torch's own, whose state is the caller's to keep.
+    ``rows`` are what ``forward`` takes: token ids, or the cached hidden states that an upper ``part`` of a body reads.
+    ``labels`` (n_rows,) are the indices of their labels. ``advance`` is called with the texts of each step,
+    ``settings.passes`` in total. ``seed`` determines the batches; dropout uses torch's global random state, which the
+    caller seeds.
     """
     body.train()
-    body.embeddings.word_embeddings.weight.requires_grad_(False)
     optimizer = torch.optim.AdamW(parameter_groups(body, weight_decay=0.01), fused=True)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     half = uses_bf16(precision, next(body.parameters()).device)
@@ -69,7 +67,7 @@ def pull_together(
             group["lr"] = settings.learning_rate * learning_rate_factor(step, total, 0.1)
         picked = [generator.choice(places, min(each, len(places)), replace=False) for places in of_label]
         batch = np.concatenate(picked)
-        output, mask = forward(body, [token_ids[place] for place in batch], half)
+        output, mask = forward(body, [rows[place] for place in batch], half)
         loss = contrastive_loss(pool(output.last_hidden_state.float(), mask), labels[batch], settings.temperature)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
@@ -80,22 +78,10 @@ def pull_together(
 
 
 def contrastive_loss(vectors: Any, labels: NDArray[np.int64], temperature: float) -> Any:
-    """The supervised contrastive loss of unit ``vectors`` (n, dim); a row without another of its label counts 0."""
+    """The supervised contrastive loss of unit ``vectors`` (n, dim); a row that is alone with its label counts 0."""
     numbers = torch.from_numpy(labels).to(vectors.device)
     itself = torch.eye(len(labels), dtype=torch.bool, device=vectors.device)
     scores = (vectors @ vectors.T / temperature).masked_fill(itself, float("-inf"))
     log_shares = (scores - torch.logsumexp(scores, dim=1, keepdim=True)).masked_fill(itself, 0.0)
     alike = (numbers[:, None] == numbers[None, :]) & ~itself
     return -((log_shares * alike).sum(dim=1) / alike.sum(dim=1).clamp(min=1)).mean()
-
-
-def mean_of_tokens(hidden: Any, mask: Any) -> Any:
-    """See ``Pool``: the mean of the tokens where ``mask`` is 1."""
-    shares = mask[:, :, None].to(hidden.dtype)
-    return torch.nn.functional.normalize((hidden * shares).sum(dim=1) / shares.sum(dim=1), dim=1)
-
-
-def mean_and_first(hidden: Any, mask: Any) -> Any:
-    """See ``Pool``: the mean of the tokens beside the first one, which a classifier reads; dim is twice as large."""
-    first = torch.nn.functional.normalize(hidden[:, 0], dim=1)
-    return torch.nn.functional.normalize(torch.cat([mean_of_tokens(hidden, mask), first], dim=1), dim=1)

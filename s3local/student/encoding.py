@@ -1,14 +1,12 @@
-"""Texts to token ids, and rows of ids to padded batches: one way for training, for PyTorch and for onnxruntime.
+"""Texts to token ids, and rows of ids to padded batches; the same for training, PyTorch and onnxruntime.
 
-Windows of a long context are in ``windows.py``.
-
-Needs ``tokenizers`` and numpy only. Knows nothing of torch, of models or of labels.
+Windows of a long context are in ``windows.py``. Needs ``tokenizers`` and numpy only.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,12 +21,12 @@ Text: TypeAlias = "str | tuple[str, str] | Example"
 
 Ids = NDArray[np.int64]
 
+POSITIONS_AFTER_PADDING = ("mpnet", "roberta", "xlm-roberta")
+"""Model types that count positions from the padding id on, and skip padding."""
+
 
 def as_input(text: Text) -> str | tuple[str, str]:
-    """The text or the pair of texts that the tokenizer gets.
-
-    Raises ``ValueError`` for an example with neither one field nor two.
-    """
+    """The text or the pair of texts to tokenize. Raises ``ValueError`` for an example without one or two fields."""
     if not isinstance(text, Example):
         return text
     values = tuple(text.fields.values())
@@ -40,10 +38,10 @@ def as_input(text: Text) -> str | tuple[str, str]:
 
 
 def encode(tokenizer: Any, texts: Sequence[Text], max_length: int) -> list[list[int]]:
-    """Token ids of each text with its special tokens, cut to ``max_length`` tokens, not padded.
+    """The token ids of each text with special tokens, cut to ``max_length`` tokens, not padded.
 
-    A pair is cut from its longer side. ``tokenizer`` is a ``tokenizers.Tokenizer``, or a fast tokenizer of
-    transformers, which wraps one; its truncation and padding settings are overwritten.
+    Of a pair, the longer side is cut. ``tokenizer`` is a ``tokenizers.Tokenizer`` or a fast tokenizer of transformers;
+    its truncation and padding settings are overwritten.
     """
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     backend.enable_truncation(max_length, strategy="longest_first")
@@ -51,17 +49,20 @@ def encode(tokenizer: Any, texts: Sequence[Text], max_length: int) -> list[list[
     return [encoding.ids for encoding in backend.encode_batch_fast([as_input(text) for text in texts])]
 
 
-def pad(rows: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
-    """Token ids and attention mask, both (n_rows, longest row); the mask is 0 where a row is filled up."""
+def pad(rows: Sequence[Sequence[int]], padding: int) -> tuple[Ids, Ids]:
+    """Token ids and attention mask, both (n_rows, longest row).
+
+    Short rows are filled up with the id ``padding``, where the mask is 0.
+    """
     lengths = np.array([len(row) for row in rows])
     mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-    ids = np.zeros_like(mask)
+    ids = np.full_like(mask, padding)
     ids[mask == 1] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
     return ids, mask
 
 
 def batches_by_length(rows: Sequence[Sequence[int]], batch_size: int) -> list[Ids]:
-    """Row numbers in batches of like length, longest first, so that a lack of memory shows at once."""
+    """Row indices in batches of similar length, longest first, so that a lack of memory shows at once."""
     order = np.argsort([-len(row) for row in rows], kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
@@ -91,8 +92,20 @@ def unknown_share(body_folder: Path, texts: Sequence[str]) -> float:
     tokenizer, limit = _reading(body_folder)
     vocabulary = json.loads(tokenizer.to_str())["model"]
     unknown = tokenizer.token_to_id(vocabulary.get("unk_token") or "")
-    pieces = [piece for row in encode(tokenizer, texts, limit) for piece in row[1:-1]]  # all but [CLS] and [SEP]
+    if unknown is None:
+        unknown = vocabulary.get("unk_id")  # Unigram models name it so
+    tokenizer.enable_truncation(limit)
+    tokenizer.no_padding()
+    pieces = [piece for row in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False) for piece in row.ids]
     return pieces.count(unknown) / len(pieces) if pieces else 0.0
+
+
+def longest_input(settings: Mapping[str, Any]) -> int:
+    """The most tokens, special tokens included, that a body with these entries of ``config.json`` can read."""
+    positions = int(settings["max_position_embeddings"])
+    if settings.get("model_type") in POSITIONS_AFTER_PADDING:
+        positions -= int(settings.get("pad_token_id", 1)) + 1
+    return positions
 
 
 def _reading(body_folder: Path) -> tuple[Any, int]:
@@ -100,7 +113,7 @@ def _reading(body_folder: Path) -> tuple[Any, int]:
     from tokenizers import Tokenizer
 
     try:
-        limit = int(json.loads((body_folder / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"])
+        limit = longest_input(json.loads((body_folder / "config.json").read_text(encoding="utf-8")))
         return Tokenizer.from_file(str(body_folder / "tokenizer.json")), limit
     except Exception as exc:  # tokenizers raises bare Exception
         raise ModelError(f"{body_folder}: config.json or tokenizer.json is missing or damaged: {exc}") from exc

@@ -1,7 +1,4 @@
-"""Classify texts with an exported student: onnxruntime and a tokenizer, nothing else.
-
-Knows nothing of torch, of training or of files other than the exported folder. Never reaches the network.
-"""
+"""Classify texts with an exported student. Needs onnxruntime and ``tokenizers``, not torch or transformers."""
 
 from __future__ import annotations
 
@@ -18,20 +15,22 @@ from numpy.typing import NDArray
 from s3local.exceptions import ModelError
 from s3local.hardware import int8_is_exact, physical_cores
 from s3local.progress import Advance, ignore
-from s3local.student.encoding import Text, as_input, batches_by_length, encode, pad
+from s3local.student.encoding import Ids, Text, as_input, batches_by_length, encode, pad
 
 Floats = NDArray[np.float32]
 
 BATCH_ROWS = 16
 WINDOW_ROWS = 4096
-"""Rows of a stream that are held at once: sorted by length inside, so that batches pad little."""
+"""Rows of a stream that are held in memory at a time; they are sorted by length, which saves padding."""
 META_FILE = "s3local.json"
+PADDING = "padding"
+"""The entry of ``META_FILE`` with the id that short rows are filled up with; folders without it use 0."""
 FP32_FILE = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A label, its probability, and the probability of every label in the classifier's order."""
+    """The most probable label, its probability, and the probabilities of all labels in the classifier's order."""
 
     label: str
     probability: float
@@ -39,10 +38,10 @@ class Prediction:
 
 
 class Classifier:
-    """An exported student. Use ``Classifier.load(folder)``.
+    """An exported classifier. Use ``Classifier.load(folder)``.
 
-    ``labels`` are in the order of the columns that ``predict_proba`` gives, ``fields`` the names of an example's
-    fields (one, or two for pairs of texts), ``file`` the name of the ONNX file in use.
+    ``labels`` are in the order of the columns of ``predict_proba``, ``fields`` are the names of an example's fields
+    (one, or two for pairs of texts), ``file`` is the name of the ONNX file in use.
     """
 
     def __init__(
@@ -54,6 +53,7 @@ class Classifier:
         fields: Sequence[str],
         max_length: int,
         temperature: float,
+        padding: int,
         file: str,
     ) -> None:
         self.session = session
@@ -62,16 +62,16 @@ class Classifier:
         self.fields = tuple(fields)
         self.max_length = max_length
         self.temperature = temperature
+        self.padding = padding
         self.file = file
 
     @classmethod
     def load(cls, folder: Path, *, file: str | None = None, threads: int | None = None) -> Classifier:
         """Open a folder that ``s3local.student.export`` wrote.
 
-        ``file`` is one of its ONNX files. None: the one that the export's checks chose, but the 32-bit one where
-        this processor would sum the 8-bit products wrongly that the exporting one summed right.
-        ``threads`` is the number of threads; None: one a physical core.
-        Raises ``ModelError`` if a part of the folder is missing or damaged.
+        ``file`` is one of its ONNX files; None: the one that ``fastest_file`` chooses. ``threads`` is the number of
+        threads; None: one per physical core.
+        Raises ``ModelError`` if a file of the folder is missing or damaged, or if it holds a ``Reader``.
         """
         from tokenizers import Tokenizer
 
@@ -89,6 +89,7 @@ class Classifier:
                 fields=meta["fields"],
                 max_length=meta["max_length"],
                 temperature=meta["temperature"],
+                padding=meta.get(PADDING, 0),
                 file=file,
             )
         except ModelError:
@@ -101,9 +102,10 @@ class Classifier:
             raise ModelError(f"{folder} is not an exported student, or damaged: {exc}") from exc
 
     def logits(self, texts: Sequence[Text], advance: Advance = ignore) -> Floats:
-        """What the network says before any softmax, (n_texts, n_labels); ``advance`` is told the texts of each batch.
+        """The logits (n_texts, n_labels), before softmax and temperature.
 
-        Raises ``ValueError`` for single texts where the student reads pairs, or the other way round.
+        ``advance`` is called with the number of texts of each batch. Raises ``ValueError`` for single texts if the
+        student reads pairs, and for pairs if it reads single texts.
         """
         for text in texts:
             if isinstance(as_input(text), str) == (len(self.fields) == 2):
@@ -112,21 +114,21 @@ class Classifier:
         logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         rows = encode(self.tokenizer, texts, self.max_length)
         for batch in batches_by_length(rows, BATCH_ROWS):
-            ids, mask = pad([rows[number] for number in batch])
-            (logits[batch],) = self.session.run(["logits"], {"input_ids": ids, "attention_mask": mask})
+            ids, mask = pad([rows[number] for number in batch], self.padding)
+            (logits[batch],) = self.session.run(["logits"], inputs_of(self.session, ids, mask))
             advance(len(batch))
         return logits
 
     def predict_proba(self, texts: Sequence[Text], advance: Advance = ignore) -> Floats:
-        """Calibrated label probabilities, (n_texts, n_labels), each row adding up to 1. Raises as ``logits``."""
+        """Calibrated label probabilities (n_texts, n_labels); each row sums to 1. Raises as ``logits``."""
         return softmax(self.logits(texts, advance) / self.temperature)
 
     def predict(self, texts: Sequence[Text], advance: Advance = ignore) -> list[str]:
-        """The likeliest label of each text. Raises as ``logits``."""
+        """The most probable label of each text. Raises as ``logits``."""
         return [self.labels[number] for number in self.logits(texts, advance).argmax(axis=1)]
 
     def predict_stream(self, texts: Iterable[Text], advance: Advance = ignore) -> Iterator[Prediction]:
-        """A prediction for each text, in order, holding at most ``WINDOW_ROWS`` of them. Raises as ``logits``."""
+        """A prediction for each text, in order; at most ``WINDOW_ROWS`` are in memory. Raises as ``logits``."""
         stream = iter(texts)
         while window := list(itertools.islice(stream, WINDOW_ROWS)):
             for probabilities in self.predict_proba(window, advance).tolist():
@@ -135,12 +137,12 @@ class Classifier:
 
 
 def fastest_file(meta: Mapping[str, Any]) -> str:
-    """The ONNX file that the export's checks chose, but not one in 8 bits that this processor would sum wrongly."""
+    """The ONNX file that the export selected; the 32-bit file if this processor would overflow in the 8-bit one."""
     return FP32_FILE if meta["int8_full_range"] and not int8_is_exact() else str(meta["file"])
 
 
 def open_session(path: Path, threads: int | None = None) -> Any:
-    """An onnxruntime session on the CPU; ``threads`` None: one a physical core.
+    """An onnxruntime session on the CPU; ``threads`` None: one per physical core.
 
     Raises ``ModelError`` if the file is missing or damaged.
     """
@@ -157,7 +159,13 @@ def open_session(path: Path, threads: int | None = None) -> Any:
         raise ModelError(f"{path} is damaged or not an ONNX model: {exc}") from exc
 
 
+def inputs_of(session: Any, ids: Ids, mask: Ids) -> dict[str, Ids]:
+    """The inputs that the session's graph declares; token types, where it has them, are 0 as in training."""
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return {declared.name: inputs[declared.name] for declared in session.get_inputs()}
+
+
 def softmax(logits: Floats) -> Floats:
-    """Probabilities of the rows of ``logits``, (n_rows, n_labels)."""
+    """The softmax of each row of ``logits``, (n_rows, n_labels)."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -1,8 +1,7 @@
-"""Fine-tune a student that answers questions: for each token of a window, whether the answer begins or ends there.
+"""Fine-tune a reader for extractive question answering: at which token of a window the answer begins and ends.
 
-A window that does not hold the answer learns to point at its first token. Loss, optimiser and schedule are those of
-``training.py``; there is no warm-up, as spans have no labels to tell apart. Knows nothing of where rows come from, and
-never sees dev or test.
+In a window without the answer, the target is the first token. Optimiser and schedule are those of ``training.py``;
+there is no contrastive warm-up, because answers have no labels.
 """
 
 from __future__ import annotations
@@ -25,44 +24,44 @@ from s3local.student.windows import USUAL_WINDOW, Floats, Window, best_spans, ma
 
 
 class TrainedReader(Trained):
-    """A ``DistilBertForQuestionAnswering``."""
+    """A fine-tuned reader."""
 
     def windows(self, questions: Sequence[Question]) -> list[Window]:
-        """The windows that the questions are read in."""
+        """The windows of the questions and their contexts."""
         assert self.settings.max_length  # resolved
         return make_windows(self.tokenizer, [as_question(question) for question in questions], self.settings.max_length)
 
     def answers(self, rows: Sequence[Question], logits: Floats) -> list[str]:
-        """The likeliest span of each row by ``logits``, as ``predict_logits`` gives them."""
+        """The most probable span of each row by ``logits``, the output of ``predict_logits``."""
         windows = self.windows(rows)
         ends = np.cumsum([len(window.ids) for window in windows])[:-1]
         spans = best_spans(windows, np.split(logits, ends), [as_question(row)[0] for row in rows])
         return [answer.text for answer, _ in spans]
 
     def predict(self, rows: Sequence[Question]) -> list[str]:
-        """The text of the likeliest span of each row."""
+        """The text of the most probable span of each row."""
         return self.answers(rows, self.predict_logits(rows))
 
     def predict_logits(self, rows: Sequence[Question], advance: Advance = ignore) -> Floats:
-        """Logits in PyTorch and 32 bits, (n_tokens of all windows, 2); ``advance`` is told the rows done."""
+        """Logits (n_tokens of all windows, 2); see ``Trained.predict_logits``."""
 
         def run(ids: Any, mask: Any) -> tuple[Any, Any]:
             output = self.model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
             return output.start_logits.numpy(), output.end_logits.numpy()
 
         with torch.inference_mode():
-            return np.concatenate(score_windows(self.windows(rows), PREDICTION_BATCH, run, advance))
+            padding = self.model.config.pad_token_id
+            return np.concatenate(score_windows(self.windows(rows), PREDICTION_BATCH, padding, run, advance))
 
 
 def train_reader(
     body_folder: Path, rows: Sequence[Example], settings: TrainingSettings, seed: int, advance: Advance = ignore
 ) -> TrainedReader:
-    """Train a fresh reader on ``rows``, each with its first answer.
+    """Train a reader on the first answer of each of ``rows``, from the body's weights and a fresh head.
 
-    ``advance`` is told the rows of each step. The same arguments give bit-identical weights in the same environment,
-    as with ``train``.
-    Raises ``ModelError`` as ``build_reader`` does, and if ``settings.max_length`` is more than the body reads;
-    ``ValueError`` for no rows, a row without an answer, or one whose answer does not stand in its context.
+    ``advance`` is called with the rows of each step. As with ``train``, the same arguments give bit-identical weights.
+    Raises ``ModelError`` as ``build_reader`` does, and if ``settings.max_length`` is more than the body can read;
+    ``ValueError`` for no rows, a row without an answer, or an answer that is not in its context.
     """
     if not rows:
         raise ValueError("there are no rows to train on")

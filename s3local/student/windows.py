@@ -1,7 +1,7 @@
-"""Questions on contexts to token ids: a long context becomes overlapping windows, each with the question before it.
+"""Questions on contexts to token ids: a long context is split into overlapping windows after the question.
 
-A span of the context becomes two places in a window, and places in a window become a span again. One way for
-training, for PyTorch and for onnxruntime. Needs ``tokenizers`` and numpy only; knows nothing of torch or of models.
+Answer spans are converted to token positions in a window and back, the same way for training, PyTorch and onnxruntime.
+Needs ``tokenizers`` and numpy only.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from s3local.student.encoding import batches_by_length, pad
 Floats = NDArray[np.float32]
 
 USUAL_WINDOW = 384
-"""Tokens of a window, question included, as far as the body reads so many."""
+"""Tokens of a window, question included, unless the body can read fewer."""
 SHARE_OF_QUESTION = 3
+"""A question takes at most a third of a window; longer ones are cut."""
 SHARE_OF_OVERLAP = 3
-"""A question takes one part in this many of a window at most; so does the overlap of two windows."""
+"""Two neighbouring windows share a third of a window."""
 MAX_ANSWER_TOKENS = 30
-"""The longest span that is answered with."""
+"""The longest span that can be predicted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """The token ids of a question and a part of its context.
 
-    ``row`` is the number of the question, ``first`` the place of the context's first token; ``spans`` holds the
-    characters of the context, begin and end, that each of its tokens stands for.
+    ``row`` is the index of the question, ``first`` the position of the context's first token in ``ids``. ``spans`` are
+    the character offsets (begin, end) in the context of each of its tokens.
     """
 
     row: int
@@ -42,7 +43,7 @@ class Window:
     spans: tuple[tuple[int, int], ...]
 
     def places_of(self, answer: Answer) -> tuple[int, int]:
-        """The places in ``ids`` of the answer's first and last token; 0 and 0 if it does not lie in this window."""
+        """The positions in ``ids`` of the answer's first and last token; (0, 0) if it is not in this window."""
         end = answer.start + len(answer.text)
         inside = [place for place, (low, high) in enumerate(self.spans) if low < end and high > answer.start]
         if not inside or self.spans[0][0] > answer.start or self.spans[-1][1] < end:
@@ -50,9 +51,10 @@ class Window:
         return self.first + inside[0], self.first + inside[-1]
 
     def log_probabilities(self, logits: Floats) -> Floats:
-        """(n_tokens, 2): of the answer's beginning and end at each token, and at token 0 of neither being here.
+        """Log-probabilities (n_tokens, 2) that the answer begins, and that it ends, at each token.
 
-        ``logits`` has that shape too. The question's tokens cannot hold the answer, theirs is minus infinity.
+        Token 0 stands for no answer in this window. ``logits`` has the same shape. Tokens of the question get minus
+        infinity.
         """
         allowed = np.full((len(self.ids), 1), -np.inf, dtype=np.float32)
         allowed[0] = allowed[self.first : self.first + len(self.spans)] = 0
@@ -61,9 +63,9 @@ class Window:
         return np.asarray(scores - np.log(np.exp(scores).sum(axis=0)), dtype=np.float32)
 
     def best(self, logits: Floats) -> tuple[int, int, float]:
-        """The likeliest span: the characters of the context where it begins and ends, and its log-probability.
+        """The most probable span: the character offsets of its begin and end in the context, its log-probability.
 
-        Nothing, at the beginning, if the window has no token of the context.
+        (0, 0, -inf) if the window has no token of the context.
         """
         if not self.spans:
             return 0, 0, -np.inf
@@ -76,11 +78,10 @@ class Window:
 
 
 def make_windows(tokenizer: Any, questions: Sequence[tuple[str, str]], max_length: int) -> list[Window]:
-    """The windows of each (context, question), in order: as many as it takes to see all of the context.
+    """The windows of each (context, question), in order; together they cover the context.
 
     A question that is longer than its share of ``max_length`` tokens is cut. ``tokenizer`` is a
-    ``tokenizers.Tokenizer``, or a fast tokenizer of transformers, which wraps one; its truncation and padding
-    settings are overwritten.
+    ``tokenizers.Tokenizer`` or a fast tokenizer of transformers; its truncation and padding settings are overwritten.
     """
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     backend.no_padding()
@@ -96,17 +97,19 @@ def make_windows(tokenizer: Any, questions: Sequence[tuple[str, str]], max_lengt
 def score_windows(
     windows: Sequence[Window],
     batch_size: int,
+    padding: int,
     run: Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[Any, Any]],
     advance: Advance,
 ) -> list[Floats]:
-    """The logits of each window, (n_tokens, 2). ``run`` turns ids and mask into those of beginnings and of ends.
+    """The logits of each window, (n_tokens, 2).
 
-    ``advance`` is told the questions whose last window is done, in the end all of them.
+    ``run`` computes begin and end logits from ids, filled up with ``padding``, and their mask. ``advance`` is called
+    with the number of questions whose last window is done.
     """
     logits: list[Floats] = [np.empty((0, 2), dtype=np.float32)] * len(windows)
     left = np.bincount([window.row for window in windows])
     for batch in batches_by_length([window.ids for window in windows], batch_size):
-        starts, ends = run(*pad([windows[number].ids for number in batch]))
+        starts, ends = run(*pad([windows[number].ids for number in batch], padding))
         both = np.stack([np.asarray(starts, dtype=np.float32), np.asarray(ends, dtype=np.float32)], axis=2)
         for place, number in enumerate(batch):
             logits[number] = both[place, : len(windows[number].ids)]
@@ -118,7 +121,7 @@ def score_windows(
 def best_spans(
     windows: Sequence[Window], logits: Sequence[Floats], contexts: Sequence[str]
 ) -> list[tuple[Answer, float]]:
-    """For each context, the likeliest answer over its windows and its probability in its window."""
+    """For each context, the most probable answer of its windows, and its probability in that window."""
     found: list[tuple[float, Answer] | None] = [None] * len(contexts)
     for window, scores in zip(windows, logits, strict=True):
         begin, end, log_probability = window.best(scores)
@@ -131,7 +134,7 @@ def best_spans(
 def probabilities_of(
     windows: Sequence[Window], logits: Sequence[Floats], answers: Sequence[Sequence[Answer]]
 ) -> list[float]:
-    """For each question, the probability of the likeliest of its ``answers``, in the window that sees it best."""
+    """For each question, the probability of the most probable of its ``answers`` in any window."""
     found = [0.0] * len(answers)
     for window, scores in zip(windows, logits, strict=True):
         log_probabilities = window.log_probabilities(scores)
@@ -149,7 +152,7 @@ def _encoded(backend: Any, questions: Sequence[tuple[str, str]]) -> list[tuple[A
 
 
 def _seen_part(encoding: Any, question: str) -> str:
-    """The question as far as its kept tokens reach."""
+    """The part of the question that its kept tokens cover."""
     return question[: encoding.offsets[-1][1]] if encoding.overflowing else question
 
 

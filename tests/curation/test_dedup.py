@@ -1,4 +1,4 @@
-"""Near-duplicates: the laws of the deduplicator, against brute force, and MiniLM's view of real pairs."""
+"""Deduplication: the laws of the deduplicator, compared with brute force, and real pairs in MiniLM's embedding."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from s3local.curation import dedup, vector_index
+from s3local.curation import dedup
 from s3local.curation.dedup import Deduplicator, DedupSettings
-from s3local.curation.vector_index import VectorIndex
 from s3local.embedder import CachedEmbedder, SentenceTransformerEmbedder, Vectors
 from s3local.progress import Advance, ignore
 from s3local.records import Candidate, Dropped, Example, FilterResult
@@ -25,7 +24,7 @@ THRESHOLD = 0.9
 
 
 class AngleEmbedder:
-    """A word stands for a direction: its digits are degrees on the circle, so that nearness is known."""
+    """Embeds a text on the unit circle: its digits are the angle in degrees, so that similarities are known."""
 
     def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
         advance(len(texts))
@@ -50,8 +49,8 @@ def fates(result: FilterResult) -> list[tuple[str, str, str]]:
     return [(drop.candidate.example.id, drop.reason, drop.detail) for drop in result.dropped]
 
 
-def deduplicator(threshold: float = THRESHOLD, written: str | None = None) -> Deduplicator:
-    return Deduplicator(AngleEmbedder(), DedupSettings(threshold=threshold), compared_field=written)
+def deduplicator(threshold: float = THRESHOLD, compared_field: str | None = None) -> Deduplicator:
+    return Deduplicator(AngleEmbedder(), DedupSettings(threshold=threshold), compared_field=compared_field)
 
 
 def kept_by_definition(texts: Sequence[str], threshold: float) -> list[int]:
@@ -198,8 +197,8 @@ def test_a_row_dropped_for_gold_hides_no_later_row() -> None:
     assert [drop.reason for drop in result.dropped] == ["near_dev"]
 
 
-def test_written_field_is_compared_among_equal_given_fields() -> None:
-    rows = deduplicator(written="question")
+def test_the_target_field_is_compared_among_equal_source_fields() -> None:
+    rows = deduplicator(compared_field="question")
     result = rows.filter(
         [
             candidate("a", context="The port opened in 1892.", question="When 10"),
@@ -216,42 +215,6 @@ def test_settings_refuse_a_cosine_that_is_none() -> None:
     for name in ("threshold", "gold_threshold"):
         with pytest.raises(ValueError, match=f"{name} must be above 0 and at most 1, got 1.5"):
             DedupSettings(**{name: 1.5})
-
-
-# The index
-
-
-def unit_rows(n_rows: int, seed: int, dim: int = 16) -> Vectors:
-    rows = np.random.default_rng(seed).normal(size=(n_rows, dim)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def test_an_empty_index_has_no_nearest_row() -> None:
-    scores, rows = VectorIndex().nearest(unit_rows(2, 0))
-    assert scores.tolist() == [-np.inf, -np.inf]
-    assert rows.tolist() == [-1, -1]
-
-
-@given(st.lists(st.integers(0, 30), max_size=6), st.integers(0, 1000))
-@settings(deadline=None)
-def test_the_index_finds_the_nearest_row_however_it_grew(sizes: list[int], seed: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vector_index, "BLOCK_ROWS", 16)
-        check_nearest(sizes, seed)
-
-
-def check_nearest(sizes: list[int], seed: int) -> None:
-    everything = unit_rows(sum(sizes) + 1, seed)
-    index = VectorIndex()
-    start = 0
-    for size in [1, *sizes]:
-        index.add(everything[start : start + size])
-        start += size
-    queries = unit_rows(9, seed + 1)
-    scores, rows = index.nearest(queries)
-    similarities = queries @ everything.T
-    np.testing.assert_array_equal(rows, similarities.argmax(axis=1))
-    np.testing.assert_allclose(scores, similarities.max(axis=1), atol=1e-6)
 
 
 # The embedded model

@@ -12,10 +12,11 @@ from small_world import test_scores
 from s3local import RunSettings, Task, run
 from s3local.exceptions import ModelError
 from s3local.prediction import predict_file
+from s3local.records import write_jsonl
 from s3local.relabelling.judge import JudgeSettings
 from s3local.student.training import TrainingSettings
 from s3local.task.model import load_task
-from s3local.task.subsample import draw_rows, write_drawn
+from s3local.task.subsample import draw_rows
 from s3local.weights.store import find_student_body, find_teacher
 
 CHECKOUT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
     whole = Task.load(CHECKOUT / "data" / "support_desk")
     assert whole.test is not None
     for name, source in (("dev", whole.dev), ("test", whole.test)):
-        write_drawn(draw_rows(source, 24, 0, label_column="label"), tmp_path / f"{name}.jsonl")
+        write_jsonl(tmp_path / f"{name}.jsonl", draw_rows(source, 24, 0, label_column="label"))
     task = load_task(CHECKOUT / "data" / "support_desk", tmp_path / "dev.jsonl", tmp_path / "test.jsonl")
     settings = RunSettings(
         rows=24,
@@ -39,7 +40,7 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
         rationales=2,
         shard_size=32,
         folds=2,
-        judge=JudgeSettings(passes=64),
+        judging=JudgeSettings(passes=64),
         training=TrainingSettings(epochs=1, max_length=64, contrast_passes=64),
     )
     result = run(task, settings, folder=tmp_path / "run")

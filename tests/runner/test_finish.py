@@ -11,22 +11,14 @@ import pytest
 from small_world import candidates_of, context_for, settings
 
 from s3local.evaluation.calibration import fit_temperature
-from s3local.records import write_jsonl
-from s3local.results import (
-    AVERAGED,
-    FINAL,
-    FINAL_WITHOUT_GOLD,
-    GOLD_ONLY,
-    FoldResult,
-    LabelCheckResult,
-    read_result,
-)
+from s3local.records import Candidate, write_jsonl
+from s3local.results import AVERAGED, FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, LARGE, FoldResult, read_result
 from s3local.runner import finish as module
 from s3local.runner.context import RunContext
-from s3local.runner.finish import FinalStudents, finish
+from s3local.runner.finish import Finals, FinalStudents, finish
 from s3local.runner.loop import RunResult
 from s3local.runner.model_selection import SHARES, Selection
-from s3local.runner.relabel import Relabelled
+from s3local.runner.relabel import Relabelled, Relabeller
 from s3local.student.inference import Classifier
 from s3local.task.model import Task
 from s3local.task.rows import load_dev
@@ -39,6 +31,15 @@ def restarted(task: Task, result: RunResult, body: Path, folder: Path, *gone: st
         shutil.rmtree(folder / stage)
     values: dict[str, object] = {"model_selection": True, "both_finals": True, **changes}
     return context_for(task, settings(body, **values), folder)
+
+
+def ended(context: RunContext, result: RunResult) -> Finals:
+    """The end of a run whose rounds are those of ``result``."""
+    relabeller = Relabeller(context, context.divide_dev())
+    for entry in result.summary.rounds:
+        rows = context.state.read_rows(f"{entry.stage}/synthetic.jsonl")
+        relabeller.read(entry.stage, [Candidate.from_row(row) for row in rows])
+    return finish(context, relabeller, candidates_of(context.state.path), result.summary.rounds)
 
 
 def probabilities(folder: Path, stage: str, task: Task) -> list[list[float]]:
@@ -89,7 +90,7 @@ def test_the_share_decides_which_student_is_selected(
     monkeypatch.setattr(
         module, "select_model", lambda *_: Selection(finished.summary.model_selection, share, temperatures)
     )
-    finals = finish(context, candidates_of(context.state.path), finished.summary.rounds)
+    finals = ended(context, finished)
     assert finals.selected == selected
     assert (finals.averaged is None) == (selected == GOLD_ONLY)
     if finals.averaged is not None:
@@ -101,19 +102,29 @@ def test_the_average_does_not_depend_on_an_interruption(
     task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path
 ) -> None:
     context = restarted(task, finished, tiny_bert, tmp_path / "run", AVERAGED)  # both students are trained again
-    finals = finish(context, candidates_of(context.state.path), finished.summary.rounds)
+    finals = ended(context, finished)
     assert finals.selected == AVERAGED
     again, before = (probabilities(folder, AVERAGED, task) for folder in (context.state.path, finished.folder))
     assert again == before
 
 
+def test_a_large_student_learns_the_same_rows_from_the_judges_encoder_and_is_selected(
+    task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path
+) -> None:
+    context = restarted(task, finished, tiny_bert, tmp_path / "run", size="large")
+    finals = ended(context, finished)
+    assert finals.selected == LARGE and finals.large is not None
+    assert finals.large.training.rows_per_label == finals.final.training.rows_per_label
+    assert (context.state.path / LARGE / "student" / "model.onnx").is_file()
+
+
 def test_without_gold_there_is_nothing_to_select(
     task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path
 ) -> None:
-    gone = (FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, AVERAGED)
+    gone = ("judges", FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, AVERAGED)
     changes = {"with_gold": False, "both_finals": False, "label_check": False}
     context = restarted(task, finished, tiny_bert, tmp_path / "run", *gone, **changes)
-    finals = finish(context, candidates_of(context.state.path), finished.summary.rounds)
+    finals = ended(context, finished)
     assert (finals.model_selection.outcome, finals.selected, finals.gold_only) == ("off", FINAL, None)
     last = finished.summary.rounds[-1].stage  # trained on the same rows, so that it is the final student
     assert probabilities(context.state.path, FINAL, task) == probabilities(context.state.path, last, task)
@@ -135,7 +146,7 @@ def test_an_adopted_student_is_on_the_disk_before_its_marker(
     context = restarted(task, finished, tiny_bert, tmp_path / "run", *gone, with_gold=False, both_finals=False)
     monkeypatch.setattr(os, "fsync", watched)
     candidates = candidates_of(context.state.path)
-    plain = Relabelled(LabelCheckResult(outcome="off"), [candidate.example for candidate in candidates], None)
+    plain = Relabelled([candidate.example for candidate in candidates], None, None)
     FinalStudents(context, plain, finished.summary.rounds).final(FINAL, with_gold=False)
     folder = context.state.path / FINAL
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -150,7 +161,7 @@ def test_where_dev_has_no_folds_the_final_student_is_selected(
     firsts = [next(row for row in dev if row.label == label) for label in task.label_names]
     write_jsonl(tmp_path / "dev.jsonl", ({"text": row.text, "label": row.label} for row in firsts))
     undivided = task.model_copy(update={"dev": tmp_path / "dev.jsonl"})
-    context = restarted(undivided, finished, tiny_bert, tmp_path / "run", FINAL, both_finals=False)
-    finals = finish(context, candidates_of(context.state.path), finished.summary.rounds)
+    context = restarted(undivided, finished, tiny_bert, tmp_path / "run", "judges", FINAL, both_finals=False)
+    finals = ended(context, finished)
     assert (finals.model_selection.outcome, finals.selected) == ("undivided", FINAL)
     assert finals.final.temperature == finished.summary.rounds[-1].student.temperature  # labels were not checked

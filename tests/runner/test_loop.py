@@ -17,7 +17,7 @@ from s3local.exceptions import RunError
 from s3local.hardware import cpu_name
 from s3local.progress import Advance, Silent, ignore
 from s3local.results import score_of
-from s3local.runner.loop import RunResult, is_worse, run
+from s3local.runner.loop import RunResult, run
 from s3local.runner.models import find_models
 from s3local.storage import sha256_of
 from s3local.synthesis.prompts import TEMPLATES
@@ -136,22 +136,43 @@ def test_rows_predicted_right_are_extrapolated_only_where_errors_are_too_few(
     wanted = math.ceil((synthesis.kept + synthesis.shortfall) / rows_per_error)
     right = [row for row in chosen if row["id"] not in missed]
     assert all(row["predicted"] == row["label"] for row in right)
-    assert bool(right) == (rows_per_error == 1)
-    assert not right or len(chosen) <= wanted
+    if rows_per_error == 1:
+        assert right and len(chosen) <= wanted
+    else:  # each label has one row at least
+        assert not {row["label"] for row in right} & {row["label"] for row in chosen if row["id"] in missed}
     if cap < 1:
         assert max(Counter(row["label"] for row in chosen).values()) == 1
         assert max(Counter(row["label"] for row in rows_of(before / "errors.jsonl")).values()) > 1
-    quotas = divide_rows(synthesis.kept + synthesis.shortfall, Counter(row["label"] for row in chosen))
+    weights = dict.fromkeys(task.label_names, 0.0) | Counter(row["label"] for row in chosen)
+    quotas = divide_rows(synthesis.kept + synthesis.shortfall, weights, 0.5)
     assert all(synthesis.kept_per_label[label] <= count for label, count in quotas.items())
     assert result.summary.rows + synthesis.shortfall == 24
 
 
-@pytest.mark.parametrize(
-    ("scores", "worse"),
-    [([0.5], False), ([0.5, 0.5], False), ([0.5, 0.36], False), ([0.5, 0.35], True), ([0.9, 0.5, 0.55], True)],
-)
-def test_a_round_is_worse_if_chance_does_not_explain_it(scores: list[float], worse: bool) -> None:
-    assert is_worse(scores, 12) is worse
+def test_no_label_has_less_than_half_its_fair_share_of_a_round(finished: RunResult) -> None:
+    for entry in finished.summary.rounds:
+        wanted = entry.synthesis.kept + entry.synthesis.shortfall
+        counts = entry.synthesis.kept_per_label
+        assert entry.synthesis.shortfall == 0
+        assert min(counts.values()) >= wanted // len(counts) // 2
+
+
+def test_a_student_that_errs_on_one_label_alone_does_not_end_the_run_and_the_other_label_is_extrapolated_too(
+    task: Task, tiny_bert: Path, tmp_path: Path
+) -> None:
+    """The seed's texts are in another style than dev for one label, which a student could take for the label."""
+
+    def lopsided(request: Request) -> str:
+        text = write(request)
+        is_seed = "- " not in request.prompt
+        return f"dear sir {text}" if is_seed and "that praise" in request.prompt else text
+
+    result = start(task, tiny_bert, tmp_path / "run", lambda: FakeTeacher(lopsided), rounds=2, rows=48)
+    assert len(result.summary.rounds) == 3
+    assert sum(entry.synthesis.kept for entry in result.summary.rounds) == 48
+    for number in (1, 2):
+        extrapolated = [row["label"] for row in rows_of(result.folder / f"round-{number}" / "extrapolated.jsonl")]
+        assert set(extrapolated) == set(task.label_names)
 
 
 def test_a_finished_run_asks_the_teacher_nothing_more(task: Task, tiny_bert: Path, finished: RunResult) -> None:

@@ -17,14 +17,12 @@ from small_world import (
     rows_of,
     settings,
     toy_models,
-    well_read_judge,
+    well_read_judges,
     write,
 )
 
 from s3local.records import write_jsonl
-from s3local.relabelling.judge import Judge
-from s3local.relabelling.label_model import LEAST_GOLD
-from s3local.results import ScarceLabel
+from s3local.relabelling.judge import Judges
 from s3local.runner.context import JUDGES, RunContext
 from s3local.runner.loop import RunResult
 from s3local.runner.models import Models, find_models
@@ -35,37 +33,44 @@ from s3local.teacher.fake import FakeTeacher
 
 
 def relabelled(
-    context: RunContext, result: RunResult, stage: str = "final", n_rows: int | None = None
+    context: RunContext, result: RunResult, stage: str = "round-0", n_rows: int | None = None
 ) -> tuple[Relabeller, Relabelled]:
     """The first rows of a finished run, relabelled in another folder."""
     relabeller = Relabeller(context, context.divide_dev())
-    return relabeller, relabeller.relabel(stage, candidates_of(result.folder)[:n_rows])
+    candidates = candidates_of(result.folder)[:n_rows]
+    relabeller.read(stage, candidates)
+    return relabeller, relabeller.relabel(candidates)
 
 
-def counting(trained: list[int]) -> Callable[..., Judge]:
-    """Trains judges, and notes the number of gold rows of each."""
+def counting(trained: list[int]) -> Callable[..., Judges]:
+    """Trains judges, and notes how many."""
 
-    def judge(body: Path, rows: Any, *others: Any) -> Judge:
-        trained.append(len(rows))
-        return well_read_judge(body, rows, *others)
+    def judges(folder: Path, rows: Any, labels: Any, fold_of: Any, settings: Any, seeds: Any, *others: Any) -> Judges:
+        trained.append(len(seeds))
+        return well_read_judges(folder, rows, labels, fold_of, settings, seeds, *others)
 
-    return judge
+    return judges
 
 
 def models_with(models: Models, trained: list[int]) -> Models:
-    return dataclasses.replace(models, judge=counting(trained))
+    return dataclasses.replace(models, train_judges=counting(trained))
 
 
-def test_no_row_is_predicted_by_a_judge_that_was_trained_on_it(
+def test_no_dev_row_is_predicted_by_a_judge_that_was_trained_on_it(
     task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path
 ) -> None:
     context = context_for(task, settings(tiny_bert), tmp_path)
-    folds = context.divide_dev()
+    folds, labels = context.divide_dev(), task.label_names
+    said = {row["id"]: row["probabilities"] for row in rows_of(finished.folder / "judges" / "dev.jsonl")}
+    assert list(said) == [row.id for row in folds.divided(context.dev)]
     for fold in range(folds.count):
-        gold, seed = folds.outside(fold, context.dev), context.seed_for(JUDGES, fold)
-        judge = well_read_judge(tiny_bert, gold, task.label_names, context.settings.judge, seed)
-        said = [row["probabilities"] for row in rows_of(finished.folder / "judges" / f"dev-{fold}.jsonl")]
-        assert judge.predict_proba(context.dev) == pytest.approx(np.array(said), abs=1e-4)
+        gold = folds.outside(fold, context.dev)
+        seed, nobody = context.seed_for(JUDGES, fold), np.full(len(gold), -1)
+        further = context.kind.descriptions()
+        judge = well_read_judges(tiny_bert, gold, labels, nobody, context.settings.judging, [seed], further)
+        held_out = folds.inside(fold, context.dev)
+        expected = np.array([said[row.id] for row in held_out])
+        assert judge.predict_proba(held_out)[0] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_dataset_says_how_probable_each_label_is(task: Task, finished: RunResult) -> None:
@@ -77,22 +82,25 @@ def test_the_dataset_says_how_probable_each_label_is(task: Task, finished: RunRe
         assert row["origin"]["asked"] in task.label_names
 
 
-def test_judges_are_trained_once_for_any_number_of_stages_and_again_only_after_they_were_released(
+def test_judges_are_trained_once_and_only_where_a_round_was_not_read(
     task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path
 ) -> None:
     chosen, trained = settings(tiny_bert), []
     context = context_for(task, chosen, tmp_path, models_with(toy_models(chosen), trained))
-    relabeller, first = relabelled(context, finished, "round-0", n_rows=4)
-    assert len(trained) == 2
     candidates = candidates_of(finished.folder)
-    second = relabeller.relabel("final", candidates)
-    assert len(trained) == 2
+    relabeller, first = relabelled(context, finished, n_rows=4)
+    relabeller.read("round-1", candidates[4:])
+    second = relabeller.relabel(candidates)
+    assert trained == [2]
     assert first.targets is not None and second.targets is not None
     assert (first.targets.shape, second.targets.shape) == ((4, 2), (len(candidates), 2))
-    relabeller.release()
-    relabeller.relabel("final", candidates)  # its predictions are there
-    relabeller.relabel("later", candidates[:2])
-    assert len(trained) == 4
+    resumed = Relabeller(context, context.divide_dev())
+    for stage, rows in (("round-0", candidates[:4]), ("round-1", candidates[4:])):
+        resumed.read(stage, rows)
+    assert (resumed.relabel(candidates).targets == second.targets).all()
+    assert trained == [2]
+    resumed.read("round-2", candidates[:2])
+    assert trained == [2, 2]
 
 
 def test_a_fold_has_the_predictions_of_its_own_judge_alone(
@@ -100,82 +108,26 @@ def test_a_fold_has_the_predictions_of_its_own_judge_alone(
 ) -> None:
     context = context_for(task, settings(tiny_bert), tmp_path)
     relabeller, whole = relabelled(context, finished)
-    targets = [relabeller.fold_targets("final", candidates_of(finished.folder), fold) for fold in range(2)]
-    assert not np.allclose(targets[0], targets[1])
-    assert whole.targets is not None and targets[0].shape == whole.targets.shape
-
-
-@pytest.mark.parametrize("knows", [True, False])
-def test_the_teacher_is_used_where_it_explains_gold_and_reads_all_rows_only_then(
-    task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path, knows: bool
-) -> None:
-    label_of = {f" {row.text}\n": row.label for row in load_dev(task)}
-    phrase_of = {label.name: label.phrase for label in task.labels}
-
-    def weigh(prompt: str, text: str) -> float:
-        return 0.0 if knows and phrase_of[label_of.get(text, task.label_names[0])] in prompt else -30.0
-
-    teachers: list[FakeTeacher] = []
-
-    def opened() -> FakeTeacher:
-        teachers.append(FakeTeacher(write, weigh=weigh))
-        return teachers[-1]
-
-    chosen = settings(tiny_bert)
-    models = find_models(chosen, teacher=opened, embedder=BagOfWords())
-    context = context_for(task, chosen, tmp_path, models)
-    figures = relabelled(context, finished)[1].result.figures
-    assert figures is not None
-    assert figures.teacher_used is knows
-    assert set(figures.pool_weights) == ({"judges", "teacher"} if knows else {"judges"})
-    assert list(figures.correct) == list(task.label_names)
-    assert min(figures.correct.values()) <= figures.correct_overall <= max(figures.correct.values())
-    assert [row["id"] for row in rows_of(tmp_path / "judges" / "teacher.jsonl")] == [row.id for row in context.dev]
-    assert (tmp_path / "final" / "teacher.jsonl").exists() is knows
-    if knows:
-        read = [row["id"] for row in rows_of(tmp_path / "final" / "teacher.jsonl")]
-        assert read == [candidate.example.id for candidate in candidates_of(finished.folder)]
-    assert all(teacher.closed for teacher in teachers)
-
-
-def test_a_teacher_that_shall_not_read_is_not_asked(
-    task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path
-) -> None:
-    chosen, teacher = settings(tiny_bert, teacher_reads=False), FakeTeacher(write)
-    context = context_for(task, chosen, tmp_path, toy_models(chosen, lambda: teacher))
-    assert relabelled(context, finished, n_rows=4)[1].result.applied
-    assert not teacher.scored
+    first, second = (relabeller.fold_targets(candidates_of(finished.folder), fold) for fold in range(2))
+    assert first is not None and second is not None and whole.targets is not None
+    assert not np.allclose(first, second)
+    assert first.shape == whole.targets.shape
 
 
 def test_judges_that_know_nothing_leave_the_requested_labels(
     task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path
 ) -> None:
-    chosen = settings(tiny_bert, teacher_reads=False)
+    chosen = settings(tiny_bert)
     models = find_models(chosen, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())  # judges of twelve rows
-    _, after = relabelled(context_for(task, chosen, tmp_path, models), finished)
-    assert after.result.figures is not None
-    assert (after.result.outcome, after.result.judges, after.result.figures.relabelled) == ("no_gain", 2, 0)
-    assert after.result.figures.gain <= 0
-    assert after.targets is None
-    asked = candidates_of(finished.folder)
-    assert [row.label for row in after.rows] == [candidate.example.label for candidate in asked]
-    assert rows_of(tmp_path / "final" / "dataset.jsonl") == [candidate.to_row() for candidate in asked]
-
-
-@pytest.mark.parametrize("each", [LEAST_GOLD - 1, LEAST_GOLD])
-def test_judges_are_trained_where_dev_has_enough_rows_of_each_label(
-    task: Task, tiny_bert: Path, finished: RunResult, tmp_path: Path, each: int
-) -> None:
-    dev = load_dev(task)
-    some = [row for label in task.label_names for row in [row for row in dev if row.label == label][:each]]
-    write_jsonl(tmp_path / "dev.jsonl", ({"text": row.text, "label": row.label} for row in some))
-    small = task.model_copy(update={"dev": tmp_path / "dev.jsonl"})
-    _, after = relabelled(context_for(small, settings(tiny_bert), tmp_path / "run"), finished, n_rows=4)
-    few = each < LEAST_GOLD
-    assert after.result.scarce == (ScarceLabel(label="negative", rows=each, least=LEAST_GOLD) if few else None)
-    assert len(list((tmp_path / "run" / "final").glob("judge-*.json"))) == (0 if few else 2)
-    assert (tmp_path / "run" / "judges").exists() is not few
-    assert (after.targets is None) is few
+    relabeller, after = relabelled(context_for(task, chosen, tmp_path, models), finished)
+    judges = relabeller.prepare()
+    assert (judges.outcome, judges.judges) == ("no_gain", 2)
+    assert judges.gain <= 0
+    requested = [candidate.example for candidate in candidates_of(finished.folder)]
+    assert (after.rows, after.targets, after.figures) == (requested, None, None)
+    relabeller.finish(candidates_of(finished.folder))
+    written = [candidate.to_row() for candidate in candidates_of(finished.folder)]
+    assert rows_of(tmp_path / "final" / "dataset.jsonl") == written
 
 
 def test_dev_without_folds_and_a_run_without_a_check_keep_the_requested_labels(
@@ -183,11 +135,12 @@ def test_dev_without_folds_and_a_run_without_a_check_keep_the_requested_labels(
 ) -> None:
     dev = load_dev(task)
     firsts = [next(row for row in dev if row.label == label) for label in task.label_names]
-    write_jsonl(tmp_path / "dev.jsonl", ({"text": row.text, "label": row.label} for row in LEAST_GOLD * firsts))
+    write_jsonl(tmp_path / "dev.jsonl", ({"text": row.text, "label": row.label} for row in 4 * firsts))
     undivided = task.model_copy(update={"dev": tmp_path / "dev.jsonl"})
     for name, one, changes in (("undivided", undivided, {}), ("off", task, {"label_check": False})):
-        _, after = relabelled(context_for(one, settings(tiny_bert, **changes), tmp_path / name), finished, n_rows=4)
-        assert (after.result.outcome, after.targets) == (name, None)
+        context = context_for(one, settings(tiny_bert, **changes), tmp_path / name)
+        relabeller, after = relabelled(context, finished, n_rows=4)
+        assert (relabeller.prepare().outcome, after.targets) == (name, None)
 
 
 def test_gold_rows_are_certain_among_the_targets(task: Task, tiny_bert: Path, tmp_path: Path) -> None:

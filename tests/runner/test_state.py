@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from s3local.exceptions import RunError
-from s3local.results import JudgeResult
+from s3local.results import ReadingResult
 from s3local.runner.loop import RunResult
 from s3local.runner.state import RunFolder, selected_student
 
@@ -22,29 +22,29 @@ from s3local.runner.state import RunFolder, selected_student
 def test_a_stage_is_computed_once_and_timed(tmp_path: Path) -> None:
     calls: list[int] = []
 
-    def compute() -> JudgeResult:
+    def compute() -> ReadingResult:
         calls.append(1)
-        return JudgeResult(gold_rows=7)
+        return ReadingResult(rows=7)
 
     state = RunFolder(tmp_path)
-    first, second = (state.once("a/judge.json", JudgeResult, compute) for _ in range(2))
-    assert first == second and first.gold_rows == 7 and len(calls) == 1
+    first, second = (state.once("a/judge.json", ReadingResult, compute) for _ in range(2))
+    assert first == second and first.rows == 7 and len(calls) == 1
     assert [event["event"] for event in state.events()] == ["stage begun", "stage done"]
 
 
 def test_a_stage_that_fails_leaves_no_marker(tmp_path: Path) -> None:
-    def fail() -> JudgeResult:
+    def fail() -> ReadingResult:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        RunFolder(tmp_path).once("judge.json", JudgeResult, fail)
-    assert RunFolder(tmp_path).read("judge.json", JudgeResult) is None
+        RunFolder(tmp_path).once("judge.json", ReadingResult, fail)
+    assert RunFolder(tmp_path).read("judge.json", ReadingResult) is None
 
 
 def test_a_damaged_marker_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "judge.json").write_text('{"seconds": 1')
     with pytest.raises(RunError, match=r"judge\.json is damaged .*; delete it"):
-        RunFolder(tmp_path).read("judge.json", JudgeResult)
+        RunFolder(tmp_path).read("judge.json", ReadingResult)
 
 
 def test_an_event_after_an_unfinished_line_is_read(tmp_path: Path) -> None:

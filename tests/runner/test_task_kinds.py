@@ -249,12 +249,20 @@ def test_near_mistakes_are_added_where_errors_are_few() -> None:
         return [Error(Example(f"{label}{n}", {"text": "x"}, label), label, 0.5, 0.5 + n / 100) for n in numbers]
 
     wrong, right = rows("a", range(2)), [*rows("a", range(2, 9)), *rows("b", range(2, 9)), *rows("c", range(9))]
-    chosen = choose_errors(wrong, right, 6, 3, 1.5)
+    chosen = choose_errors(wrong, right, 6, "abc", 1.5)
     assert [row.example.id for row in chosen] == ["a0", "c0", "c1", "a2", "b2", "c2"]
-    assert len(choose_errors(wrong, right, 6, 3, 1.5, max_errors=3)) == 3
+    assert len(choose_errors(wrong, right, 6, "abc", 1.5, max_errors=3)) == 3
     for too_few in (0, 1):
-        assert choose_errors(wrong, right, too_few, 3, 1.5) == balance_errors(wrong, 3, 1.5)
-    assert choose_errors(wrong, [], 6, 3, 1.5) == balance_errors(wrong, 3, 1.5)
+        assert choose_errors(wrong, right, too_few, "abc", 1.5) == balance_errors(wrong, 3, 1.5)
+    assert choose_errors(wrong, [], 6, "abc", 1.5) == balance_errors(wrong, 3, 1.5)
+
+
+def test_every_label_is_filled_up_with_its_hardest_right_rows() -> None:
+    wrong = [Error(Example(f"a{n}", {"text": "x"}, "a"), "b", 0.9, n / 10) for n in range(8)]
+    right = [Error(Example(f"b{n}", {"text": "x"}, "b"), "b", 0.5 + n / 10, 0.5 + n / 10) for n in range(4)]
+    chosen = choose_errors(wrong, right, 4, "ab", 1.5, least=2)
+    assert [row.example.id for row in chosen if row.example.label == "b"] == ["b0", "b1"]
+    assert [row for row in chosen if row.example.label == "a"] == balance_errors(wrong, 2, 1.5)
 
 
 def test_contexts_without_any_span_are_told(tmp_path: Path) -> None:

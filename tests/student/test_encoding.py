@@ -1,4 +1,4 @@
-"""Encoding: what a model reads is the text, cut where it must be, and padding that can be told from it."""
+"""Encoding: a model reads the text, cut where it is too long, and a mask that marks padding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import tiny_tokenizer
+from toys import tiny_tokenizer, write_body
 from transformers import DistilBertTokenizerFast
 
 from s3local.exceptions import ModelError
@@ -18,12 +18,12 @@ from s3local.student.encoding import batches_by_length, encode, fitted_length, p
 ROWS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=20)
 
 
-@given(ROWS)
-def test_the_mask_gives_back_each_row(rows: list[list[int]]) -> None:
-    ids, mask = pad(rows)
+@given(ROWS, st.integers(0, 3))
+def test_the_mask_gives_back_each_row(rows: list[list[int]], padding: int) -> None:
+    ids, mask = pad(rows, padding)
     assert ids.shape == mask.shape == (len(rows), max(map(len, rows)))
     assert [line[seen == 1].tolist() for line, seen in zip(ids, mask, strict=True)] == rows
-    assert (ids[mask == 0] == 0).all()
+    assert (ids[mask == 0] == padding).all()
 
 
 @given(ROWS, st.integers(1, 7))
@@ -76,6 +76,18 @@ def test_the_length_fits_the_longest_text_and_the_body(tiny_bert: Path) -> None:
         fitted_length(tiny_bert, 65, 20)
     with pytest.raises(ModelError, match=r"config.json or tokenizer.json is missing"):
         fitted_length(tiny_bert / "nowhere", None, 20)
+
+
+def test_unknown_pieces_are_counted_with_any_special_tokens(tiny_bert: Path, tmp_path: Path) -> None:
+    assert unknown_share(tiny_bert, []) == 0
+    assert unknown_share(tiny_bert, ["the film", "电影"]) == 0.5  # each character is a word, and unknown
+    write_body(tmp_path, "xlm-roberta")
+    assert unknown_share(tmp_path, ["the film", "电影"]) == 0.5
+
+
+def test_positions_after_the_padding_id_are_not_readable(tmp_path: Path) -> None:
+    write_body(tmp_path, "mpnet", max_position_embeddings=40)
+    assert fitted_length(tmp_path, None, 99) == 38
 
 
 @pytest.mark.models

