@@ -8,7 +8,6 @@ know.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +36,7 @@ class Calibration:
 
     ``n_rows`` are the gold rows. ``exponent`` is applied to their probabilities: below 1 they are too sure, as a
     temperature above 1 says. ``accuracy`` is the share of gold rows that they label correctly. ``gain`` is by how many
-    nats they explain the gold labels better than chance does, less ``CHANCE_NATS``.
+    nats they explain the gold labels better than the labels' frequencies do, less ``CHANCE_NATS``.
     """
 
     n_rows: int
@@ -68,11 +67,13 @@ def calibrate(judged: NDArray[Any], gold_labels: NDArray[np.int64]) -> Calibrati
 
     exponent = float(minimize_scalar(loss, bounds=(0.0, MOST_EXPONENT), method="bounded").x)
     likelihood = float(np.log(_softmax(exponent * logs)[rows, gold_labels]).sum())
+    counts = np.unique(gold_labels, return_counts=True)[1]
+    of_frequencies = float((counts * np.log(counts / len(rows))).sum())
     return Calibration(
         n_rows=len(rows),
         exponent=exponent,
         accuracy=float((logs.argmax(axis=1) == gold_labels).mean()),
-        gain=likelihood + len(rows) * math.log(logs.shape[1]) - CHANCE_NATS,
+        gain=likelihood - of_frequencies - CHANCE_NATS,
     )
 
 

@@ -37,6 +37,12 @@ def test_judges_that_know_nothing_are_told_from_judges_that_know_in_95_of_100_tr
     assert np.mean(held) < 0.05
 
 
+def test_judges_that_know_only_how_frequent_labels_are_do_not_hold() -> None:
+    labels = np.repeat([0, 1], [50, 10])
+    assert not calibrate(np.tile([50 / 60, 10 / 60], (60, 1)), labels).holds
+    assert calibrate(judged_by(labels, 2, 0.95, 0.9, 0), labels).holds
+
+
 def test_judges_that_know_hold() -> None:
     labels = balanced(20, 2)
     assert calibrate(judged_by(labels, 2, 0.9, 0.8, 0), labels).holds
