@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,12 @@ ATTEMPTS = {
 }
 
 
-def run(code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def run(code: str, tmp_path: Path, proxies: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` with these proxy variables and no others: a guard in this process may have set some."""
     script = tmp_path / "attempt.py"
     script.write_text(textwrap.dedent(code), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    others = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment = {**others, **(proxies or {}), "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, str(script)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
@@ -75,9 +78,7 @@ def test_no_other_family_of_sockets_gets_out(attempt: str, tmp_path: Path) -> No
 PROXIES = {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://localhost:9", "all_proxy": "socks5://[::1]:9"}
 
 
-def test_proxies_are_hidden_from_the_program_and_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**PROXIES, "NO_PROXY": "example.org"}.items():
-        monkeypatch.setenv(name, value)
+def test_proxies_are_hidden_from_the_program_and_its_children(tmp_path: Path) -> None:
     found = run(
         """
         from s3local import offline
@@ -115,6 +116,7 @@ def test_proxies_are_hidden_from_the_program_and_its_children(tmp_path: Path, mo
         print(hidden)
         """,
         tmp_path,
+        {**PROXIES, "NO_PROXY": "example.org"},
     )
     assert found.stdout.strip() == "['NO_PROXY', 'no_proxy']", found.stderr
 

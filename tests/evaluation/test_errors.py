@@ -54,7 +54,7 @@ def test_no_more_errors_are_kept_than_allowed(errors: list[Error], most: int) ->
 def test_right_rows_fill_up_hardest_first_up_to_the_labels_share(cap: float) -> None:
     wrong = [error(0, "a", 0.1), error(1, "b", 0.2)]
     right = [error(10 + n, LABELS[n % 3], 0.5 + n / 100) for n in range(30)]
-    chosen = choose_errors(wrong, right, 12, 3, cap)
+    chosen = choose_errors(wrong, right, 12, LABELS, cap)
     assert chosen[:2] == wrong
     assert len(chosen) == 12
     counts = Counter(its.example.label for its in chosen)
@@ -62,4 +62,4 @@ def test_right_rows_fill_up_hardest_first_up_to_the_labels_share(cap: float) -> 
     for label in LABELS:
         mine = [its for its in right if its.example.label == label]
         assert [its for its in chosen[2:] if its.example.label == label] == mine[: counts[label] - (label != "c")]
-    assert choose_errors(wrong, [], 12, 3, cap) == balance_errors(wrong, 3, cap)
+    assert choose_errors(wrong, [], 12, LABELS, cap) == balance_errors(wrong, 3, cap)
