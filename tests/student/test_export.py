@@ -190,6 +190,8 @@ def test_every_type_of_body_is_exported_and_quantised(
     together = classifier.logits(TEXTS)
     alone = np.concatenate([classifier.logits([text]) for text in TEXTS[::9]])
     assert np.abs(alone - together[::9]).max() < 1e-4
+    long = ["the film was " + "very " * 20 + "bad"]  # longer than what the graph was traced with
+    assert np.abs(classifier.logits(long) - student.predict_logits(long)).max() < 1e-4
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "student", local_files_only=True)
     assert tokenizer.pad_token_id == classifier.padding
     assert tokenizer("the film")["input_ids"] == classifier.tokenizer.encode("the film").ids
