@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
-exceptions  progress  wording  hardware  storage  records  tables  text  allocation  seeds  offline
+exceptions  progress  wording  hardware  storage  records  tables  text  allocation  seeds  offline  executor
 weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store  weights.optimize
 weights.download  weights.archives  weights.fetch  weights.importing
 embedder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from s3local.cli.options import (
     quiet_option,
     with_models,
     with_task,
+    workers_option,
 )
 from s3local.cli.terminal import progress, show, show_json
 from s3local.comparison.methods import DEFAULT_METHODS, DEFAULT_REFERENCE, DEFAULT_SEEDS
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 @click.option("--gold", metavar="N,...", help="Numbers of labelled rows to draw from dev. [default: all rows]")
 @budget_options
 @with_models
+@workers_option
 @json_option
 @quiet_option
 def compare(
@@ -70,6 +73,7 @@ def compare(
     seeds: str,
     gold: str | None,
     engine: EngineSettings,
+    workers: int | None,
     as_json: bool,
     quiet: bool,
     **choices: Any,
@@ -103,6 +107,7 @@ def compare(
     """
     from s3local.comparison.compare import CompareSettings
     from s3local.comparison.compare import compare as compare_methods
+    from s3local.executor import executor_for
     from s3local.report.compare import render, save
     from s3local.results import to_plain
     from s3local.runner.settings import RunSettings
@@ -114,7 +119,10 @@ def compare(
         reference=reference,
         run=RunSettings(engine=engine, **choices),
     )
-    result = compare_methods(task, settings, folder=out, name=name, progress=progress(quiet or as_json))
+    with contextlib.closing(executor_for(workers)) as executor:
+        result = compare_methods(
+            task, settings, folder=out, name=name, progress=progress(quiet or as_json), executor=executor
+        )
     save(result.summary, result.folder)
     if as_json:
         show_json(to_plain(result.summary))

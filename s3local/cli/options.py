@@ -69,6 +69,13 @@ def with_options(*options: Decorator) -> Decorator:
 
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that train classifiers side by side; 1 trains one after the other. "
+    "[default: one for each physical core, as memory allows; 1 with a GPU]",
+)
+
 json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON instead of tables.")
 
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")

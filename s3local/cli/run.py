@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from s3local.cli.options import (
     seed_option,
     with_models,
     with_task,
+    workers_option,
 )
 from s3local.cli.terminal import progress, show, show_json
 
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     help="Select the model by cross-validation on dev: the gold-only baseline, or the best weighted mean of that "
     "baseline's weights and the final classifier's.",
 )
+@workers_option
 @json_option
 @quiet_option
 def run(
@@ -94,6 +97,7 @@ def run(
     name: str,
     out: Path | None,
     engine: EngineSettings,
+    workers: int | None,
     round_trip: float,
     as_json: bool,
     quiet: bool,
@@ -109,13 +113,15 @@ def run(
       s3local run my_task
       s3local run my_task --rows 2000 --seed 1 --name larger
     """
+    from s3local.executor import executor_for
     from s3local.report.text import render
     from s3local.results import to_plain
     from s3local.runner.loop import run as run_task
     from s3local.runner.settings import AnswerSettings, RunSettings
 
     settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
-    result = run_task(task, settings, folder=out, name=name, progress=progress(quiet or as_json))
+    with contextlib.closing(executor_for(workers)) as executor:
+        result = run_task(task, settings, folder=out, name=name, progress=progress(quiet or as_json), executor=executor)
     if as_json:
         show_json(to_plain(result.summary))
     else:

@@ -131,7 +131,11 @@ class RunFolder:
         self.event("stage begun", stage=name)
         started = time.perf_counter()
         result = compute()
-        result = dataclasses.replace(result, seconds=round(time.perf_counter() - started, 3))
+        return self.record(name, result, time.perf_counter() - started)
+
+    def record(self, name: str, result: S, seconds: float) -> S:
+        """Write the marker ``name`` of a stage that took ``seconds``; the result with these seconds."""
+        result = dataclasses.replace(result, seconds=round(seconds, 3))
         self.write(name, result)
         self.event("stage done", stage=name, seconds=result.seconds)
         return result
