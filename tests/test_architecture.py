@@ -25,11 +25,11 @@ student.agreement  student.encoding  student.windows  student.inference  student
 student.body  student.pooling  student.optimisation  student.contrastive  student.training
 student.reader_training  student.export  student.reader_export
 evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.cross_validation
-evaluation.gap
+evaluation.gap  evaluation.projection
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
-runner.relabel  runner.model_selection  runner.finish  runner.loop
+runner.relabel  runner.model_selection  runner.finish  runner.row_map  runner.loop
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare
 prediction

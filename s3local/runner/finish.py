@@ -20,13 +20,14 @@ from s3local.results import (
     FINAL_WITHOUT_GOLD,
     GOLD_ONLY,
     LARGE,
+    NO_SYNTHETIC,
     LabelCheckResult,
     ModelSelectionResult,
     RoundResult,
     StudentResult,
 )
 from s3local.runner.context import STUDENT, RunContext
-from s3local.runner.model_selection import NO_SYNTHETIC, select_model
+from s3local.runner.model_selection import select_model
 from s3local.runner.relabel import Relabelled, Relabeller, training_set
 from s3local.runner.task_kinds import TrainingSet
 from s3local.storage import make_folder, replace_durably, translated_errors
