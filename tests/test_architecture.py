@@ -34,7 +34,9 @@ comparison.methods  comparison.baselines  comparison.cache  comparison.cells  co
 comparison.compare
 prediction
 report.text  report.check  report.compare
-cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.main
+report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page
+report.comparison_page  report.html
+cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare  cli.predict  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

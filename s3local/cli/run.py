@@ -10,6 +10,7 @@ import click
 from s3local.cli.options import (
     FiniteRange,
     budget_options,
+    command_line,
     folder_name,
     json_option,
     path_type,
@@ -18,6 +19,7 @@ from s3local.cli.options import (
     with_models,
     with_task,
 )
+from s3local.cli.report import open_in_browser, show_page
 from s3local.cli.terminal import progress, show, show_json
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     help="Select the model by cross-validation on dev: the gold-only baseline, or the best weighted mean of that "
     "baseline's weights and the final classifier's.",
 )
+@click.option("--open", "open_page", is_flag=True, help="Open the report in the browser at the end.")
 @json_option
 @quiet_option
 def run(
@@ -95,6 +98,7 @@ def run(
     out: Path | None,
     engine: EngineSettings,
     round_trip: float,
+    open_page: bool,
     as_json: bool,
     quiet: bool,
     **choices: Any,
@@ -109,14 +113,21 @@ def run(
       s3local run my_task
       s3local run my_task --rows 2000 --seed 1 --name larger
     """
+    from s3local.report.html import write_report
     from s3local.report.text import render
     from s3local.results import to_plain
     from s3local.runner.loop import run as run_task
     from s3local.runner.settings import AnswerSettings, RunSettings
 
     settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
-    result = run_task(task, settings, folder=out, name=name, progress=progress(quiet or as_json))
+    shown = progress(quiet or as_json)
+    result = run_task(task, settings, folder=out, name=name, progress=shown, command=command_line())
     if as_json:
         show_json(to_plain(result.summary))
     else:
         show(render(result.summary, result.folder))
+    page = write_report(result.folder)
+    if not as_json:
+        show_page(page)
+    if open_page:
+        open_in_browser(page)

@@ -121,7 +121,7 @@ def coverage_curve(confidence: NDArray[Any], right: NDArray[Any]) -> list[Covera
     """
     order = np.argsort(-confidence, kind="stable")
     ordered, correct = confidence[order], np.cumsum(right[order])
-    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(ordered) else []
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))[: len(ordered)]
     return [
         CoveragePoint(float(ordered[n]), int(n) + 1, (int(n) + 1) / len(ordered), float(correct[n]) / (int(n) + 1))
         for n in last
