@@ -18,6 +18,7 @@ from s3local.cli.options import (
     with_task,
     workers_option,
 )
+from s3local.cli.report import open_in_browser, show_page
 from s3local.cli.terminal import progress, show, show_json
 from s3local.comparison.methods import DEFAULT_METHODS, DEFAULT_REFERENCE, DEFAULT_SEEDS
 from s3local.exceptions import S3LocalError
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 @budget_options
 @with_models
 @workers_option
+@click.option("--open", "open_page", is_flag=True, help="Open the report in the browser at the end.")
 @json_option
 @quiet_option
 def compare(
@@ -74,6 +76,7 @@ def compare(
     gold: str | None,
     engine: EngineSettings,
     workers: int | None,
+    open_page: bool,
     as_json: bool,
     quiet: bool,
     **choices: Any,
@@ -98,7 +101,8 @@ def compare(
       s3+gold, goldgen+gold  the final classifier is trained on the labelled rows too
       s3+gold-large          the same, from the judges' encoder
 
-    The same command resumes after Ctrl-C. More methods, seeds or gold sizes reuse the results that are there.
+    The same command resumes after Ctrl-C. More methods, seeds or gold sizes reuse the results that are there. At
+    the end the results are written to report.html in the comparison's folder.
 
     \b
     Examples:
@@ -109,6 +113,7 @@ def compare(
     from s3local.comparison.compare import compare as compare_methods
     from s3local.executor import executor_for
     from s3local.report.compare import render, save
+    from s3local.report.html import write_report
     from s3local.results import to_plain
     from s3local.runner.settings import RunSettings
 
@@ -128,6 +133,11 @@ def compare(
         show_json(to_plain(result.summary))
     else:
         show(render(result.summary, result.folder))
+    page = write_report(result.folder)
+    if not as_json:
+        show_page(page)
+    if open_page:
+        open_in_browser(page)
 
 
 def _names(text: str) -> list[str]:

@@ -11,6 +11,7 @@ import click
 from s3local.cli.options import (
     FiniteRange,
     budget_options,
+    command_line,
     folder_name,
     json_option,
     path_type,
@@ -20,6 +21,7 @@ from s3local.cli.options import (
     with_task,
     workers_option,
 )
+from s3local.cli.report import open_in_browser, show_page
 from s3local.cli.terminal import progress, show, show_json
 
 if TYPE_CHECKING:
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
     "baseline's weights and the final classifier's.",
 )
 @workers_option
+@click.option("--open", "open_page", is_flag=True, help="Open the report in the browser at the end.")
 @json_option
 @quiet_option
 def run(
@@ -99,6 +102,7 @@ def run(
     engine: EngineSettings,
     workers: int | None,
     round_trip: float,
+    open_page: bool,
     as_json: bool,
     quiet: bool,
     **choices: Any,
@@ -114,15 +118,24 @@ def run(
       s3local run my_task --rows 2000 --seed 1 --name larger
     """
     from s3local.executor import executor_for
+    from s3local.report.html import write_report
     from s3local.report.text import render
     from s3local.results import to_plain
     from s3local.runner.loop import run as run_task
     from s3local.runner.settings import AnswerSettings, RunSettings
 
     settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
+    shown = progress(quiet or as_json)
     with contextlib.closing(executor_for(workers)) as executor:
-        result = run_task(task, settings, folder=out, name=name, progress=progress(quiet or as_json), executor=executor)
+        result = run_task(
+            task, settings, folder=out, name=name, progress=shown, executor=executor, command=command_line()
+        )
     if as_json:
         show_json(to_plain(result.summary))
     else:
         show(render(result.summary, result.folder))
+    page = write_report(result.folder)
+    if not as_json:
+        show_page(page)
+    if open_page:
+        open_in_browser(page)

@@ -22,6 +22,7 @@ from s3local.results import (
     FINAL_WITHOUT_GOLD,
     GOLD_ONLY,
     LARGE,
+    NO_SYNTHETIC,
     FoldResult,
     LabelCheckResult,
     ModelSelectionResult,
@@ -29,7 +30,7 @@ from s3local.results import (
     StudentResult,
 )
 from s3local.runner.context import STUDENT, RunContext
-from s3local.runner.model_selection import NO_SYNTHETIC, FoldJob, fold_jobs, score_fold, select_model
+from s3local.runner.model_selection import FoldJob, fold_jobs, score_fold, select_model
 from s3local.runner.relabel import Relabelled, Relabeller, training_set
 from s3local.runner.task_kinds import Texts, TrainingSet
 from s3local.student.training import Trained, averaged

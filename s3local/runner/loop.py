@@ -38,6 +38,7 @@ from s3local.runner.finish import Finals, finish
 from s3local.runner.generation import Generation, Plan
 from s3local.runner.models import Models, TeacherSource, configuration, find_models
 from s3local.runner.relabel import Relabeller
+from s3local.runner.row_map import map_rows
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.runner.task_kinds import TrainingSet, kind_of
@@ -93,11 +94,13 @@ def run(
     progress: Progress | None = None,
     models: Models | None = None,
     executor: Executor | None = None,
+    command: str | None = None,
 ) -> RunResult:
     """Run S3 on ``task``, or go on with it where it was interrupted.
 
     Everything is kept in ``folder`` (None: runs/<task>/<name>). ``models`` replace those that the settings name,
-    ``executor`` runs trainings side by side (None: as ``executor_for`` chooses, closed at the end).
+    ``executor`` runs trainings side by side (None: as ``executor_for`` chooses, closed at the end). ``command`` is the
+    command line that started the run, if one did: its report shows it.
     Raises ``InputError`` for bad rows, ``ModelError`` for missing models, ``RunError`` if the folder holds a run
     with other settings, ``StorageError`` if it cannot be written, ``NetworkError`` if anything reaches for a network.
     """
@@ -115,7 +118,7 @@ def run(
         state = stack.enter_context(RunFolder.open(folder, config))
         stack.enter_context(contextlib.closing(teacher))
         executor = executor or stack.enter_context(contextlib.closing(executor_for(None)))
-        state.event("begun", version=__version__)
+        state.event("begun", version=__version__, **({"command": command} if command else {}))
         unknown = unknown_share(models.body, [row.text for row in dev])
         if unknown > WORTH_A_WARNING:
             chosen = settings.student or "the embedded one"
@@ -128,6 +131,7 @@ def run(
         done = rounds.run()
         teacher.close()
         finals = finish(context, relabeller, rounds.kept, done)
+        map_rows(context, rounds.kept)
         summary = state.once(RESULT_FILE, RunSummary, lambda: _score_on_test(context, done, finals, test))
         state.event("ended")
     return RunResult(state.path, summary)

@@ -12,12 +12,12 @@ from small_world import candidates_of, context_for, rows_of, settings
 
 from s3local.evaluation.calibration import fit_temperature
 from s3local.records import Candidate, write_jsonl
-from s3local.results import AVERAGED, FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, LARGE, FoldResult, read_result
+from s3local.results import AVERAGED, FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, LARGE, SHARES, FoldResult, read_result
 from s3local.runner import finish as module
 from s3local.runner.context import RunContext
 from s3local.runner.finish import Finals, FinalStudents, finish
 from s3local.runner.loop import RunResult
-from s3local.runner.model_selection import SHARES, Selection
+from s3local.runner.model_selection import Selection
 from s3local.runner.relabel import Relabelled, Relabeller
 from s3local.student.inference import Classifier
 from s3local.task.model import Task
