@@ -36,7 +36,8 @@ prediction
 report.text  report.check  report.compare
 report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page
 report.comparison_page  report.html
-cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare  cli.predict  cli.main
+cli.terminal  cli.options  cli.setup  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare  cli.predict
+cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

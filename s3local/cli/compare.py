@@ -83,8 +83,8 @@ def compare(
 ) -> None:
     """Compare S3 with baselines on your rows.
 
-    TASK is a folder or a task.yaml. All methods get the same labelled rows, teacher, classifier and number of synthetic
-    rows.
+    TASK is a folder, a task.yaml or a preset. All methods get the same labelled rows, teacher, classifier and number of
+    synthetic rows.
 
     \b
       gold                   the classifier trained on the labelled rows alone

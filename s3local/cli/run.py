@@ -109,8 +109,8 @@ def run(
 ) -> None:
     """Run S3: generate rows, train, find errors, generate more.
 
-    TASK is a folder or a task.yaml. Press Ctrl-C whenever you like: the same command resumes the run. Other settings
-    need another --name.
+    TASK is a folder, a task.yaml or a preset. Press Ctrl-C whenever you like: the same command resumes the run. Other
+    settings need another --name.
 
     \b
     Examples:
