@@ -126,7 +126,19 @@ _task_options = with_options(
 )
 
 _model_options = with_options(
-    click.option("--teacher", metavar="ID|FILE", help="Model id or .gguf file of the LLM. [default: the embedded one]"),
+    click.option(
+        "--teacher",
+        metavar="ID|FILE|URL",
+        help="Model id or .gguf file of the LLM, or a server with the OpenAI-compatible API, as "
+        "http://127.0.0.1:8080/v1#MODEL. A key goes into the environment variable S3LOCAL_TEACHER_KEY. [default: the "
+        "embedded one]",
+    ),
+    click.option(
+        "--allow-host",
+        metavar="HOST",
+        help="Host of the teacher's server, if it is not this machine. The program connects to its port and nothing "
+        "else.",
+    ),
     click.option(
         "--student",
         metavar="SIZE|ID|FOLDER",
@@ -147,7 +159,8 @@ _model_options = with_options(
     click.option(
         "--slots",
         type=click.IntRange(1),
-        help="Texts that the teacher generates in parallel. [default: as many as memory allows, at most 64]",
+        help="Texts that the teacher generates in parallel. [default: as many as memory allows, at most 64; 16 for a "
+        "server]",
     ),
     click.option("--threads", type=click.IntRange(1), help="CPU threads of the teacher. [default: physical cores]"),
     click.option(

@@ -116,6 +116,7 @@ def run(
     Examples:
       s3local run my_task
       s3local run my_task --rows 2000 --seed 1 --name larger
+      s3local run my_task --teacher http://127.0.0.1:11434/v1#qwen3:8b --name ollama
     """
     from s3local.executor import executor_for
     from s3local.report.html import write_report

@@ -29,6 +29,7 @@ from s3local.comparison.methods import (
     DEFAULT_METHODS,
     DEFAULT_REFERENCE,
     DEFAULT_SEEDS,
+    GROUPS,
     Method,
     methods_named,
     require_known,
@@ -108,7 +109,7 @@ def compare(
     test = load_rows(task.test, task)
     sizes = sorted(set(settings.gold or (len(dev),)))
     check_sizes(sizes, dev, task)
-    models = models or find_models(settings.run)
+    models = models or find_models(settings.run, progress=progress)
     config = configuration(task, dataclasses.replace(settings.run, seed=0), models)
     folder = folder or RUNS_FOLDER / task.name / "compare" / safe_folder_name(name)
     with contextlib.ExitStack() as stack:
@@ -160,7 +161,10 @@ def _available(task: Task, settings: CompareSettings, models: Models) -> tuple[l
         reasons |= {"setfit": missing, "setfit-large": missing}
     if task.source_fields:
         reasons["s3-no-rationale"] = "pairs have no rationales, so that it is s3"
-    if not settings.run.contrast_for(models.style):
+    if not models.can_score:
+        missing = "the teacher's server gives no log-probabilities of a given text"
+        reasons |= dict.fromkeys(GROUPS["teacher"], missing)
+    if not models.contrast(settings.run):
         reasons["zerogen-no-contrast"] = "texts are sampled without contrast here, so that it is zerogen"
     wanted = methods_named(settings.methods)
     skipped = {

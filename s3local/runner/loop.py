@@ -109,7 +109,7 @@ def run(
     dev = load_dev(task)
     test = load_rows(task.test, task) if task.test else []
     kind = kind_of(task, dev, test, settings)
-    models = models or find_models(settings)
+    models = models or find_models(settings, progress=progress)
     config = configuration(task, settings, models)
     models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
     teacher = TeacherSource(models.teacher, models.style)
