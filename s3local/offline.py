@@ -183,8 +183,8 @@ def _text(part: object) -> str:
 
 def _refuse(address: str) -> None:
     raise NetworkError(
-        f"{_who_asks()} tried to reach {address}; only 's3local setup', 's3local models fetch' and a teacher's server that "
-        f"--allow-host names may use the network"
+        f"{_who_asks()} tried to reach {address}; only 's3local setup', 's3local models fetch' and a teacher's "
+        f"server that --allow-host names may use the network"
     )
 
 
