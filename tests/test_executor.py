@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from toys import LABELS, SETTINGS, reviews
 
@@ -121,3 +124,36 @@ def test_one_worker_is_this_process() -> None:
     assert isinstance(executor_for(3), WorkerProcesses)
     with pytest.raises(ValueError, match="workers"):
         WorkerProcesses(0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to a process group")
+def test_ctrl_c_ends_the_workers_at_once(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, time
+            from functools import partial
+            from pathlib import Path
+            from s3local.executor import WorkerProcesses
+
+            def long(path, advance):
+                Path(path).write_text(str(os.getpid()))
+                time.sleep(600)
+
+            list(WorkerProcesses(1).completed([partial(long, "pid")]))
+            """
+        )
+    )
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    pipe = subprocess.DEVNULL
+    process = subprocess.Popen(
+        [sys.executable, script], cwd=tmp_path, env=environment, stderr=pipe, start_new_session=True
+    )
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+        assert process.poll() is None
+        time.sleep(0.1)
+    worker = psutil.Process(int((tmp_path / "pid").read_text()))
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() != 0
+    assert not psutil.wait_procs([worker], timeout=60)[1]
