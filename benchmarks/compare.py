@@ -32,7 +32,7 @@ from s3local.storage import write_text
 from s3local.task.model import Task, load_task
 
 NAMES = ("trec", "sst2", "ag_news", "imdb", "rte", "qnli")
-SAME = ("rows", "rounds", "test")
+SAME = ("rows", "rounds", "test", "unlabelled")
 """Options that all cells of a file have in common."""
 
 
@@ -51,13 +51,19 @@ def prepared(options: argparse.Namespace, folder: Path) -> Task:
     test = [row for _, row in read_jsonl(source / "test.jsonl")]
     chosen = np.random.default_rng(0).permutation(len(test))[: options.test or len(test)]
     write_jsonl(folder / "test.jsonl", [test[place] for place in sorted(chosen.tolist())])
-    task = load_task(preset, source / "pool.jsonl", folder / "test.jsonl")
+    unlabelled = None
+    if options.unlabelled:
+        unlabelled = folder / "unlabelled.jsonl"
+        pool = [row for _, row in read_jsonl(source / "pool.jsonl")]
+        chosen = np.random.default_rng(1).permutation(len(pool))[: options.unlabelled]
+        write_jsonl(unlabelled, ({**pool[place], "label": None} for place in sorted(chosen.tolist())))
+    task = load_task(preset, source / "pool.jsonl", folder / "test.jsonl", unlabelled=unlabelled)
     if not task.source_fields:
         return task
     (given,) = task.source_fields
     texts = dict.fromkeys(row[given] for _, row in read_jsonl(source / "pool.jsonl"))
     write_jsonl(folder / "contexts.jsonl", ({given: text} for text in list(texts)[: options.contexts]))
-    return load_task(preset, source / "pool.jsonl", folder / "test.jsonl", folder / "contexts.jsonl")
+    return load_task(preset, source / "pool.jsonl", folder / "test.jsonl", folder / "contexts.jsonl", unlabelled)
 
 
 def main() -> None:
@@ -71,6 +77,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="rounds of error extrapolation, at most (2)")
     parser.add_argument("--test", type=int, default=0, help="test rows, drawn at random; 0 takes all (0)")
     parser.add_argument("--contexts", type=int, default=200, help="unlabelled contexts of the pool, for pairs (200)")
+    parser.add_argument("--unlabelled", type=int, default=0, help="rows of the pool to use without their labels (0)")
     parser.add_argument("--json", type=Path, required=True, help="file with the cells, read and written")
     parser.add_argument("--work", type=Path, help="folder for the runs, to go on with them (a temporary one)")
     options = parser.parse_args()

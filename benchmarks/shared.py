@@ -40,8 +40,9 @@ def known_figures(options: argparse.Namespace, same: Sequence[str], name: str) -
         return []
     earlier = json.loads(options.json.read_text(encoding="utf-8"))
     for option in same:
-        if earlier["options"][option] != getattr(options, option):
-            sys.exit(f"{options.json} was made with --{option} {earlier['options'][option]}; choose another file")
+        was = earlier["options"].get(option, 0)  # an option that the earlier call did not have yet
+        if was != getattr(options, option):
+            sys.exit(f"{options.json} was made with --{option} {was}; choose another file")
     return list(earlier[name])
 
 

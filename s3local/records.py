@@ -185,3 +185,12 @@ def parse_row(text: str, path: Path, line: int) -> Row:
             half = ascii(exc.object[exc.start]).strip("'")
             raise InputError(path, f"found half a character ({half}); remove it", line=line) from exc
     return row
+
+
+UNLABELLED = "unlabelled"
+"""The method in the origin of a real row that came without a label."""
+
+
+def is_unlabelled(candidate: Candidate) -> bool:
+    """Whether the row is one of the task's unlabelled ones, whose label only the judges say."""
+    return candidate.origin.get("method") == UNLABELLED

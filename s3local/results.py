@@ -82,6 +82,26 @@ class SynthesisResult(StageResult):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnlabelledResult(StageResult):
+    """The unlabelled rows that a round took.
+
+    ``rows`` is how many there are in the file, ``looked_at`` how many of them the judges predicted in this round,
+    ``taken_per_label`` how many were taken, by their predicted label. ``dropped_by_reason`` counts those that broke a
+    rule, repeat another row or dev or test, or are out of scope.
+    """
+
+    rows: int
+    looked_at: int
+    taken_per_label: Mapping[str, int]
+    dropped_by_reason: Mapping[str, int]
+
+    @property
+    def taken(self) -> int:
+        """How many rows were taken."""
+        return sum(self.taken_per_label.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GapResult(StageResult):
     """The gap to dev and the diversity of all rows after a round, and of the rows that the round added."""
 
@@ -128,13 +148,19 @@ class StudentResult(StageResult):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundResult:
-    """One round: its texts, their gap to dev, the student that was trained on all rows so far, and, where there are
-    judges, their reading of the new texts."""
+    """One round: its texts, their gap to dev, the student that was trained on all rows so far, where there are judges,
+    their reading of the new texts, and, where there are any, the unlabelled rows that it took."""
 
     synthesis: SynthesisResult
     gap: GapResult
     student: StudentResult
     reading: ReadingResult | None = None
+    unlabelled: UnlabelledResult | None = None
+
+    @property
+    def rows(self) -> int:
+        """The rows that the round added."""
+        return self.synthesis.kept + (self.unlabelled.taken if self.unlabelled else 0)
 
     @property
     def stage(self) -> str:

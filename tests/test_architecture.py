@@ -29,7 +29,7 @@ evaluation.gap  evaluation.projection
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
-runner.relabel  runner.model_selection  runner.finish  runner.row_map  runner.loop
+runner.relabel  runner.unlabelled  runner.model_selection  runner.finish  runner.row_map  runner.loop
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare
 prediction

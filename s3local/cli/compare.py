@@ -100,6 +100,8 @@ def compare(
       s3-no-rationale        S3 without rationales
       s3+gold, goldgen+gold  the final classifier is trained on the labelled rows too
       s3+gold-large          the same, from the judges' encoder
+      s3+unlabelled          s3+gold that takes the task's unlabelled rows before the teacher writes
+      self-training          the unlabelled rows alone, with the judges' labels, and the labelled ones
 
     The same command resumes after Ctrl-C. More methods, seeds or gold sizes reuse the results that are there. At
     the end the results are written to report.html in the comparison's folder.

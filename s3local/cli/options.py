@@ -123,6 +123,11 @@ _task_options = with_options(
         type=path_type,
         help="Unlabelled source texts to write about, instead of the task's own file (pairs and questions only).",
     ),
+    click.option(
+        "--unlabelled",
+        type=path_type,
+        help="Real rows without labels, instead of the task's own file. They are taken before the teacher writes more.",
+    ),
 )
 
 _model_options = with_options(
@@ -185,11 +190,13 @@ def with_task(command: Function) -> Function:
     """
 
     @functools.wraps(command)
-    def loading(task: Path, dev: Path | None, test: Path | None, contexts: Path | None, **others: Any) -> None:
+    def loading(
+        task: Path, dev: Path | None, test: Path | None, contexts: Path | None, unlabelled: Path | None, **others: Any
+    ) -> None:
         from s3local.task.model import load_task
         from s3local.task.rows import load_dev
 
-        loaded = load_task(task, dev, test, contexts)
+        loaded = load_task(task, dev, test, contexts, unlabelled)
         load_dev(loaded)
         command(task=loaded, **others)
 

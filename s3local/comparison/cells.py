@@ -193,7 +193,7 @@ class CellComputer:
     def _from_run(self, method: Method, name: str, gold: Sequence[Example], seed: int, progress: Progress) -> _Outcome:
         """The outcome of a method with synthetic rows: that of its run, which is done first if it is not there yet."""
         folder = self.state.path / "runs" / f"{name}-gold{len(gold)}-seed{seed}"
-        settings = dataclasses.replace(self.settings, seed=seed, **RUNS[name])
+        settings = dataclasses.replace(self.settings, **{"seed": seed, "use_unlabelled": False, **RUNS[name]})
         record = RunFolder(folder)
 
         def on_cache_hit(key: str, seconds: float) -> None:

@@ -161,6 +161,9 @@ def _available(task: Task, settings: CompareSettings, models: Models) -> tuple[l
         reasons |= {"setfit": missing, "setfit-large": missing}
     if task.source_fields:
         reasons["s3-no-rationale"] = "pairs have no rationales, so that it is s3"
+    if task.unlabelled is None:
+        missing = "the task has no unlabelled rows; say --unlabelled FILE"
+        reasons |= {"self-training": missing, "s3+unlabelled": missing}
     if not models.can_score:
         missing = "the teacher's server gives no log-probabilities of a given text"
         reasons |= dict.fromkeys(GROUPS["teacher"], missing)

@@ -15,6 +15,7 @@ TEACHER_ROWS = 200
 """Test rows for methods that let the teacher score each text under every label, which is slow. The same ones in every
 cell."""
 
+_REAL = {"use_unlabelled": True}
 _ZEROGEN = {"rounds": 0, "rationales": 0, "rationales_shown": 0, "with_gold": False, "label_check": False}
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "zerogen": _ZEROGEN,
@@ -22,10 +23,13 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "goldgen": {"extrapolate": "dev", "rounds": 0, "with_gold": True, "both_finals": True},
     "s3": {"with_gold": True, "both_finals": True},
     "s3-large": {"with_gold": True, "size": "large"},
+    "s3-unlabelled": {**_REAL, "with_gold": True},
+    "self-training": {**_REAL, "with_gold": True, "rounds": 0, "generate": False},
     "s3-no-ees": {"rounds": 0, "with_gold": False},
     "s3-no-rationale": {"rationales": 0, "rationales_shown": 0, "with_gold": False},
 }
-"""What each run changes in the settings of the comparison. ZeroGen uses no gold: every setting that does is off."""
+"""What each run changes in the settings of the comparison, which uses no unlabelled rows by itself. ZeroGen uses no
+gold: every setting that does is off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ METHODS: Mapping[str, Method] = {
         Method("s3-no-rationale", "S3 without rationales", run="s3-no-rationale"),
         Method("s3", "Synthesis Step by Step", run="s3", student="without gold"),
         Method("s3+gold", "the same, trained on gold too", run="s3"),
+        Method("self-training", "unlabelled rows with the judges' labels, and gold", run="self-training"),
+        Method("s3+unlabelled", "s3+gold, unlabelled rows before the teacher's", run="s3-unlabelled"),
         Method("s3+gold-large", "the same, a student of the judges' encoder", run="s3-large"),
     )
 }

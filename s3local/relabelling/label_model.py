@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+UNREQUESTED = -1
+"""In place of a requested label: the text was not written for any."""
 LEAST_PROBABILITY = 1e-6
 """Lower probabilities of a judge count as this: none can be so sure after a few dozen rows."""
 MOST_EXPONENT = 5.0
@@ -88,7 +90,7 @@ class LabelModel:
 
 def label_probabilities(judged: NDArray[Any], requested: NDArray[np.int64], calibration: Calibration) -> LabelModel:
     """The label probabilities of texts, from the judges' probabilities ``judged`` (n, n_labels) and the labels
-    ``requested`` from the teacher (n,), as indices.
+    ``requested`` from the teacher (n,), as indices; of a text that is ``UNREQUESTED``, only the judges say the label.
 
     Of the texts requested as one label, a share carries it and the others carry any label. Each of ``SHARES`` is
     weighed by how well it explains what the judges say of that label's texts; judges and teacher make the same
@@ -98,9 +100,9 @@ def label_probabilities(judged: NDArray[Any], requested: NDArray[np.int64], cali
     """
     opinion = _softmax(calibration.exponent * _logs(judged))
     n_labels = opinion.shape[1]
-    evidence = min(1.0, calibration.n_rows / max(1, len(requested)))
+    evidence = min(1.0, calibration.n_rows / max(1, int((requested != UNREQUESTED).sum())))
     weight = min(1.0, (1 - calibration.accuracy) / (1 - 1 / n_labels))
-    targets, correct = np.zeros_like(opinion), np.zeros(n_labels)
+    targets, correct = opinion.copy(), np.zeros(n_labels)
     for label in range(n_labels):
         mine = requested == label
         carried = np.outer(1 - SHARES, np.full(n_labels, 1 / n_labels))  # (n_shares, n_labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 from s3local.evaluation.errors import Error
 from s3local.exceptions import RunError
-from s3local.records import SPAN, Candidate, Dropped, Example, Row, read_jsonl
+from s3local.records import SPAN, Candidate, Dropped, Example, Row, is_unlabelled, read_jsonl
 from s3local.report.text import read_summary
 from s3local.results import (
     DEV_FILE,
@@ -28,6 +29,8 @@ from s3local.results import (
 from s3local.runner.state import CONFIG_FILE, RunFolder
 
 T = TypeVar("T")
+
+REAL_TEXT = "(a real text, which stays in the run's folder)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,8 @@ def read_run(folder: Path) -> RunRecord:
     """
     summary = read_summary(folder)
     config = _config(folder / CONFIG_FILE)
-    candidates = _rows(folder / FINAL / "dataset.jsonl", Candidate.from_row)
-    counts = [entry.synthesis.kept for entry in summary.rounds]
+    candidates = list(map(_without_real_text, _rows(folder / FINAL / "dataset.jsonl", Candidate.from_row)))
+    counts = [entry.rows for entry in summary.rounds]
     if len(candidates) != sum(counts):
         raise _damaged(folder / FINAL / "dataset.jsonl", f"{len(candidates):,} rows, the rounds kept {sum(counts):,}")
     rounds = [
@@ -191,6 +194,14 @@ def _row_map(folder: Path) -> RowMap:
 
 def _place(row: Row) -> tuple[str, Place]:
     return row["id"], Place(float(row["x"]), float(row["y"]), row["nearest"], float(row["cosine"]))
+
+
+def _without_real_text(candidate: Candidate) -> Candidate:
+    """The candidate; a real row that came without a label without its texts, which a report must not carry away."""
+    if not is_unlabelled(candidate):
+        return candidate
+    hidden = dict.fromkeys(candidate.example.fields, REAL_TEXT)
+    return dataclasses.replace(candidate, example=dataclasses.replace(candidate.example, fields=hidden))
 
 
 def _config(path: Path) -> Mapping[str, Any]:

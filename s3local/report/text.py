@@ -177,6 +177,9 @@ def _dropped(summary: RunSummary) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     counts = [Counter(entry.synthesis.dropped_by_reason) for entry in summary.rounds]
+    if any(entry.unlabelled for entry in summary.rounds):
+        taken = (entry.unlabelled.taken if entry.unlabelled else 0 for entry in summary.rounds)
+        table.add_row("real, unlabelled rows", *(f"{count:,}" for count in taken))
     table.add_row("kept", *(f"{entry.synthesis.kept:,}" for entry in summary.rounds))
     for reason, _ in sum(counts, Counter()).most_common():
         table.add_row(

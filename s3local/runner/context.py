@@ -27,7 +27,7 @@ from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.task.model import Task
 from s3local.text import normal_form
 
-RATIONALES, SYNTHESIS, STUDENT, JUDGES, MODEL_SELECTION = 0, 1, 2, 3, 4
+RATIONALES, SYNTHESIS, STUDENT, JUDGES, MODEL_SELECTION, UNLABELLED_ROWS = 0, 1, 2, 3, 4, 5
 """What a seed is for: the second part of every seed that is derived from the run's own."""
 
 T = TypeVar("T")

@@ -43,7 +43,7 @@ class Generation:
     def __init__(self, context: RunContext, test_texts: Sequence[str]) -> None:
         self.context = context
         self._contrast = context.models.contrast(context.settings)
-        self._curation = Curation(context, test_texts)
+        self.curation = Curation(context, test_texts)
 
     # Plans
 
@@ -64,10 +64,11 @@ class Generation:
                 rationales[label] = tuple(select_rationales(mine, count))
         return RationalesResult(rationales=rationales)
 
-    def seed_plan(self, rationales: Mapping[str, Sequence[str]]) -> Plan:
-        """The plan of the first round, guided by ``rationales`` where the task's kind uses them."""
+    def seed_plan(self) -> Plan:
+        """The plan of the first round, guided by rationales where the task's kind uses them."""
 
         def plan(wanted: Mapping[str, int], shard: int) -> list[Planned]:
+            rationales = self.rationales() if self.context.kind.uses_rationales else {}
             seed = [self.context.settings.seed, SYNTHESIS, 0, shard]
             order = SeedOrder(wanted, seed, rationales, self._contrast)
             return self.context.kind.plan_seed(self.context.prompts(), order)
@@ -106,14 +107,14 @@ class Generation:
         """
         state, settings = self.context.state, self.context.settings
         max_requests = settings.attempts * sum(quotas.values())
-        self._curation.begin(before)
+        self.curation.begin(before)
         tally = _Tally(quotas)
         while tally.missing and tally.requests < max_requests:
             wanted = tally.wanted(min(settings.shard_size, max_requests - tally.requests))
             rows = self._shard(stage, tally.shards, plan, wanted)
-            result = self._curation.filter(self._candidates(rows, f"{stage}-{tally.shards:04d}"))
+            result = self.curation.filter(self._candidates(rows, f"{stage}-{tally.shards:04d}"))
             if tally.add(rows, result):
-                self._curation.keep_only([*before, *tally.kept])
+                self.curation.keep_only([*before, *tally.kept])
         state.write_rows(f"{stage}/synthetic.jsonl", (candidate.to_row() for candidate in tally.kept))
         state.write_rows(f"{stage}/dropped.jsonl", (drop.to_row() for drop in tally.dropped))
         return tally.result(_teacher_seconds(state, stage))

@@ -42,6 +42,7 @@ from s3local.runner.row_map import map_rows
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.runner.task_kinds import TrainingSet, kind_of
+from s3local.runner.unlabelled import UnlabelledRows
 from s3local.storage import safe_folder_name, sha256_of
 from s3local.student.encoding import unknown_share
 from s3local.student.inference import Classifier
@@ -144,6 +145,7 @@ class Rounds:
         self.context = context
         self.generation = generation
         self.relabeller = relabeller
+        self.unlabelled = UnlabelledRows(context, relabeller, generation.curation)
         self.kept: list[Candidate] = []
 
     def run(self) -> list[RoundResult]:
@@ -158,7 +160,7 @@ class Rounds:
             weights = dict.fromkeys(groups, 0.0) | Counter(error.example.label for error in errors)
             quotas = divide_rows(self._rows_of_round(len(rounds)), weights, settings.least_share)
             plan = self.generation.extrapolation_plan([error.example for error in errors], len(rounds))
-            rounds.append(self._round(len(rounds), plan, quotas))
+            rounds.append(self._round(len(rounds), plan, quotas, [error.example for error in errors]))
         return rounds
 
     def _first(self) -> RoundResult:
@@ -167,14 +169,24 @@ class Rounds:
         if settings.extrapolate == "dev":
             quotas = divide_rows(settings.rows, Counter(row.label for row in context.dev), settings.least_share)
             return self._round(0, self.generation.extrapolation_plan(context.dev, 0), quotas)
-        rationales = self.generation.rationales() if context.kind.uses_rationales else {}
         rows = max(1, round(settings.rows * settings.seed_share)) if settings.rounds else settings.rows
         quotas = divide_rows(rows, dict.fromkeys(context.task.groups, 1.0))
-        return self._round(0, self.generation.seed_plan(rationales), quotas)
+        return self._round(0, self.generation.seed_plan(), quotas)
 
-    def _round(self, number: int, plan: Plan, quotas: Mapping[str, int]) -> RoundResult:
-        """Write and filter the round's rows, train a fresh student on all rows so far, and score it on dev."""
+    def _round(self, number: int, plan: Plan, quotas: Mapping[str, int], errors: Sequence[Example] = ()) -> RoundResult:
+        """Add the round's rows, train a fresh student on all rows so far, and score it on dev.
+
+        The rows are unlabelled ones, as far as there are any for a label, and else the teacher's.
+        """
         context, state, stage = self.context, self.context.state, _stage(number)
+        n_before = len(self.kept)
+        taken, unlabelled = self.unlabelled.take(number, quotas, errors, self.kept)
+        if unlabelled is None and not context.settings.generate:
+            raise RunError(f"{state.path}: no rows can be had: there is no teacher, and judges cannot label real ones")
+        if unlabelled is not None:
+            left = {label: quota - unlabelled.taken_per_label[label] for label, quota in quotas.items()}
+            quotas = left if context.settings.generate else dict.fromkeys(quotas, 0)
+        self.kept += taken
         before = list(self.kept)
         synthesis = state.once(
             f"{stage}/synthesis.json", SynthesisResult, lambda: self.generation.fill(stage, quotas, plan, before)
@@ -182,19 +194,22 @@ class Rounds:
         self.kept += [Candidate.from_row(row) for row in state.read_rows(f"{stage}/synthetic.jsonl")]
         if not self.kept:
             reasons = ", ".join(f"{reason} {count}" for reason, count in synthesis.dropped_by_reason.items())
+            if not context.settings.generate:
+                raise RunError(f"{state.path}: no unlabelled row could be used; see {stage}/dropped-unlabelled.jsonl")
             raise RunError(
                 f"{state.path}: not one of {synthesis.requests} texts passed the checks ({reasons}); "
                 f"see {stage}/dropped.jsonl, and try a larger teacher"
             )
         context.teacher.close()
-        gap = state.once(f"{stage}/gap.json", GapResult, lambda: self._measure_gap(len(before)))
-        reading = self.relabeller.read(stage, self.kept[len(before) :])
+        gap = state.once(f"{stage}/gap.json", GapResult, lambda: self._measure_gap(n_before))
+        reading = self.relabeller.read(stage, self.kept[n_before:])
         student = state.once(f"{stage}/metrics.json", StudentResult, lambda: self._train(number))
+        real = f"{len(taken)} unlabelled rows taken, " if unlabelled is not None else ""
         context.progress.say(
-            f"{stage}: {synthesis.kept} rows kept, {synthesis.dropped} dropped; "
+            f"{stage}: {real}{synthesis.kept} rows kept, {synthesis.dropped} dropped; "
             f"dev {context.kind.headline} {score_of(student.dev):.1%}"
         )
-        return RoundResult(synthesis=synthesis, gap=gap, student=student, reading=reading)
+        return RoundResult(synthesis=synthesis, gap=gap, student=student, reading=reading, unlabelled=unlabelled)
 
     def _train(self, number: int) -> StudentResult:
         context, stage = self.context, _stage(number)
@@ -269,7 +284,7 @@ def _score_on_test(
         task=context.task.name,
         kind=context.task.kind,
         dataset_sha256=sha256_of(context.state.path / FINAL / "dataset.jsonl"),
-        rows=sum(entry.synthesis.kept for entry in rounds),
+        rows=sum(entry.rows for entry in rounds),
         with_gold=context.settings.with_gold,
         rounds=tuple(dataclasses.replace(entry, student=scored(entry.student)) for entry in rounds),
         label_check=finals.label_check,

@@ -174,10 +174,11 @@ def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str
     """Everything that a result depends on, as plain values for config.json."""
     return {
         "settings": dataclasses.asdict(settings),
-        "task": task.model_dump(mode="json", exclude={"dev", "test", "contexts"}),
+        "task": task.model_dump(mode="json", exclude={"dev", "test", "contexts", "unlabelled"}),
         "dev_sha256": sha256_of(task.dev),
         "test_sha256": sha256_of(task.test) if task.test else None,
         "contexts_sha256": sha256_of(task.contexts) if task.contexts else None,
+        "unlabelled_sha256": sha256_of(task.unlabelled) if task.unlabelled and settings.use_unlabelled else None,
         **models.identity,
         PROGRAM: {
             "schema_version": SCHEMA_VERSION,

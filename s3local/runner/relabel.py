@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.records import Candidate, Example
+from s3local.progress import Advance, ignore
+from s3local.records import Candidate, Example, is_unlabelled
 from s3local.relabelling.judge import Judges
-from s3local.relabelling.label_model import Calibration, calibrate, label_probabilities
+from s3local.relabelling.label_model import UNREQUESTED, Calibration, calibrate, label_probabilities
 from s3local.results import FINAL, JudgesResult, LabelCheckResult, LabelModelFigures, ReadingResult
 from s3local.runner.context import JUDGES, Folds, RunContext
 from s3local.runner.task_kinds import Targets, TrainingSet
@@ -61,7 +62,7 @@ class Relabeller:
         def compute() -> ReadingResult:
             rows = [candidate.example for candidate in candidates]
             with self.context.progress.step(f"{stage}: the judges read", len(rows), "texts") as advance:
-                predictions = self._trained().predict_proba(rows, advance)
+                predictions = self.predict(rows, advance)
             state.write_rows(
                 f"{stage}/judged.jsonl",
                 (
@@ -76,20 +77,30 @@ class Relabeller:
             self._predictions[row["id"]] = np.array(row["probabilities"], dtype=np.float32)
         return reading
 
+    def predict(self, rows: Sequence[Example], advance: Advance = ignore) -> NDArray[np.float32]:
+        """Each judge's label probabilities (n_judges, n_rows, n_labels); rows that were predicted before are not read
+        again."""
+        new = [row for row in rows if row.id not in self._predictions]
+        advance(len(rows) - len(new))
+        if new:
+            predictions = self._trained().predict_proba(new, advance)
+            self._predictions |= {row.id: predictions[:, place] for place, row in enumerate(new)}
+        return np.stack([self._predictions[row.id] for row in rows], axis=1)
+
     def relabel(self, candidates: Sequence[Candidate]) -> Relabelled:
         """All of ``candidates``, which were read, as students learn them."""
         rows = [candidate.example for candidate in candidates]
         judges = self.prepare()
         if not judges.applied:
             return Relabelled(rows, None, None)
-        labels, requested = self.context.task.label_names, self.context.label_numbers(rows)
+        labels, requested = self.context.task.label_names, self._requested(candidates)
         predictions = self._of_candidates(candidates).mean(axis=0)
         model = label_probabilities(predictions, requested, _calibration(judges))
-        likeliest = model.targets.argmax(axis=1)
+        likeliest, asked = model.targets.argmax(axis=1), requested != UNREQUESTED
         figures = LabelModelFigures(
             correct=dict(zip(labels, model.correct.round(4).tolist(), strict=True)),
-            correct_overall=round(float(model.correct[requested].mean()), 4),
-            relabelled=int((likeliest != requested).sum()),
+            correct_overall=round(float(model.correct[requested[asked]].mean()) if asked.any() else 0.0, 4),
+            relabelled=int((likeliest != requested)[asked].sum()),
         )
         renamed = [dataclasses.replace(row, label=labels[best]) for row, best in zip(rows, likeliest, strict=True)]
         return Relabelled(renamed, np.asarray(model.targets, dtype=np.float32), figures)
@@ -100,7 +111,7 @@ class Relabeller:
         judges = self.prepare()
         if not judges.applied:
             return None
-        requested = self.context.label_numbers([candidate.example for candidate in candidates])
+        requested = self._requested(candidates)
         predictions = self._of_candidates(candidates)[fold]
         return np.asarray(label_probabilities(predictions, requested, _calibration(judges)).targets, np.float32)
 
@@ -163,6 +174,12 @@ class Relabeller:
                     context.executor,
                 )
         return self._judges
+
+    def _requested(self, candidates: Sequence[Candidate]) -> NDArray[np.int64]:
+        """The number of the label that each text was requested as (n_candidates,); ``UNREQUESTED`` for real texts."""
+        numbers = self.context.label_numbers([candidate.example for candidate in candidates])
+        real = [is_unlabelled(candidate) for candidate in candidates]
+        return np.where(real, UNREQUESTED, numbers)
 
     def _of_candidates(self, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
         """The predictions of each judge, (n_judges, n_candidates, n_labels)."""

@@ -61,6 +61,9 @@ class RunSettings:
     ``rows_per_error``: where a round has more rows for each error, the dev rows that the student is least sure of are
     extrapolated as well.
 
+    Real texts: ``use_unlabelled``: the task's unlabelled rows are taken before the teacher is asked for more;
+    ``generate``: the teacher writes what they do not fill.
+
     Labels and students: ``label_check``: judges trained on dev, one for each of ``folds``, give label probabilities
     that all students learn, if they explain dev better than chance; ``judging`` says how they are trained.
     ``with_gold``: the final student is trained on dev as well. ``both_finals``: a second final student is trained
@@ -90,6 +93,8 @@ class RunSettings:
     prompt_tokens: int = PROMPT_TOKENS
     shard_size: int = 256
     attempts: int = 8
+    use_unlabelled: bool = True
+    generate: bool = True
     label_check: bool = True
     with_gold: bool = True
     both_finals: bool = False
@@ -130,6 +135,8 @@ class RunSettings:
             raise ValueError(f"seed_share must be above 0 and at most 1, got {self.seed_share}")
         if self.both_finals and not self.with_gold:
             raise ValueError("of both final students, one is trained with gold; with_gold must be true")
+        if not self.generate and not (self.use_unlabelled and self.label_check):
+            raise ValueError("without a teacher, rows come from unlabelled texts, which the label check labels")
         if self.extrapolate == "dev" and self.rounds:
             raise ValueError(f"all of dev is extrapolated at once, without rounds, got rounds {self.rounds}")
 

@@ -161,9 +161,9 @@ class Task(BaseModel):
     teacher writes the target field. ``generated`` says which field of a pair that is (None: the last); the target of
     question answering is always the last. ``texts`` says what the target texts are. ``columns`` maps a field, "label"
     (or "answer" and "answer_start") or "id" to a column of the user's files. ``contexts`` is a file of more source
-    texts without labels. After ``load_task``, ``dev``, ``test`` and ``contexts`` are complete paths; the last two are
-    None where there is no such file. ``length`` None takes the length from the dev rows (``length_of_texts``). Names,
-    descriptions and columns are in Unicode NFC.
+    texts without labels, ``unlabelled`` one of real rows without labels. After ``load_task``, ``dev``, ``test``,
+    ``contexts`` and ``unlabelled`` are complete paths; the last three are None where there is no such file. ``length``
+    None takes the length from the dev rows (``length_of_texts``). Names, descriptions and columns are in Unicode NFC.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -181,6 +181,7 @@ class Task(BaseModel):
     dev: Path = Path("dev.jsonl")
     test: Path | None = None
     contexts: Path | None = None
+    unlabelled: Path | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -249,6 +250,8 @@ class Task(BaseModel):
                 if label.rationales:
                     problem = "a pair has no rationales, the teacher writes about the source text; leave them out"
                     raise _misplaced(problem, "labels", number, "rationales")
+        if self.unlabelled is not None and self.kind == "extractive_qa":
+            raise _misplaced("rows of question answering cannot be labelled by judges; leave this out", "unlabelled")
         for key in ("generated", "contexts"):
             if getattr(self, key) is not None and self.kind == "classification":
                 raise _misplaced("a classification has no source text; leave this out", key)
@@ -291,9 +294,10 @@ class Task(BaseModel):
         dev: str | Path | None = None,
         test: str | Path | None = None,
         contexts: str | Path | None = None,
+        unlabelled: str | Path | None = None,
     ) -> Task:
         """Read a task; see ``load_task``."""
-        return load_task(path, dev, test, contexts)
+        return load_task(path, dev, test, contexts, unlabelled)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -376,12 +380,13 @@ def load_task(
     dev: str | Path | None = None,
     test: str | Path | None = None,
     contexts: str | Path | None = None,
+    unlabelled: str | Path | None = None,
 ) -> Task:
     """The task of a folder, of a task.yaml, or the preset of that name, in this order.
 
-    ``dev``, ``test`` and ``contexts`` replace the files that the task names. Paths in task.yaml are relative to its
-    folder. If it names no dev file, the first of dev.jsonl, dev.csv and dev.tsv is taken; likewise for test and for
-    contexts, which may be absent.
+    ``dev``, ``test``, ``contexts`` and ``unlabelled`` replace the files that the task names. Paths in task.yaml are
+    relative to its folder. If it names no dev file, the first of dev.jsonl, dev.csv and dev.tsv is taken; likewise for
+    the others, which may be absent.
     Raises ``InputError`` with the line of a mistake in the file, and if there are no dev rows.
     """
     path = Path(path)
@@ -400,6 +405,11 @@ def load_task(
             raise _input_error(file, node, exc) from exc
         dev_file = _rows_file("dev", dev, task, file, node)
         test_file = _rows_file("test", test, task, file, node)
+        unlabelled_file = None
+        if task.kind != "extractive_qa":
+            unlabelled_file = _rows_file("unlabelled", unlabelled, task, file, node)
+        elif unlabelled is not None:
+            raise InputError(unlabelled, "rows of question answering cannot be labelled by judges; leave the file out")
         contexts_file = None
         if task.source_fields:
             contexts_file = _rows_file("contexts", contexts, task, file, node)
@@ -414,7 +424,11 @@ def load_task(
                 raise InputError(dev_file, problem)
             if contexts_file is not None and contexts_file.samefile(test_file):
                 raise InputError(contexts_file, "contexts and test are the same file; contexts must not come from test")
-    return task.model_copy(update={"dev": dev_file, "test": test_file, "contexts": contexts_file})
+            if unlabelled_file is not None and unlabelled_file.samefile(test_file):
+                problem = "unlabelled and test are the same file; unlabelled rows must not come from test"
+                raise InputError(unlabelled_file, problem)
+    files = {"dev": dev_file, "test": test_file, "contexts": contexts_file, "unlabelled": unlabelled_file}
+    return task.model_copy(update=files)
 
 
 def preset_names() -> list[str]:
@@ -423,7 +437,11 @@ def preset_names() -> list[str]:
 
 
 def _rows_file(
-    key: Literal["dev", "test", "contexts"], given: str | Path | None, task: Task, file: Path, node: yaml.Node
+    key: Literal["dev", "test", "contexts", "unlabelled"],
+    given: str | Path | None,
+    task: Task,
+    file: Path,
+    node: yaml.Node,
 ) -> Path | None:
     """A file of rows: ``given``, else the one named in the task, else the first of the usual names that exists."""
     if given is not None:

@@ -1,4 +1,4 @@
-"""Rows of users: gold rows and unlabelled contexts of a task, in JSON Lines, CSV or TSV.
+"""Rows of users: gold rows, unlabelled rows and contexts of a task, in JSON Lines, CSV or TSV.
 
 Every row that does not fit the task raises an ``InputError`` with file and line.
 """
@@ -75,6 +75,28 @@ def load_contexts(path: str | Path, task: Task) -> list[str]:
     if not texts:
         raise InputError(path, f"no rows; one {given} a line belongs here")
     return list(texts)
+
+
+def load_unlabelled(path: str | Path, task: Task) -> list[Example]:
+    """The rows of a .jsonl, .csv or .tsv file without their labels, in order; each has the label "".
+
+    A row gets an id from its file and line, such as "unlabelled-1"; ids, labels and other columns are not read.
+    Raises ``InputError`` with the line of the first row that lacks a field.
+    """
+    path = Path(path)
+    rows = []
+    for line, row in _numbered(path, task, task.fields):
+        try:
+            for key in task.fields:
+                if row.get(task.column(key)) is None:
+                    raise ValueError(_missing_column(key, [name for name in row if row[name] is not None], task))
+            fields = {name: _text(row[task.column(name)], task.column(name)) for name in task.fields}
+        except ValueError as exc:
+            raise InputError(path, str(exc), line=line) from exc
+        rows.append(Example(f"{path.stem}-{line}", fields, ""))
+    if not rows:
+        raise InputError(path, "no rows; one text a line belongs here")
+    return rows
 
 
 def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:

@@ -56,7 +56,7 @@ def fill(
     test = [row["text"] for row in rows_of(task.test)] if task.test else []
     generation = Generation(context, test)
     quotas = dict.fromkeys(task.label_names, quota)
-    return generation.fill("round-0", quotas, generation.seed_plan({}), []), candidates_of(folder)
+    return generation.fill("round-0", quotas, generation.seed_plan(), []), candidates_of(folder)
 
 
 def test_no_filter_is_left_out(task: Task, tiny_bert: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_rows(kind: str, tiny_bert: Path, tmp_path:
     models = find_models(chosen, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())
     for name in ("first", "second"):
         generation = Generation(context_for(task, chosen, tmp_path / name, models), [])
-        generation.fill("round-0", dict.fromkeys(task.groups, 5), generation.seed_plan({}), [])
+        generation.fill("round-0", dict.fromkeys(task.groups, 5), generation.seed_plan(), [])
     first, second = (candidates_of(tmp_path / name) for name in ("first", "second"))
     assert first == second and len(first) == 5 * len(task.groups)
 
