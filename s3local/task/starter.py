@@ -59,7 +59,7 @@ fields: [text]
 # The columns of your files that hold the text, the label and, if there is one, the id. Here the names are the same.
 columns: {text: text, label: label, id: id}
 
-# Real rows without labels, if you have some: a .jsonl, .csv or .tsv file. They are taken before the teacher writes more.
+# Real rows without labels, if you have some, in a .jsonl, .csv or .tsv file: taken before the teacher writes more.
 # If you leave it out, a file unlabelled.jsonl beside this one is used, if there is one.
 # unlabelled: unlabelled.jsonl
 
@@ -92,7 +92,7 @@ columns: {notice: notice, statement: statement, label: label, id: id}
 # and there is no contexts.jsonl beside this file, the source texts of dev are used. Those of test are never used.
 # contexts: contexts.jsonl
 
-# Real rows without labels, if you have some: a .jsonl, .csv or .tsv file. They are taken before the teacher writes more.
+# Real rows without labels, if you have some, in a .jsonl, .csv or .tsv file: taken before the teacher writes more.
 # If you leave it out, a file unlabelled.jsonl beside this one is used, if there is one.
 # unlabelled: unlabelled.jsonl
 
