@@ -16,8 +16,8 @@ weights.download  weights.archives  weights.fetch  weights.importing
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
 teacher.protocol  teacher.fake  teacher.sampling  teacher.llama_cache
-teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine  teacher.server
-synthesis.prompts  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
+teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine  teacher.server  teacher.recommend
+synthesis.prompts  synthesis.replies  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
 synthesis.extrapolation
 curation.shared_runs  curation.vector_index  curation.decontamination  curation.dedup  curation.rules
 curation.pair_rules

@@ -1,4 +1,4 @@
-"""Each prompt, in two styles, beside the parser of its reply.
+"""Each prompt, in two styles. ``replies.py`` reads the replies.
 
 The *list* style is for small teachers: plain text that the model continues, an unfinished list. The *chat* style is
 for instruction-tuned teachers and uses the model's own chat template. The manifest says which style a model needs.
@@ -16,7 +16,7 @@ from string import Template
 from s3local.records import SPAN, Answer, Example
 from s3local.task.model import Kind, Label, Length, Task
 from s3local.teacher.protocol import Contrast, Request, Sampling
-from s3local.text import SENTENCE_ENDS, one_line
+from s3local.text import one_line
 from s3local.weights.manifest import PromptStyle
 
 LIST_RATIONALE = Template(
@@ -143,8 +143,6 @@ LONG_PENALTY = 1.1
 (imdb, zero-shot), the rules kept 31 with it and 18 without."""
 SPARE_TOKENS = 8
 """Room for quotation marks and the stop string beyond the longest text."""
-
-_QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "「": "」", "‘": "’"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,28 +405,3 @@ def token_cap(texts: Sequence[str], length: Length, count_tokens: Callable[[str]
     units = max(1, sum(length.measure(text) for text in texts))
     tokens = max(1, sum(count_tokens(text) for text in texts))
     return math.ceil(length.max * tokens / units) + SPARE_TOKENS
-
-
-def parse_text(reply: str) -> str:
-    """The text of a reply, without the white space and the quotation marks around it.
-
-    If the prompt ended with an opening quotation mark, the reply has only the closing one.
-    """
-    text = reply.strip()
-    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
-        text = text[1:-1].strip()
-    elif text.count('"') == 1 and (text.endswith('"') or text.startswith('"')):
-        text = text.strip('"').strip()
-    return text
-
-
-def parse_long_text(reply: str, *, whole: bool) -> str:
-    """The text of a long reply on one line; a reply that is not ``whole`` is cut after its last complete sentence.
-
-    A reply without a complete sentence is returned as it is, and the rules drop it.
-    """
-    text = parse_text(one_line(reply))
-    if whole:
-        return text
-    ends = [place for place, character in enumerate(text) if character in SENTENCE_ENDS]
-    return text[: ends[-1] + 1] if ends else text
