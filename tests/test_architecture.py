@@ -28,7 +28,7 @@ evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration 
 evaluation.gap
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
-runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
+runner.prompt_style  runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
 runner.relabel  runner.model_selection  runner.finish  runner.loop
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare

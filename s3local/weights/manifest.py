@@ -23,8 +23,9 @@ else:
     import tomli as tomllib
 
 Role = Literal["teacher", "encoder", "student", "judge"]
-PromptStyle = Literal["list", "chat"]
-"""How a teacher is asked: with a list that it continues, or in its chat template."""
+PromptStyle = Literal["list", "chat", "prefill"]
+"""How a teacher is asked: with a list that it continues, in its chat template, or there with its answer begun by a
+dash, so that it goes on with a text and not with a lead-in."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 RECORD_NAME = "s3local.json"

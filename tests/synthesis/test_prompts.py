@@ -60,6 +60,15 @@ def test_a_question_is_asked_for_by_its_answer() -> None:
     assert "Question: Who?" in prompts(SPANS).answer("Ada built it.", "Who?").text
 
 
+def test_a_chat_answer_can_be_begun_by_a_dash() -> None:
+    *shots, error = single("it broke", "too loud")
+    chat, begun = (prompts(TEXTS, style).extrapolation("fault", shots, error) for style in ("chat", "prefill"))
+    assert begun.text == f"{chat.text}-" and begun.special
+    assert (chat.stop, begun.stop) == ((), ("\n",))
+    long = prompts(TEXTS, "prefill").extrapolation("fault", shots, error, "word " * 30)
+    assert long.stop == () and "about 30 words" in long.text
+
+
 @pytest.mark.parametrize("task", [TEXTS, PAIR, SPANS], ids=["texts", "pair", "spans"])
 def test_the_chat_style_names_the_language_and_leaves_nothing_open(task: Task) -> None:
     label = task.groups[0]
