@@ -1,7 +1,7 @@
 """The offline guard: no connection leaves this machine.
 
 ``engage`` switches the hub libraries offline, hides the user's proxies and guards Python's sockets. Call it before
-anything is imported that might look for a network. ``allowed`` opens the guard for ``models fetch`` alone.
+anything is imported that might look for a network. ``allowed`` opens the guard for ``setup`` and ``models fetch``.
 
 ``admit`` opens it for one port of one host that the user named, where a teacher's server is.
 
@@ -183,8 +183,8 @@ def _text(part: object) -> str:
 
 def _refuse(address: str) -> None:
     raise NetworkError(
-        f"{_who_asks()} tried to reach {address}; nothing here may use the network except 's3local models fetch' and a "
-        f"teacher's server that --allow-host names"
+        f"{_who_asks()} tried to reach {address}; only 's3local setup', 's3local models fetch' and a teacher's "
+        f"server that --allow-host names may use the network"
     )
 
 
