@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -66,7 +66,8 @@ class RationalesResult(StageResult):
 class SynthesisResult(StageResult):
     """How many of the teacher's texts a round kept and dropped, and what they cost.
 
-    ``shortfall`` counts the rows that are missing after the last request. ``requests`` texts were asked for in
+    ``shortfall`` counts the rows that are missing after the last request. ``cleaned_by_rule`` counts the replies from
+    which a rule cut off what was not their text, kept or dropped. ``requests`` texts were asked for in
     ``shards``; the teacher generated ``tokens`` in ``teacher_seconds``, over all sittings.
     """
 
@@ -79,6 +80,7 @@ class SynthesisResult(StageResult):
     shards: int
     tokens: int
     teacher_seconds: float
+    cleaned_by_rule: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

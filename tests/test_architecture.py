@@ -16,8 +16,8 @@ weights.download  weights.archives  weights.fetch  weights.importing
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
 teacher.protocol  teacher.fake  teacher.sampling  teacher.llama_cache
-teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine  teacher.server
-synthesis.prompts  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
+teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine  teacher.server  teacher.recommend
+synthesis.prompts  synthesis.replies  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
 synthesis.extrapolation
 curation.shared_runs  curation.vector_index  curation.decontamination  curation.dedup  curation.rules
 curation.pair_rules
@@ -28,7 +28,7 @@ evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration 
 evaluation.gap  evaluation.projection
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
-runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
+runner.prompt_style  runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
 runner.relabel  runner.unlabelled  runner.model_selection  runner.finish  runner.row_map  runner.loop
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare

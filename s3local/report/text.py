@@ -185,6 +185,11 @@ def _dropped(summary: RunSummary) -> Table:
         table.add_row(
             f"dropped: {reason.replace('_', ' ')}", *(f"{count[reason]:,}" if count[reason] else "" for count in counts)
         )
+    cuts = [Counter(entry.synthesis.cleaned_by_rule) for entry in summary.rounds]
+    for rule, _ in sum(cuts, Counter()).most_common():
+        table.add_row(
+            f"cut off: {rule.replace('_', ' ')}", *(f"{count[rule]:,}" if count[rule] else "" for count in cuts)
+        )
     if any(entry.synthesis.shortfall for entry in summary.rounds):
         table.add_row("missing", *(f"{entry.synthesis.shortfall:,}" for entry in summary.rounds))
     return table

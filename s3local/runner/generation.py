@@ -25,6 +25,7 @@ from s3local.runner.task_kinds import SeedOrder
 from s3local.synthesis.extrapolation import plan_extrapolation
 from s3local.synthesis.planning import Planned, read_candidates, to_row
 from s3local.synthesis.rationales import plan_rationales, select_rationales
+from s3local.synthesis.replies import cleaner_for
 from s3local.teacher.protocol import TeacherLostError
 
 MIN_SHARD = 32
@@ -44,6 +45,8 @@ class Generation:
         self.context = context
         self._contrast = context.models.contrast(context.settings)
         self.curation = Curation(context, test_texts)
+        task = context.task
+        self._cleaner = cleaner_for(context.target_texts, [*task.label_names, *task.fields])
 
     # Plans
 
@@ -121,7 +124,9 @@ class Generation:
 
     def _candidates(self, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[Candidate]:
         task = self.context.task
-        return read_candidates(rows, prefix=prefix, fields=task.fields, target_field=task.target_field)
+        return read_candidates(
+            rows, prefix=prefix, fields=task.fields, target_field=task.target_field, cleaner=self._cleaner
+        )
 
     def _shard(self, stage: str, number: int, plan: Plan, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
         """The rows of a shard, from disk or from the teacher: label, origin and completion of each request.
@@ -205,6 +210,7 @@ class _Tally:
     per_label: Counter[str] = field(default_factory=Counter)
     passed: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
+    cleaned: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
     shards: int = 0
 
@@ -239,6 +245,8 @@ class _Tally:
         self.asked.update(row["label"] for row in rows)
         self.tokens += sum(row["n_tokens"] for row in rows)
         surplus = []
+        for candidate in (*result.kept, *(drop.candidate for drop in result.dropped)):
+            self.cleaned.update(candidate.origin.get("cleaned", ()))
         for candidate in result.kept:
             label = candidate.example.label
             self.passed[label] += 1
@@ -257,6 +265,7 @@ class _Tally:
             shortfall=sum(self.quotas.values()) - len(self.kept),
             dropped=len(self.dropped),
             dropped_by_reason=dict(Counter(drop.reason for drop in self.dropped).most_common()),
+            cleaned_by_rule=dict(self.cleaned.most_common()),
             requests=self.requests,
             shards=self.shards,
             tokens=self.tokens,

@@ -35,7 +35,8 @@ from s3local.student.reader_training import TrainedReader, train_reader
 from s3local.student.training import Trained, TrainedStudent, TrainingSettings, train
 from s3local.synthesis.answer_spans import propose_answers
 from s3local.synthesis.planning import Planned
-from s3local.synthesis.prompts import Prompts, parse_text
+from s3local.synthesis.prompts import Prompts
+from s3local.synthesis.replies import PLAIN_CLEANER
 from s3local.synthesis.seed import Context, plan_seed, plan_seed_on
 from s3local.task.model import Task, quantile
 from s3local.task.rows import load_contexts
@@ -245,7 +246,7 @@ class Spans(Pairs):
         ]
         kept, dropped = [], []
         for candidate, completion in zip(candidates, teacher.generate(requests), strict=True):
-            said = parse_text(completion.text)
+            said = PLAIN_CLEANER.clean(completion.text).text
             score = answer_f1(said, [answer.text for answer in candidate.example.answers])
             if score >= self.settings.answers.round_trip:
                 kept.append(candidate)

@@ -10,8 +10,9 @@ import numpy as np
 
 from s3local.records import Answer, Candidate, Example
 from s3local.seeds import seed_sequence
-from s3local.synthesis.prompts import parse_long_text, parse_text
+from s3local.synthesis.replies import PLAIN_CLEANER, ReplyCleaner, whole_sentences
 from s3local.teacher.protocol import Completion, Request
+from s3local.text import one_line
 
 T = TypeVar("T")
 
@@ -90,21 +91,29 @@ def to_row(planned: Planned, completion: Completion) -> dict[str, Any]:
 
 
 def read_candidates(
-    rows: Sequence[Mapping[str, Any]], *, prefix: str, fields: Sequence[str], target_field: str
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    prefix: str,
+    fields: Sequence[str],
+    target_field: str,
+    cleaner: ReplyCleaner = PLAIN_CLEANER,
 ) -> list[Candidate]:
     """One candidate for each row of a shard. Replies that are not texts are kept here; the rules drop them.
 
     An id is ``prefix`` and the row's position in the shard. ``fields`` are the names of an example's fields in order,
-    ``target_field`` is the one that the teacher wrote.
+    ``target_field`` is the one that the teacher wrote. ``cleaner`` cuts off what surrounds the text; the origin names
+    its rules under ``cleaned``.
     """
     candidates = []
     for place, row in enumerate(rows):
+        text, cuts = cleaner.clean(row["text"])
         if "characters" in row["origin"]:
-            text = parse_long_text(row["text"], whole=row["finish"] != "length")
-        else:
-            text = parse_text(row["text"])
+            text = one_line(text)
+            text = whole_sentences(text) if row["finish"] == "length" else text
         texts = {**row.get("given", {}), target_field: text}
         answers = tuple(Answer(span, start) for span, start in row.get("answers", ()))
         example = Example(f"{prefix}-{place:03d}", {name: texts[name] for name in fields}, row["label"], answers)
-        candidates.append(Candidate(example, {**row["origin"], "finish": row["finish"], "logprob": row["logprob"]}))
+        cleaned = {"cleaned": list(cuts)} if cuts else {}
+        origin = {**row["origin"], "finish": row["finish"], "logprob": row["logprob"], **cleaned}
+        candidates.append(Candidate(example, origin))
     return candidates

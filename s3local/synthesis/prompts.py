@@ -1,7 +1,8 @@
-"""Each prompt, in two styles, beside the parser of its reply.
+"""Each prompt, in every style. ``replies.py`` reads the replies.
 
 The *list* style is for small teachers: plain text that the model continues, an unfinished list. The *chat* style is
-for instruction-tuned teachers and uses the model's own chat template. The manifest says which style a model needs.
+for instruction-tuned teachers and uses the model's own chat template. The *prefill* style is the chat style with the
+answer begun by a dash. The manifest says which style a model needs, or it was measured (``runner/prompt_style.py``).
 The prompts follow S3, sections 3.1 (rationales, seed) and 3.2 (error extrapolation), in our own words.
 """
 
@@ -16,7 +17,7 @@ from string import Template
 from s3local.records import SPAN, Answer, Example
 from s3local.task.model import Kind, Label, Length, Task
 from s3local.teacher.protocol import Contrast, Request, Sampling
-from s3local.text import SENTENCE_ENDS, one_line
+from s3local.text import one_line
 from s3local.weights.manifest import PromptStyle
 
 LIST_RATIONALE = Template(
@@ -90,41 +91,44 @@ CHAT_SPAN_ANSWER = Template(
 CHAT_LENGTH = Template(" Here, write about $size, in full.")
 """The value of ``$length`` in a chat where gold texts are long; a list has a seed prompt of its own for long texts."""
 
+_LIST_TEMPLATES: Mapping[Kind, Mapping[str, Template]] = {
+    "classification": {
+        "rationale": LIST_RATIONALE,
+        "seed": LIST_SEED,
+        "long_seed": LIST_LONG_SEED,
+        "extrapolation": LIST_EXTRAPOLATION,
+    },
+    "pair": {
+        "seed": LIST_PAIR_SEED,
+        "long_seed": LIST_PAIR_LONG_SEED,
+        "extrapolation": LIST_PAIR_EXTRAPOLATION,
+    },
+    "extractive_qa": {
+        "seed": LIST_SPAN_SEED,
+        "extrapolation": LIST_SPAN_EXTRAPOLATION,
+        "answer": LIST_SPAN_ANSWER,
+    },
+}
+_CHAT_TEMPLATES: Mapping[Kind, Mapping[str, Template]] = {
+    "classification": {
+        "rationale": CHAT_RATIONALE,
+        "seed": CHAT_SEED,
+        "extrapolation": CHAT_EXTRAPOLATION,
+    },
+    "pair": {
+        "seed": CHAT_PAIR_SEED,
+        "extrapolation": CHAT_PAIR_EXTRAPOLATION,
+    },
+    "extractive_qa": {
+        "seed": CHAT_SPAN_SEED,
+        "extrapolation": CHAT_SPAN_EXTRAPOLATION,
+        "answer": CHAT_SPAN_ANSWER,
+    },
+}
 TEMPLATES: Mapping[PromptStyle, Mapping[Kind, Mapping[str, Template]]] = {
-    "list": {
-        "classification": {
-            "rationale": LIST_RATIONALE,
-            "seed": LIST_SEED,
-            "long_seed": LIST_LONG_SEED,
-            "extrapolation": LIST_EXTRAPOLATION,
-        },
-        "pair": {
-            "seed": LIST_PAIR_SEED,
-            "long_seed": LIST_PAIR_LONG_SEED,
-            "extrapolation": LIST_PAIR_EXTRAPOLATION,
-        },
-        "extractive_qa": {
-            "seed": LIST_SPAN_SEED,
-            "extrapolation": LIST_SPAN_EXTRAPOLATION,
-            "answer": LIST_SPAN_ANSWER,
-        },
-    },
-    "chat": {
-        "classification": {
-            "rationale": CHAT_RATIONALE,
-            "seed": CHAT_SEED,
-            "extrapolation": CHAT_EXTRAPOLATION,
-        },
-        "pair": {
-            "seed": CHAT_PAIR_SEED,
-            "extrapolation": CHAT_PAIR_EXTRAPOLATION,
-        },
-        "extractive_qa": {
-            "seed": CHAT_SPAN_SEED,
-            "extrapolation": CHAT_SPAN_EXTRAPOLATION,
-            "answer": CHAT_SPAN_ANSWER,
-        },
-    },
+    "list": _LIST_TEMPLATES,
+    "chat": _CHAT_TEMPLATES,
+    "prefill": _CHAT_TEMPLATES,
 }
 """The default prompts; a task may define its own (``Task.prompts``)."""
 
@@ -143,8 +147,6 @@ LONG_PENALTY = 1.1
 (imdb, zero-shot), the rules kept 31 with it and 18 without."""
 SPARE_TOKENS = 8
 """Room for quotation marks and the stop string beyond the longest text."""
-
-_QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "「": "」", "‘": "’"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,11 +291,12 @@ class Prompts:
     def _written(self, text: str, stop: tuple[str, ...], length_like: str | None) -> Prompt:
         """The prompt ``text`` with its limits; with ``length_like``, as long as this one within ``LENGTH_SPARE``.
 
-        A chat prompt states the length, and the teacher may end earlier. A list has a minimum length instead, and ends
-        at one of the ``stop`` strings. Without ``length_like`` there is no minimum: with the least length that the
-        rules allow, a student of 400 seed texts of ag_news had an accuracy of 75 % against 80 %.
+        A chat prompt states the length, and the teacher may end earlier. A list has a minimum length instead. A list
+        and an answer that was begun by a dash end at one of the ``stop`` strings. Without ``length_like`` there is no
+        minimum: with the least length that the rules allow, a student of 400 seed texts of ag_news had an accuracy of
+        75 % against 80 %.
         """
-        if self.style == "chat":
+        if self.style == "chat" or (self.style == "prefill" and length_like is not None):
             stop = ()
         if length_like is None:
             return self._prompt(text, stop, self.max_tokens)
@@ -374,7 +377,8 @@ class Prompts:
     def _prompt(self, text: str, stop: tuple[str, ...], max_tokens: int) -> Prompt:
         if self.style == "list":
             return Prompt(text, stop, max_tokens, special=False)
-        return Prompt(self.chat([{"role": "user", "content": text}]), stop, max_tokens, special=True)
+        asked = self.chat([{"role": "user", "content": text}])
+        return Prompt(f"{asked}-" if self.style == "prefill" else asked, stop, max_tokens, special=True)
 
 
 def _size(text: str) -> str:
@@ -407,28 +411,3 @@ def token_cap(texts: Sequence[str], length: Length, count_tokens: Callable[[str]
     units = max(1, sum(length.measure(text) for text in texts))
     tokens = max(1, sum(count_tokens(text) for text in texts))
     return math.ceil(length.max * tokens / units) + SPARE_TOKENS
-
-
-def parse_text(reply: str) -> str:
-    """The text of a reply, without the white space and the quotation marks around it.
-
-    If the prompt ended with an opening quotation mark, the reply has only the closing one.
-    """
-    text = reply.strip()
-    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
-        text = text[1:-1].strip()
-    elif text.count('"') == 1 and (text.endswith('"') or text.startswith('"')):
-        text = text.strip('"').strip()
-    return text
-
-
-def parse_long_text(reply: str, *, whole: bool) -> str:
-    """The text of a long reply on one line; a reply that is not ``whole`` is cut after its last complete sentence.
-
-    A reply without a complete sentence is returned as it is, and the rules drop it.
-    """
-    text = parse_text(one_line(reply))
-    if whole:
-        return text
-    ends = [place for place, character in enumerate(text) if character in SENTENCE_ENDS]
-    return text[: ends[-1] + 1] if ends else text

@@ -10,7 +10,8 @@ import unicodedata
 from collections.abc import Sequence
 
 from s3local.synthesis.planning import Planned, request_seeds
-from s3local.synthesis.prompts import Prompts, parse_text
+from s3local.synthesis.prompts import Prompts
+from s3local.synthesis.replies import PLAIN_CLEANER
 from s3local.teacher.protocol import Completion, Sampling
 
 SAMPLES_PER_KEPT = 6
@@ -46,7 +47,7 @@ def select_rationales(completions: Sequence[Completion], per_label: int) -> list
     )
     kept: list[str] = []
     for completion in likeliest:
-        reason = parse_text(completion.text).rstrip(" .;:,-")
+        reason = PLAIN_CLEANER.clean(completion.text).text.rstrip(" .;:,-")
         if (
             len(reason.encode()) >= MIN_BYTES
             and ":" not in reason

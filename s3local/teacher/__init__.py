@@ -9,5 +9,6 @@ scheduler.py    which request runs in which slot, and what it reuses
 batch.py        one call of the engine
 scoring.py      log-likelihoods of given texts
 engine.py       the batched llama.cpp engine
+recommend.py    which teachers fit this machine, and how long they would take
 server.py       a server with the OpenAI-compatible API
 """

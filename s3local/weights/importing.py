@@ -110,7 +110,7 @@ def _import_wheels(wheels: Sequence[Path], progress: Progress) -> Model:
 def _import_archive(source: Path, progress: Progress) -> Model:
     checksum = _sha256(source, progress)
     for model in load_manifest().values():
-        if model.archive is not None and model.archive.sha256 == checksum:
+        if model.archive is not None and model.archive.folder and model.archive.sha256 == checksum:
             take_files(source, model.archive.folder, model, model.files, progress)
             return _imported(model, progress)
     raise ModelError(f"{source} is not an archive of the manifest; its SHA-256 is {checksum}; unpack it and import it")

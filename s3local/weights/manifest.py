@@ -23,8 +23,9 @@ else:
     import tomli as tomllib
 
 Role = Literal["teacher", "encoder", "student", "judge"]
-PromptStyle = Literal["list", "chat"]
-"""How a teacher is asked: with a list that it continues, or in its chat template."""
+PromptStyle = Literal["list", "chat", "prefill"]
+"""How a teacher is asked: with a list that it continues, in its chat template, or there with its answer begun by a
+dash, so that it goes on with a text and not with a lead-in."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 RECORD_NAME = "s3local.json"
@@ -94,11 +95,12 @@ class Part(Wheel):
 class Archive(_Strict):
     """A ZIP archive that holds the files, in ``folder``. It was cut into ``parts``, in their order.
 
-    ``size`` in bytes and ``sha256`` are those of the archive as a whole.
+    ``size`` in bytes and ``sha256`` are those of the archive as a whole. Without a ``folder``, it is no archive: the
+    parts together are the model's only file.
     """
 
     parts: Annotated[tuple[Part, ...], Field(min_length=1)]
-    folder: str
+    folder: str | None = None
     size: Annotated[int, Field(gt=0)]
     sha256: Sha256
 
@@ -129,6 +131,10 @@ class Model(_Strict):
             for file in self.files:
                 if file.size is None or file.sha256 is None:
                     raise ValueError(f"{file.path} comes out of a package; it needs size and sha256")
+        if self.archive and self.archive.folder is None:
+            whole = [(self.archive.size, self.archive.sha256)]
+            if [(file.size, file.sha256) for file in self.files] != whole:
+                raise ValueError("parts without a folder are one file, with the size and sha256 of the whole")
         if "teacher" in self.roles:
             if self.prompt_style is None:
                 raise ValueError("a teacher needs prompt_style")

@@ -257,3 +257,12 @@ def test_known_cells_are_not_computed_again(task: Task, tiny_bert: Path, whole: 
     known = [dataclasses.replace(cell, seconds=1234.5) for cell in whole.summary.cells]
     again = compare(task, chosen, folder=tmp_path / "c", models=models, known=known)
     assert again.summary.cells == tuple(cell for cell in known if cell.method in ("gold", "probe"))
+
+
+def test_what_a_server_cannot_do_is_left_out_with_a_line(task: Task, tiny_bert: Path) -> None:
+    chosen = CompareSettings(methods=("gold", "teacher", "zerogen-no-contrast"), run=settings(tiny_bert))
+    behind_server = dataclasses.replace(toy_models(chosen.run), can_contrast=False, can_score=False)
+    methods, skipped = module._available(task, chosen, behind_server)
+    assert [method.name for method in methods] == ["gold"]
+    assert set(skipped) == {"teacher-zero-shot", "teacher-few-shot", "zerogen-no-contrast"}
+    assert "log-probabilities" in skipped["teacher-few-shot"]

@@ -182,3 +182,41 @@ def test_real_rows_are_kept(name: str, field: str) -> None:
     labels = ["positive", "negative", "world", "sports", "business", "description", "entity", "human", "location"]
     result = check_rules([candidate(text) for text in others], gold=gold, names=labels)
     assert len(result.dropped) <= 2, Counter(drop.reason for drop in result.dropped)
+
+
+ENGLISH = [
+    "The match was over before the second half had begun and nobody in the stands was happy with it.",
+    "It was the first time that the club had lost a game at home in the last two years.",
+    "The mayor said that the bridge will be closed for a week and that there is no other way to the island.",
+    "In the end it was the rain that made them stop, and the rest of the race was put off to the next day.",
+    "There is a plan for a new school in the north of the town, but it is not clear who is to pay for it.",
+    "He had the ball at his feet for most of the game and he did not know what to do with it.",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("The harbour will be open again in the spring, but only for the small boats of the island.", "kept"),
+        ("Der Hafen wird im Frühjahr wieder geöffnet, aber nur für die kleinen Boote der Insel.", "wrong_language"),
+        (
+            "Le port ouvrira de nouveau au printemps, mais pour les petits bateaux des voisins.",
+            "wrong_language",
+        ),
+        ("El puerto abrirá de nuevo en primavera, pero sólo para los barcos pequeños de la isla.", "wrong_language"),
+        ("Der Hafen ist zu.", "kept"),
+        ("Порт снова откроется весной, но только для небольших лодок с острова и для рыбаков.", "wrong_script"),
+        ("I'm sorry, but I can't assist with that request.", "refusal"),
+        ("I cannot fulfill this.", "refusal"),
+        ("This is a sentence that carries the label because it names a club.", "about_task"),
+        ("A sentence labelled as sports has to name a club.", "about_task"),
+    ],
+)
+def test_other_languages_refusals_and_talk_about_the_task_are_dropped(text: str, reason: str) -> None:
+    assert reason_of(text, ENGLISH) == reason
+
+
+def test_gold_in_two_languages_lets_both_pass() -> None:
+    german = ["Der Hafen wird im Frühjahr wieder geöffnet, aber nur für die kleinen Boote der Insel."]
+    text = "Der Verein wird im Herbst wieder spielen, aber nur auf dem Platz der Stadt."
+    assert reason_of(text, ENGLISH + german) == "kept"

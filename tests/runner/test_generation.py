@@ -76,6 +76,18 @@ def test_no_filter_is_left_out(task: Task, tiny_bert: Path, tmp_path: Path) -> N
     assert len(set(texts)) == len(texts) and not set(said[:4]) & set(texts)
 
 
+def test_what_was_cut_off_is_counted(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    """In the replies of all rows, kept or dropped."""
+    teacher = FakeTeacher(lambda request: f"Text: {write(request)}" if request.seed % 2 else write(request))
+    counts, kept = fill(task, tiny_bert, tmp_path, teacher, quota=6)
+    cut = [
+        row for path in sorted(tmp_path.glob("round-0/*.jsonl")) for row in rows_of(path) if "cleaned" in row["origin"]
+    ]
+    assert counts.cleaned_by_rule == {"label": len(cut)}
+    assert len(cut) == sum(request.seed % 2 for request in teacher.requests)
+    assert not any("Text" in candidate.text for candidate in kept)
+
+
 @pytest.mark.parametrize("quota", [1, 5])
 def test_every_label_gets_its_quota_and_no_row_more(task: Task, tiny_bert: Path, tmp_path: Path, quota: int) -> None:
     counts, kept = fill(task, tiny_bert, tmp_path, FakeTeacher(write), quota)

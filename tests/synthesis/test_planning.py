@@ -67,7 +67,7 @@ def test_a_row_of_a_shard_becomes_a_candidate() -> None:
     assert candidate.example.fields == {"note": "the mill", "question": "Which building?"}
     assert (candidate.example.id, candidate.example.label) == ("s-000", "fits")
     assert candidate.example.answers == (Answer("mill", 4),)
-    assert candidate.origin == {"error": "r1", "finish": "stop", "logprob": -3.25}
+    assert candidate.origin == {"error": "r1", "finish": "stop", "logprob": -3.25, "cleaned": ["quotes"]}
 
 
 def test_a_long_text_that_was_cut_ends_with_its_last_sentence() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s3local.records import SPAN, Answer, Example
-from s3local.synthesis.prompts import Prompts, parse_long_text, parse_text, token_cap
+from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.task.model import Label, Length, Task
 from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Sampling
@@ -58,6 +58,15 @@ def test_a_question_is_asked_for_by_its_answer() -> None:
     row = Example("q", {"report": "Ada built it.", "question": "Who?"}, SPAN, (Answer("Ada", 0),))
     assert prompts(SPANS).extrapolation(SPAN, [], row).text.endswith("Report: Ada built it.\nAnswer: Ada\n- Who?\n-")
     assert "Question: Who?" in prompts(SPANS).answer("Ada built it.", "Who?").text
+
+
+def test_a_chat_answer_can_be_begun_by_a_dash() -> None:
+    *shots, error = single("it broke", "too loud")
+    chat, begun = (prompts(TEXTS, style).extrapolation("fault", shots, error) for style in ("chat", "prefill"))
+    assert begun.text == f"{chat.text}-" and begun.special
+    assert (chat.stop, begun.stop) == ((), ("\n",))
+    long = prompts(TEXTS, "prefill").extrapolation("fault", shots, error, "word " * 30)
+    assert long.stop == () and "about 30 words" in long.text
 
 
 @pytest.mark.parametrize("task", [TEXTS, PAIR, SPANS], ids=["texts", "pair", "spans"])
@@ -147,11 +156,6 @@ def test_a_long_text_is_asked_for_in_full_and_ends_with_a_sentence() -> None:
     assert prompt.request(0, chosen).sampling == told.request(0, chosen).sampling == chosen
     assert told.request(0, Sampling()).sampling == Sampling()
     assert prompts(TEXTS).seed(LABELS[0], [], "word " * 300).max_tokens == 40
-    assert parse_long_text(" One. Two!\n\nThree and", whole=False) == "One. Two!"
-    assert parse_long_text("One. Two!\n\nThree and", whole=True) == "One. Two! Three and"
-    assert parse_long_text("很好吃。下次", whole=False) == "很好吃。"
-    assert parse_long_text("no end", whole=False) == "no end"
-    assert parse_text('"quoted"') == "quoted"
 
 
 def test_a_contrast_prompt_that_is_too_long_loses_its_longest_rows() -> None:
