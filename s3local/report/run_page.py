@@ -55,7 +55,7 @@ REASONS: Mapping[str, str] = {
     "near_test": "says almost the same as one of your test rows",
     "copies_gold": "is one of your labelled rows",
     "copies_source": "repeats the text that it was written about",
-    "surplus": "one row more than its label had to have",
+    "surplus": "is one more than its label had to have",
     "too_short": "is shorter than your rows",
     "too_long": "is longer than your rows",
     "unfinished": "ends in the middle of a sentence",

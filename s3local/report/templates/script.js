@@ -136,8 +136,7 @@ const showRows = (data) => {
       button.type = "button";
       button.setAttribute("aria-label", `Open ${columns.id[row]}`);
       button.addEventListener("click", () => open(row));
-      line.append(button);
-      item.append(line);
+      item.append(line, button);
       texts(item, row, false);
       let after = null;
       for (const [other, its] of drawn) {
