@@ -5,6 +5,7 @@ Needs a Chromium and its driver, as Debian's packages chromium and chromium-driv
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -190,7 +191,7 @@ def test_everything_has_a_name_and_nothing_runs_off_a_phone(shown: Browser) -> N
     assert shown.execute_script("return document.querySelectorAll('h1').length") == 1
     assert shown.execute_script("return document.querySelectorAll('main').length") == 1
     levels = shown.execute_script("return [...document.querySelectorAll('h1,h2,h3')].map(it => +it.tagName[1])")
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     shown.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     assert shown.execute_script("return document.documentElement.scrollWidth") <= 390
