@@ -12,11 +12,11 @@ from s3local.report.run_record import RunRecord
 from s3local.results import AVERAGED, GOLD_ONLY, LARGE
 from s3local.wording import counted
 
-SHORT_NAME = 48
+SHORT_NAME = 70
 """The longest description of the texts that has a place in the sentence of the verdict."""
 MOST_STEPS = 4
 LEAST_NEW_ROWS, TEST_ROWS = 20, 200
-WIDE = 0.12
+WIDE = 0.15
 """The width of an interval from which on more test rows are worth their labelling."""
 TOLD_APART = 0.9
 """The AUC of the gap from which on synthetic rows are easily told from gold."""

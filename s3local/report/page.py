@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3local import __version__
 from s3local.storage import write_text
+from s3local.wording import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -100,7 +101,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "in_words": seconds_in_words, "visible": visible}
+    environment.filters |= {"percent": percent, "points": points, "in_words": seconds_in_words, "counted": counted}
     return environment
 
 
