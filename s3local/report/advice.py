@@ -129,7 +129,7 @@ def _beside(record: RunRecord, evidence: Evidence) -> str:
 
 def _caution(record: RunRecord, evidence: Evidence) -> str:
     if evidence.source == "test":
-        return "The labels of the test rows were used once, at the end: no classifier was trained on them or chosen by them."
+        return "The test labels were used once, at the end: no classifier was trained on them or chosen by them."
     if evidence.source == "cross-validation":
         said = (
             "There is no test file. In cross-validation, parts of your labelled rows take turns being held out, with "
