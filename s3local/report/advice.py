@@ -12,11 +12,11 @@ from s3local.report.run_record import RunRecord
 from s3local.results import AVERAGED, GOLD_ONLY, LARGE
 from s3local.wording import counted
 
-SHORT_NAME = 48
+SHORT_NAME = 70
 """The longest description of the texts that has a place in the sentence of the verdict."""
 MOST_STEPS = 4
 LEAST_NEW_ROWS, TEST_ROWS = 20, 200
-WIDE = 0.12
+WIDE = 0.15
 """The width of an interval from which on more test rows are worth their labelling."""
 TOLD_APART = 0.9
 """The AUC of the gap from which on synthetic rows are easily told from gold."""
@@ -129,7 +129,7 @@ def _beside(record: RunRecord, evidence: Evidence) -> str:
 
 def _caution(record: RunRecord, evidence: Evidence) -> str:
     if evidence.source == "test":
-        return "The test rows were read once, at the end: no classifier was trained on them or chosen by them."
+        return "The test labels were used once, at the end: no classifier was trained on them or chosen by them."
     if evidence.source == "cross-validation":
         said = (
             "There is no test file. In cross-validation, parts of your labelled rows take turns being held out, with "

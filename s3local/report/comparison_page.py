@@ -19,8 +19,8 @@ STYLES = 10
 NAMES, TEXTS = 128.0, 44.0
 """Widths of the names of methods and of the texts in a chart of rows."""
 VERDICTS: Mapping[str, str] = {
-    "likely better": "likely better than",
-    "likely worse": "likely worse than",
+    "likely better": "is likely better than",
+    "likely worse": "is likely worse than",
     "cannot tell": "cannot be told from",
 }
 
@@ -50,7 +50,6 @@ def comparison_values(summary: CompareSummary) -> dict[str, Any]:
         "rounds_chart": _rounds_chart(summary, sizes[-1], styles) if sizes else None,
         "gap_chart": _gap_chart(summary, sizes[-1], styles) if sizes else None,
         "meanings": {row.method: row.meaning for row in summary.summary},
-        "verdicts": VERDICTS,
     }
 
 
@@ -111,8 +110,8 @@ def _sentence(
     parts = [f"{words} {counts[name]}" for name, words in VERDICTS.items() if counts[name]]
     text = (
         f"With {reference.gold_rows:,} labelled rows, {reference.method} is right on {percent(reference.accuracy, 1)} "
-        f"of test rows ({_interval(reference)}). Of {counted(len(comparisons), 'other method')}, it is "
-        f"{', '.join(parts)}."
+        f"of test rows ({_interval(reference)}). Of {counted(len(comparisons), 'other method')}, it "
+        f"{', and '.join(parts)}."
     )
     if best.method != reference.method:
         text += f" The highest accuracy has {best.method}, {percent(best.accuracy, 1)} ({_interval(best)})."

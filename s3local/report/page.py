@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3local import __version__
 from s3local.storage import write_text
+from s3local.wording import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -28,14 +29,13 @@ _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class _Visible(dict[int, str]):
-    """For ``str.translate``: a sign for each control character. Entries are computed when a character first occurs."""
+    """For ``str.translate``: the number of each control character, such as [U+001B]. Entries are computed when a
+    character first occurs."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
         if character in "\n\t" or not (unicodedata.category(character) == "Cc" or character in _TURNING):
             self[code] = character
-        elif code < 0x20 or code == 0x7F:
-            self[code] = chr(0x2421 if code == 0x7F else 0x2400 + code)  # the signs that Unicode has for them
         else:
             self[code] = f"[U+{code:04X}]"
         return self[code]
@@ -45,7 +45,7 @@ _VISIBLE = _Visible()
 
 
 def visible(text: str) -> str:
-    """``text`` with a sign in place of each control character other than line break and tab."""
+    """``text`` with "[U+001B]" in place of each control character other than line break and tab."""
     return text.translate(_VISIBLE)
 
 
@@ -101,7 +101,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "in_words": seconds_in_words, "visible": visible}
+    environment.filters |= {"percent": percent, "points": points, "in_words": seconds_in_words, "counted": counted}
     return environment
 
 

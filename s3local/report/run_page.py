@@ -55,7 +55,7 @@ REASONS: Mapping[str, str] = {
     "near_test": "says almost the same as one of your test rows",
     "copies_gold": "is one of your labelled rows",
     "copies_source": "repeats the text that it was written about",
-    "surplus": "one row more than its label had to have",
+    "surplus": "is one more than its label had to have",
     "too_short": "is shorter than your rows",
     "too_long": "is longer than your rows",
     "unfinished": "ends in the middle of a sentence",
@@ -113,6 +113,9 @@ def run_values(record: RunRecord) -> dict[str, Any]:
         "neighbours": _neighbours(record),
         "times": _times(record),
         "configuration": _flat(record.config),
+        "predicted_by": "in cross-validation"
+        if evidence.source == "cross-validation" and judged
+        else "after the last round",
         "rows": rows,
         "block": rows.block(),
     }
@@ -171,7 +174,7 @@ def _students(record: RunRecord) -> list[tuple[str, StudentResult, bool]]:
         ("final: all rows" if summary.with_gold else "final", summary.final, summary.with_gold),
         ("final without your rows", summary.final_without_gold, False),
         ("your rows alone", summary.gold_only, True),
-        ("average of final and your rows alone", summary.averaged, True),
+        ("average of both", summary.averaged, True),
         ("large", summary.large, summary.with_gold),
     ]
     return [(name, student, seen) for name, student, seen in named if student is not None]
@@ -642,9 +645,9 @@ def _times(record: RunRecord) -> list[StageTime]:
     judging = summary.label_check.judges.seconds + sum(it.reading.seconds for it in summary.rounds if it.reading)
     finals = [
         ("label check", judging),
-        ("final student", summary.final.seconds),
+        ("final: training", summary.final.seconds),
         ("model selection", summary.model_selection.seconds),
-        *((name, student.seconds) for name, student, _ in _students(record)[len(summary.rounds) + 1 :]),
+        *((f"{name}: training", student.seconds) for name, student, _ in _students(record)[len(summary.rounds) + 1 :]),
     ]
     return [*stages, *(StageTime(name, seconds) for name, seconds in finals if seconds)]
 

@@ -136,8 +136,7 @@ const showRows = (data) => {
       button.type = "button";
       button.setAttribute("aria-label", `Open ${columns.id[row]}`);
       button.addEventListener("click", () => open(row));
-      line.append(button);
-      item.append(line);
+      item.append(line, button);
       texts(item, row, false);
       let after = null;
       for (const [other, its] of drawn) {
@@ -186,7 +185,9 @@ const showRows = (data) => {
     resize();
   };
   let waiting = 0;
-  filters.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 120); });
+  for (const name of ["input", "change"]) {
+    filters.addEventListener(name, () => { clearTimeout(waiting); waiting = setTimeout(filter, 120); });
+  }
   filters.addEventListener("reset", () => { clearTimeout(waiting); waiting = setTimeout(filter); });
   filters.addEventListener("submit", (event) => { event.preventDefault(); filter(); });
   list.addEventListener("scroll", () => requestAnimationFrame(draw));
