@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
-exceptions  progress  wording  hardware  storage  records  tables  text  allocation  seeds  offline
+exceptions  progress  wording  hardware  storage  encodings  records  text  tables  labelling_tools  sources
+allocation  seeds  offline
 weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store  weights.optimize
 weights.download  weights.archives  weights.fetch  weights.importing
 embedder
@@ -24,8 +25,8 @@ curation.pair_rules
 student.agreement  student.encoding  student.windows  student.inference  student.reader
 student.body  student.pooling  student.optimisation  student.contrastive  student.training
 student.reader_training  student.export  student.reader_export
-evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.cross_validation
-evaluation.gap
+evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration
+evaluation.cross_validation  evaluation.gap
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation

@@ -53,16 +53,39 @@ def test_an_empty_file_has_no_columns() -> None:
 
 @pytest.mark.parametrize("usual", [",", "\t"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_another_separator_in_the_header_is_told_unless_it_was_chosen(usual: str, separator: str) -> None:
-    lines = [f"text{separator}label\n", f"a{separator}b\n"]
-    if separator == usual:
-        assert read_table(lines, PATH, usual).columns == ("text", "label")
-    else:
-        with pytest.raises(InputError, match=r"line 1: .* separates the columns of the header .*; do this"):
-            read_table(lines, PATH, usual, advice="do this")
-    assert read_table(lines, PATH, usual, separator).columns == ("text", "label")
+def test_the_separator_of_the_header_is_taken_unless_another_one_is_named(usual: str, separator: str) -> None:
+    lines = ["\n", f"text{separator}label\n", f"a{separator}b\n"]
+    table = read_table(lines, PATH, usual)
+    assert (table.columns, table.separator) == (("text", "label"), separator)
+    assert list(table.rows) == [(3, {"text": "a", "label": "b"})]
     other = "," if separator != "," else ";"
     assert len(read_table(lines, PATH, usual, other).columns) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("a,b,,\n1,2,,\n", [{"a": "1", "b": "2"}]),
+        (",a,b\n0,1,2\n", [{"a": "1", "b": "2"}]),
+        ("a,,b\n1,x,2\n", [{"a": "1", "b": "2"}]),
+        ("a,b,,\n1,2\n", [{"a": "1", "b": "2"}]),
+        ("a,b\n1,2,,\n", [{"a": "1", "b": "2"}]),
+    ],
+)
+def test_columns_without_a_name_are_left_out(content: str, rows: list[dict[str, str]]) -> None:
+    table = read_table(io.StringIO(content), PATH, ",")
+    assert [row for _, row in table.rows] == rows
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2,3\n", "a,b,\n1\n", "a,,b\n1,2\n"])
+def test_a_cell_too_many_or_too_few_is_told(content: str) -> None:
+    with pytest.raises(InputError, match=r"line 2: the row has . columns, the header has ., divided by a comma"):
+        list(read_table(io.StringIO(content), PATH, ",").rows)
+
+
+def test_a_header_needs_a_name() -> None:
+    with pytest.raises(InputError, match="line 1: the header has no names"):
+        read_table(io.StringIO(",,\n1,2,3\n"), PATH, ",")
 
 
 def test_a_header_of_several_columns_may_hold_other_separators() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 if TYPE_CHECKING:
+    from s3local.sources import Reading
     from s3local.teacher.llama_cache import CacheType
 
 Function: TypeAlias = Callable[..., None]
@@ -39,21 +40,43 @@ def folder_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
         raise click.BadParameter(f"{exc}; --out takes a path", ctx, param) from exc
 
 
-def delimiter_option(argument: str) -> Decorator:
-    """The option ``--delimiter`` for the file of ``argument``."""
+def _part_of_reading(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The callback of an option that is a part of ``Reading``."""
+    from pydantic import ValidationError
 
-    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-        character = {"tab": "\t", "\\t": "\t"}.get(value or "", value)
-        if character is not None and (len(character) != 1 or character in '\r\n"'):
-            raise click.BadParameter("one character belongs here, or the word tab", ctx, param)
-        return character
+    from s3local.sources import Reading
 
-    return click.option(
-        "--delimiter",
-        metavar="CHARACTER",
-        callback=convert,
-        help=f"Separator of the columns of {argument}, if it is a table. [default: a comma for .csv, a tab for .tsv]",
+    try:
+        Reading(**{str(param.name): value})
+    except ValidationError as exc:
+        raise click.BadParameter(exc.errors()[0]["msg"].removeprefix("Value error, "), ctx, param) from exc
+    return value
+
+
+def _reading_options(files: str) -> Decorator:
+    encoding = f"Encoding of {files}, such as cp1252. [default: utf-8]"
+    separator = f"Separator of the columns of {files}: a character, or the word tab. [default: the one in the header]"
+    sheet = f"Sheet of {files}, for workbooks. [default: the only one that is not empty]"
+    return with_options(
+        click.option("--encoding", metavar="NAME", callback=_part_of_reading, help=encoding),
+        click.option("--separator", metavar="CHARACTER", callback=_part_of_reading, help=separator),
+        click.option("--sheet", metavar="NAME", callback=_part_of_reading, help=sheet),
     )
+
+
+def with_reading(files: str) -> Decorator:
+    """Add the options that say how ``files`` are read; the command gets them as one ``Reading``."""
+
+    def decorate(command: Function) -> Function:
+        @functools.wraps(command)
+        def gathering(encoding: str | None, separator: str | None, sheet: str | None, **others: Any) -> None:
+            from s3local.sources import Reading
+
+            command(reading=Reading(encoding=encoding, separator=separator, sheet=sheet), **others)
+
+        return _reading_options(files)(gathering)
+
+    return decorate
 
 
 def with_options(*options: Decorator) -> Decorator:
@@ -142,15 +165,21 @@ def with_task(command: Function) -> Function:
     """
 
     @functools.wraps(command)
-    def loading(task: Path, dev: Path | None, test: Path | None, contexts: Path | None, **others: Any) -> None:
+    def loading(
+        task: Path, dev: Path | None, test: Path | None, contexts: Path | None, reading: Reading, **others: Any
+    ) -> None:
         from s3local.task.model import load_task
-        from s3local.task.rows import load_dev
+        from s3local.task.rows import load_dev, load_rows
 
-        loaded = load_task(task, dev, test, contexts)
-        load_dev(loaded)
+        loaded, skipped = load_task(task, dev, test, contexts, reading), list[str]()
+        load_dev(loaded, skipped)
+        if loaded.test is not None:
+            load_rows(loaded.test, loaded, skipped)
+        for sentence in skipped:
+            click.echo(sentence, err=True)
         command(task=loaded, **others)
 
-    return _task_options(loading)
+    return _task_options(with_reading("the rows")(loading))
 
 
 def with_models(command: Function) -> Function:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from s3local.cli.options import delimiter_option, path_type, quiet_option
+from s3local.cli.options import path_type, quiet_option, with_reading
 from s3local.cli.terminal import progress
 from s3local.wording import counted
 
 if TYPE_CHECKING:
-    from s3local.prediction import Format
+    from s3local.prediction import Format, TargetFormat
+    from s3local.sources import Reading
 
-format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
+format_type = click.Choice(["jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet", "dataset"])
+target_format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
 
 
 @click.command()
@@ -24,7 +26,7 @@ format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
 @click.option("--format", "source_format", type=format_type, help="Format of SOURCE. [default: as its name ends]")
 @click.option(
     "--output-format",
-    type=format_type,
+    type=target_format_type,
     help="Format of the output. [default: as the name of OUTPUT ends, else the format of SOURCE]",
 )
 @click.option(
@@ -34,7 +36,7 @@ format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
     metavar="FIELD=COLUMN",
     help="Column of SOURCE that holds a field of the task, if it has another name.",
 )
-@delimiter_option("SOURCE")
+@with_reading("SOURCE")
 @click.option("--probabilities", is_flag=True, help="Add the probability of every label.")
 @click.option("--prefix", default="", help="Beginning of the names of new columns, such as new_ for new_predicted.")
 @quiet_option
@@ -43,9 +45,9 @@ def predict(
     source: Path,
     output: Path | None,
     source_format: Format | None,
-    output_format: Format | None,
+    output_format: TargetFormat | None,
     columns: tuple[str, ...],
-    delimiter: str | None,
+    reading: Reading,
     probabilities: bool,
     prefix: str,
     quiet: bool,
@@ -75,7 +77,7 @@ def predict(
             output,
             source_format=source_format,
             target_format=output_format,
-            delimiter=delimiter,
+            reading=reading,
             columns=dict(_pair(column) for column in columns),
             prefix=prefix,
             all_probabilities=probabilities,

@@ -31,7 +31,7 @@ def test_rows_of_standard_input_come_out_with_predictions(model: Path) -> None:
 
 def test_separator_prefix_and_columns_are_chosen(model: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("body;predicted\nthe film was good;mine\n")
-    options = ("--delimiter", ";", "--prefix", "new_", "--column", "text=body", "--probabilities")
+    options = ("--separator", ";", "--prefix", "new_", "--column", "text=body", "--probabilities")
     result = call("predict", str(model), str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv"), *options)
     assert result.stderr.endswith(f"wrote 1 row to {tmp_path / 'out.csv'}\n")
     header = (tmp_path / "out.csv").read_text().splitlines()[0]
