@@ -7,7 +7,6 @@ text a line.
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from s3local.sources import TABLES, Reading, Source, SourceRow, format_of, open_
 from s3local.storage import atomic_write, refuse_same_file, standard_output
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
+from s3local.tables import row_writer
 from s3local.text import is_blank, one_line
 from s3local.wording import listed, shown, unknown
 
@@ -29,9 +29,36 @@ Format = Literal["jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet", "datas
 TargetFormat = Literal["jsonl", "csv", "tsv", "txt"]
 TARGET_FORMATS: tuple[str, ...] = get_args(TargetFormat)
 
+ABSTAIN = "abstain"
+"""What stands in place of the label of a row whose probability is below the threshold."""
+
 LABEL_COLUMN = "predicted"
 PROBABILITY_COLUMN = "probability"
 START_COLUMN = "predicted_start"
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """How many rows were predicted, and for how many of them the classifier abstained."""
+
+    rows: int
+    abstained: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of each row.
+
+    ``threshold``: the classifier abstains where its probability is lower. ``top``: how many labels, the likeliest
+    first. ``all_probabilities``: the probability of every label. ``prefix`` begins the names of the columns that rows
+    gain.
+    """
+
+    threshold: float = 0.0
+    top: int = 1
+    all_probabilities: bool = False
+    prefix: str = ""
+
 
 Gained: TypeAlias = "tuple[str | int | float, ...]"
 """What a row gains: the predicted label or answer first."""
@@ -46,20 +73,19 @@ def predict_file(
     target_format: TargetFormat | None = None,
     reading: Reading | None = None,
     columns: Mapping[str, str] | None = None,
-    prefix: str = "",
-    all_probabilities: bool = False,
+    wanted: Wanted | None = None,
     advance: Advance = ignore,
-) -> int:
+) -> Predicted:
     """Predict every row of ``source`` into ``target``; the number of rows.
 
     None is standard input or output. A format that is None follows the file's ending; for standard input it is JSON
     Lines, for standard output the format of the input if that can be written, else JSON Lines. ``reading`` says how
     ``source`` is read; a table that is written in the same format has the same separator. ``columns`` maps the
-    student's fields to other column names. ``prefix`` begins the names of the columns that rows gain.
+    student's fields to other column names. ``wanted`` says what rows gain.
     A file is checked completely before the first prediction. A target file appears whole or not at all.
     Raises ``InputError`` with file and line for a row that cannot be read, has no text, has a column of a name that
-    rows gain, or has a key that the table to be written has no column for; ``S3LocalError`` for ``all_probabilities``
-    of a model that answers questions; ``StorageError`` if the target cannot be written.
+    rows gain, or has a key that the table to be written has no column for; ``S3LocalError`` for what the model cannot
+    give; ``StorageError`` if the target cannot be written.
     """
     read_as = source_format or _source_format(source)
     if target_format is not None:
@@ -70,7 +96,8 @@ def predict_file(
         write_as = read_as if read_as in TARGET_FORMATS else "jsonl"  # type: ignore[assignment]
     if source is not None and target is not None:
         refuse_same_file(source, target)
-    new = _new_columns(student, prefix, all_probabilities)
+    wanted = wanted or Wanted()
+    new = _new_columns(student, wanted)
     rows = _Input(
         source,
         read_as,
@@ -85,13 +112,14 @@ def predict_file(
                 pass
     with rows.open() as checked, _opened_target(target) as out:
         first, second = tee(checked.rows)
-        predictions = _predictions(student, (rows.texts(row) for row in first), all_probabilities, advance)
+        predictions = _predictions(student, (rows.texts(row) for row in first), wanted, advance)
         write = _writer(out, write_as, checked.header, new, checked.separator if write_as == read_as else None)
-        count = 0
+        count = abstained = 0
         for row, gained in zip(second, predictions, strict=True):
             write(row, gained)
             count += 1
-    return count
+            abstained += wanted.threshold > 0 and gained[0] == ABSTAIN
+    return Predicted(count, abstained)
 
 
 def _columns_of(student: Classifier | Reader, columns: Mapping[str, str], source: Path | None) -> dict[str, str]:
@@ -102,20 +130,34 @@ def _columns_of(student: Classifier | Reader, columns: Mapping[str, str], source
     return {name: columns.get(name, name) for name in student.fields}
 
 
-def _new_columns(student: Classifier | Reader, prefix: str, all_probabilities: bool) -> list[str]:
+def _new_columns(student: Classifier | Reader, wanted: Wanted) -> list[str]:
     """The names of the columns that rows gain; the first holds the label or the answer."""
     names = [LABEL_COLUMN, PROBABILITY_COLUMN]
     if isinstance(student, Reader):
         names = [LABEL_COLUMN, START_COLUMN, PROBABILITY_COLUMN]
-        if all_probabilities:
-            raise S3LocalError("--probabilities needs a classifier; this model answers questions")
-    elif all_probabilities:
-        names += [f"{PROBABILITY_COLUMN}_{label}" for label in student.labels]
-    return [prefix + name for name in names]
+        options = {
+            "--probabilities": wanted.all_probabilities,
+            "--top": wanted.top > 1,
+            "--threshold": wanted.threshold > 0,
+        }
+        if option := next((option for option, used in options.items() if used), None):
+            raise S3LocalError(f"{option} needs a classifier; this model answers questions")
+    else:
+        if wanted.top > len(student.labels):
+            raise S3LocalError(f"--top {wanted.top} is more than the model's {len(student.labels)} labels")
+        if wanted.threshold > 0 and ABSTAIN in student.labels:
+            raise S3LocalError(
+                f"a label is called {shown(ABSTAIN)}, as rows below the threshold are; use --probabilities"
+            )
+        for place in range(2, wanted.top + 1):
+            names += [f"{LABEL_COLUMN}_{place}", f"{PROBABILITY_COLUMN}_{place}"]
+        if wanted.all_probabilities:
+            names += [f"{PROBABILITY_COLUMN}_{label}" for label in student.labels]
+    return [wanted.prefix + name for name in names]
 
 
 def _predictions(
-    student: Classifier | Reader, texts: Iterable[Sequence[str]], all_probabilities: bool, advance: Advance
+    student: Classifier | Reader, texts: Iterable[Sequence[str]], wanted: Wanted, advance: Advance
 ) -> Iterator[Gained]:
     """What each row gains, in the order of ``_new_columns``."""
     if isinstance(student, Reader):
@@ -124,8 +166,15 @@ def _predictions(
         return
     inputs = (fields[0] if len(fields) == 1 else (fields[0], fields[1]) for fields in texts)
     for prediction in student.predict_stream(inputs, advance):
-        every = prediction.probabilities if all_probabilities else ()
-        yield prediction.label, round(prediction.probability, 4), *(round(value, 4) for value in every)
+        label = ABSTAIN if prediction.probability < wanted.threshold else prediction.label
+        gained: list[str | int | float] = [label, round(prediction.probability, 4)]
+        if wanted.top > 1:
+            ranked = sorted(range(len(student.labels)), key=lambda its: -prediction.probabilities[its])
+            for place in ranked[1 : wanted.top]:
+                gained += [student.labels[place], round(prediction.probabilities[place], 4)]
+        if wanted.all_probabilities:
+            gained += [round(value, 4) for value in prediction.probabilities]
+        yield tuple(gained)
 
 
 def _source_format(path: Path | None) -> Format:
@@ -263,9 +312,9 @@ def _writer(
         return lambda row, gained: print(
             json.dumps({**row, **dict(zip(new, gained, strict=True))}, ensure_ascii=False), file=stream
         )
-    table = csv.writer(stream, delimiter=separator or TABLES[form], lineterminator="\n")
-    table.writerow([*header, *new])
-    return lambda row, gained: table.writerow([*(_cell(row.get(name)) for name in header), *gained])
+    table = row_writer(stream, separator or TABLES[form])
+    table([*header, *new])
+    return lambda row, gained: table([*(_cell(row.get(name)) for name in header), *gained])
 
 
 def _cell(value: object) -> str:

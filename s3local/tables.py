@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from s3local.exceptions import InputError
 from s3local.text import is_blank
@@ -47,6 +48,21 @@ def read_table(lines: Iterable[str], path: Path, usual: str, separator: str | No
     cells = _cells(pieces, path, separator)
     line, names = next(cells, (1, []))
     return Table(named_columns(names, path, line=line), line, separator, _rows(cells, path, names, separator))
+
+
+def row_writer(stream: IO[str], separator: str = ",") -> Callable[[Sequence[object]], None]:
+    """The function that writes a row of a table, with a line feed after it.
+
+    Python before 3.13 does not quote a cell for a carriage return, which ends a line for most readers; all cells of
+    such a row are quoted.
+    """
+    usual = csv.writer(stream, delimiter=separator, lineterminator="\n")
+    quoting = csv.writer(stream, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(cells: Sequence[object]) -> None:
+        (quoting if any(isinstance(cell, str) and "\r" in cell for cell in cells) else usual).writerow(cells)
+
+    return write
 
 
 def named_columns(

@@ -25,7 +25,7 @@ curation.pair_rules
 student.agreement  student.encoding  student.windows  student.inference  student.reader
 student.body  student.pooling  student.optimisation  student.contrastive  student.training
 student.reader_training  student.export  student.reader_export
-evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration
+evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.thresholds
 evaluation.cross_validation  evaluation.gap
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
@@ -33,9 +33,11 @@ runner.settings  runner.state  runner.models  runner.task_kinds  runner.context 
 runner.relabel  runner.model_selection  runner.finish  runner.loop
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare
-prediction
+finished_run  prediction
 report.text  report.check  report.compare
-cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.main
+export.cards  export.dataset  export.model
+cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.export
+cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

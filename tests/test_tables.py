@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3local.exceptions import InputError
-from s3local.tables import MAX_CELL_CHARACTERS, read_table
+from s3local.tables import MAX_CELL_CHARACTERS, read_table, row_writer
 
 PATH = Path("table.csv")
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -81,6 +81,18 @@ def test_columns_without_a_name_are_left_out(content: str, rows: list[dict[str, 
 def test_a_cell_too_many_or_too_few_is_told(content: str) -> None:
     with pytest.raises(InputError, match=r"line 2: the row has . columns, the header has ., divided by a comma"):
         list(read_table(io.StringIO(content), PATH, ",").rows)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("cell", ["a\rb", "a\nb", 'a"b', "a,b;c\td", "", " a "])
+def test_what_is_written_is_read_again(cell: str, separator: str) -> None:
+    stream = io.StringIO(newline="")
+    write = row_writer(stream, separator)
+    write(["text", "n"])
+    write([cell, 1])
+    stream.seek(0)
+    table = read_table(stream, PATH, separator)
+    assert [row for _, row in table.rows] == [{"text": cell, "n": "1"}]
 
 
 def test_a_header_needs_a_name() -> None:

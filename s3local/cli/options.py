@@ -96,6 +96,34 @@ json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON i
 
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 
+threshold_options = with_options(
+    click.option(
+        "--threshold",
+        type=FiniteRange(0, 1),
+        help="Abstain from rows whose probability is lower. [default: label every row]",
+    ),
+    click.option(
+        "--target-accuracy",
+        type=FiniteRange(0, 1),
+        help="Choose the threshold for this accuracy, such as 0.95, on held-out dev rows of the run.",
+    ),
+)
+
+
+def chosen_threshold(model: Path, threshold: float | None, target_accuracy: float | None, quiet: bool) -> float:
+    """The threshold of a command with ``threshold_options``; says how it was chosen, unless ``quiet``."""
+    if target_accuracy is None:
+        return threshold or 0.0
+    if threshold is not None:
+        raise click.UsageError("--threshold and --target-accuracy exclude each other")
+    from s3local.finished_run import held_out_threshold, in_words
+
+    found = held_out_threshold(model, target_accuracy)
+    if not quiet:
+        click.echo(in_words(found), err=True)
+    return found.threshold
+
+
 budget_options = with_options(
     click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Synthetic rows to train on."),
     click.option(

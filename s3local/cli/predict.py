@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from s3local.cli.options import path_type, quiet_option, with_reading
+from s3local.cli.options import chosen_threshold, path_type, quiet_option, threshold_options, with_reading
 from s3local.cli.terminal import progress
 from s3local.wording import counted
 
@@ -37,6 +37,10 @@ target_format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
     help="Column of SOURCE that holds a field of the task, if it has another name.",
 )
 @with_reading("SOURCE")
+@threshold_options
+@click.option(
+    "--top", type=click.IntRange(1), default=1, show_default=True, help="Labels for each row, likeliest first."
+)
 @click.option("--probabilities", is_flag=True, help="Add the probability of every label.")
 @click.option("--prefix", default="", help="Beginning of the names of new columns, such as new_ for new_predicted.")
 @quiet_option
@@ -48,6 +52,9 @@ def predict(
     output_format: TargetFormat | None,
     columns: tuple[str, ...],
     reading: Reading,
+    threshold: float | None,
+    target_accuracy: float | None,
+    top: int,
     probabilities: bool,
     prefix: str,
     quiet: bool,
@@ -58,20 +65,22 @@ def predict(
     "predicted" and "probability". For question answering, "predicted" is the answer and "predicted_start" the character
     of the context where it begins. Files of any size need the same memory.
 
+    With a threshold, rows whose probability is lower get "abstain" in place of a label: leave these to a person.
+    --target-accuracy chooses the threshold on the dev rows that cross-validation held out.
+
     \b
     Examples:
       s3local predict runs/my_task/default messages.csv -o labelled.csv
+      s3local predict runs/my_task/default tickets.xlsx -o labelled.csv --target-accuracy 0.95 --top 3
       echo '{"text": "my router is broken"}' | s3local predict runs/my_task/default
     """
-    from s3local.prediction import predict_file
-    from s3local.runner.state import selected_student
-    from s3local.student.inference import META_FILE
+    from s3local.prediction import Wanted, predict_file
     from s3local.student.reader import load_student
 
-    folder = model if (model / META_FILE).is_file() else selected_student(model)
-    student = load_student(folder)
+    chosen = chosen_threshold(model, threshold, target_accuracy, quiet)
+    student = load_student(model)
     with progress(quiet).step("predicting", None, "rows") as advance:
-        count = predict_file(
+        done = predict_file(
             student,
             None if str(source) == "-" else source,
             output,
@@ -79,12 +88,15 @@ def predict(
             target_format=output_format,
             reading=reading,
             columns=dict(_pair(column) for column in columns),
-            prefix=prefix,
-            all_probabilities=probabilities,
+            wanted=Wanted(chosen, top, probabilities, prefix),
             advance=advance,
         )
-    if output is not None and not quiet:
-        click.echo(f"wrote {counted(count, 'row')} to {output}", err=True)
+    if quiet:
+        return
+    if output is not None:
+        click.echo(f"wrote {counted(done.rows, 'row')} to {output}", err=True)
+    if chosen > 0:
+        click.echo(f"{done.abstained:,} of {counted(done.rows, 'row')} without a label (abstain)", err=True)
 
 
 def _pair(text: str) -> tuple[str, str]:

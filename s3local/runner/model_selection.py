@@ -18,15 +18,13 @@ from numpy.typing import NDArray
 from s3local.evaluation.calibration import fit_temperature, log_likelihood
 from s3local.evaluation.metrics import share_interval
 from s3local.records import Candidate
-from s3local.results import FoldResult, ModelSelectionResult, Verdict
+from s3local.results import SHARES, FoldResult, ModelSelectionResult, Verdict
 from s3local.runner.context import MODEL_SELECTION, Folds, RunContext
 from s3local.runner.relabel import training_set
 from s3local.runner.task_kinds import Targets, TrainingSet
 from s3local.student.training import Trained, averaged
 
 NO_SYNTHETIC, ALL_SYNTHETIC = 0.0, 1.0
-SHARES = (NO_SYNTHETIC, 0.25, 0.5, 0.75, ALL_SYNTHETIC)
-"""The averages that are compared, by the share of the final student's weights in them."""
 MOST_SHARE = 0.75
 """The largest share that is selected. Cross-validation cannot find it: the fold's gold-only students lack a fold of
 gold rows, which costs them more than the others. With 60 gold rows and 1,000 synthetic ones, an average with this share
