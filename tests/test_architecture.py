@@ -33,11 +33,11 @@ runner.settings  runner.state  runner.models  runner.task_kinds  runner.context 
 runner.relabel  runner.model_selection  runner.finish  runner.loop
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare
-finished_run  prediction
+finished_run  prediction  serving
 report.text  report.check  report.compare
 export.cards  export.dataset  export.model
 cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.export
-cli.main
+cli.serve  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

@@ -15,6 +15,7 @@ from s3local.cli.models import models
 from s3local.cli.predict import predict
 from s3local.cli.report import report
 from s3local.cli.run import run
+from s3local.cli.serve import serve
 from s3local.cli.task import check, init
 from s3local.cli.terminal import write_utf8
 from s3local.exceptions import S3LocalError
@@ -69,7 +70,7 @@ def main() -> None:
     offline.engage()
 
 
-for command in (init, check, data, run, predict, report, export, compare, models):
+for command in (init, check, data, run, predict, serve, report, export, compare, models):
     main.add_command(command)
 
 

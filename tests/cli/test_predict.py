@@ -76,3 +76,5 @@ def test_a_threshold_that_cannot_be_is_told(toy_run: FinishedRun, model: Path, t
     complains(call("predict", str(tmp_path), source, "--quiet"), "is not an exported student")
 
 
+def test_serve_tells_what_it_cannot_serve(tmp_path: Path) -> None:
+    complains(call("serve", str(tmp_path)), "is not an exported student")
