@@ -160,6 +160,7 @@ class Relabeller:
                     seeds,
                     context.kind.descriptions(),
                     advance,
+                    context.executor,
                 )
         return self._judges
 

@@ -25,6 +25,9 @@ from s3local.text import composed, is_blank, one_line
 from s3local.wording import shown, unknown
 
 TASK_FILE = "task.yaml"
+_CHECKOUT_DATA = Path(__file__).resolve().parents[2] / "data"
+PRESETS = _CHECKOUT_DATA if (_CHECKOUT_DATA / "support_desk").is_dir() else Path(__file__).parents[1] / "presets"
+"""The tasks that come with the program: ``data/`` of the checkout; an installed package has a copy of it."""
 MAX_LINE_CHARACTERS = 1_000
 """The longest name, description, phrase or rationale. A prompt must have room for many of them."""
 
@@ -375,18 +378,22 @@ def load_task(
     contexts: str | Path | None = None,
     reading: Reading | None = None,
 ) -> Task:
-    """The task of a folder, or of a task.yaml; ``dev``, ``test`` and ``contexts`` replace the files that it names.
+    """The task of a folder, of a task.yaml, or the preset of that name, in this order.
 
-    Paths in the file are relative to its folder. If it names no dev file, the first of dev.jsonl, dev.csv, dev.tsv and
-    so on (``ROW_SUFFIXES``) is taken; likewise for test and for contexts, which may be absent. What ``reading`` sets
-    replaces what the task says.
+    ``dev``, ``test`` and ``contexts`` replace the files that the task names. Paths in task.yaml are relative to its
+    folder. If it names no dev file, the first of dev.jsonl, dev.csv, dev.tsv and so on (``ROW_SUFFIXES``) is taken;
+    likewise for test and for contexts, which may be absent. What ``reading`` sets replaces what the task says.
     Raises ``InputError`` with the line of a mistake in the file, and if there are no dev rows.
     """
     path = Path(path)
     with translated_errors(path, "read"):
+        if not path.exists() and str(path) in preset_names():
+            path = PRESETS / path
         file = path / TASK_FILE if path.is_dir() else path
         if not file.is_file():
-            raise InputError(file, f"no such file; a {TASK_FILE} that describes the task belongs here")
+            belongs = f"a {TASK_FILE} that describes the task belongs here"
+            presets = f", or one of the presets {', '.join(preset_names())}" if path == Path(path.name) else ""
+            raise InputError(file, f"no such file; {belongs}{presets}")
         node, content = read_yaml(file)
         try:
             task = Task.model_validate(content)
@@ -420,6 +427,11 @@ def _reading(task: Task, given: Reading | None, files: Sequence[Path]) -> Readin
         if not any(getattr(Reading(**{name: value}).fitting(format_of(path)), name) for path in files):
             Reading(**{name: value}).refuse_unfitting(format_of(files[0]), files[0])
     return task.reading.model_copy(update=chosen)
+
+
+def preset_names() -> list[str]:
+    """The names of the tasks that come with the program."""
+    return sorted(path.parent.name for path in PRESETS.glob(f"*/{TASK_FILE}"))
 
 
 def _rows_file(
