@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3local.evaluation.thresholds import Threshold, best_accuracy, threshold_for
+from s3local.evaluation.thresholds import Threshold, best_accuracy, rows_needed, threshold_for
 from s3local.exceptions import RunError
 from s3local.records import Candidate, read_jsonl
 from s3local.results import AVERAGED, FINAL, GOLD_ONLY, RESULT_FILE, SHARES, FoldResult, RunSummary, read_result
@@ -132,10 +132,16 @@ def held_out_threshold(folder: Path, target: float) -> Threshold:
         )
     found = threshold_for(target, held_out.confidences, held_out.right)
     if found is None:
-        best = best_accuracy(held_out.confidences, held_out.right)
+        least, n_rows = rows_needed(target), len(held_out.right)
+        best = best_accuracy(held_out.confidences, held_out.right, least)
+        if best is None:
+            raise RunError(
+                f"{n_rows} held-out dev rows are too few for an accuracy of {100 * target:g} %, which needs {least:g} "
+                "that are answered; choose a lower --target-accuracy, a --threshold, or label more rows"
+            )
         raise RunError(
-            f"no threshold reaches an accuracy of {100 * target:g} % on the {best.n_rows} held-out dev rows; the best "
-            f"is {100 * best.accuracy:.1f} %, with {100 * best.coverage:.0f} % of the rows answered"
+            f"no threshold reaches an accuracy of {100 * target:g} % on {least:g} or more of the {n_rows} held-out dev "
+            f"rows; the best is {100 * best.accuracy:.1f} %, with {100 * best.coverage:.0f} % of the rows answered"
         )
     return found
 

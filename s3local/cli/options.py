@@ -134,7 +134,7 @@ threshold_options = with_options(
     ),
     click.option(
         "--target-accuracy",
-        type=FiniteRange(0, 1),
+        type=FiniteRange(0, 1, max_open=True),
         help="Choose the threshold for this accuracy, such as 0.95, on held-out dev rows of the run.",
     ),
 )

@@ -7,6 +7,7 @@ Source: El-Yaniv and Wiener, "On the Foundations of Noise-free Selective Classif
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,17 +40,23 @@ class Threshold:
 def threshold_for(target: float, confidences: NDArray[Any], right: NDArray[Any]) -> Threshold | None:
     """The lowest threshold at which the accuracy on the rows that are answered is at least ``target``; None: no one.
 
-    ``confidences`` (n_rows,) holds the probability of each held-out row's prediction, ``right`` (n_rows,) says which
-    of them are correct. Raises ``ValueError`` for no rows, or arrays that do not fit.
+    At least ``rows_needed`` rows must be answered. ``confidences`` (n_rows,) holds the probability of each held-out
+    row's prediction, ``right`` (n_rows,) says which of them are correct.
+    Raises ``ValueError`` for no rows, or arrays that do not fit.
     """
     chances, correct = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if chances.ndim != 1 or chances.shape != correct.shape or not len(chances):
         raise ValueError(f"confidences of shape {chances.shape} and right of shape {correct.shape} do not fit")
     for confidence in np.unique(chances):
         answered = chances >= confidence
-        if correct[answered].mean() >= target:
+        if answered.sum() >= rows_needed(target) and correct[answered].mean() >= target:
             return _measured(float(confidence), chances, correct)
     return None
+
+
+def rows_needed(target: float) -> float:
+    """On fewer rows than this, an accuracy of ``target`` cannot be told from 100 %: one error would be too many."""
+    return math.inf if target >= 1 else math.ceil(1 / (1 - target) - 1e-9)
 
 
 def thresholds(
@@ -60,10 +67,16 @@ def thresholds(
     return {target: threshold for target, threshold in found.items() if threshold is not None}
 
 
-def best_accuracy(confidences: NDArray[Any], right: NDArray[Any]) -> Threshold:
-    """The threshold with the highest accuracy on the rows that are answered; of equal ones the lowest."""
+def best_accuracy(confidences: NDArray[Any], right: NDArray[Any], least_rows: float) -> Threshold | None:
+    """The threshold with the highest accuracy on the rows that are answered, if these are ``least_rows`` or more.
+
+    Of equal ones, it is the lowest. None if there are fewer rows.
+    """
     chances, correct = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    best = max(np.unique(chances), key=lambda its: (correct[chances >= its].mean(), -its))
+    allowed = [its for its in np.unique(chances) if (chances >= its).sum() >= least_rows]
+    if not allowed:
+        return None
+    best = max(allowed, key=lambda its: (correct[chances >= its].mean(), -its))
     return _measured(float(best), chances, correct)
 
 

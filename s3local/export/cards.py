@@ -78,7 +78,7 @@ def dataset_card(run: FinishedRun, sizes: Mapping[str, int], *, loads: bool) -> 
         "request to the teacher it was; `rationales` were part of its prompt. `requested_label` is what was asked for, "
         "`label` the likeliest label by `probabilities`.",
         "## Limits and leakage",
-        *_limits(run),
+        _limits(run),
         "## How to repeat it",
         *_repeat(run),
     ]
@@ -126,7 +126,7 @@ def model_card(run: FinishedRun, thresholds: Mapping[float, Threshold]) -> str:
         _scores(run),
         *_thresholds(thresholds),
         "## Limits and leakage",
-        *_limits(run),
+        _limits(run),
         "## How to repeat it",
         *_repeat(run),
     ]
@@ -189,7 +189,7 @@ def _scores(run: FinishedRun) -> str:
             ("final", f"{summary.final.dev.n_rows} dev rows that it was trained on", *_figures(summary.final.dev))
         )
     measure = "F1 of answers" if isinstance(summary.final.dev, AnswerMetrics) else "accuracy"
-    return _table(("trained on", "measured on", measure, "95 % interval"), rows)
+    return _table(("classifier", "measured on", measure, "95 % interval"), rows)
 
 
 def _measured(run: FinishedRun) -> list[tuple[str, float]]:
@@ -216,17 +216,17 @@ def _thresholds(found: Mapping[float, Threshold]) -> list[str]:
     return [
         "## Thresholds",
         f"Chosen on {n_rows} held-out dev rows, which makes the accuracies optimistic. Below the threshold, leave the "
-        "decision to a person.",
+        "decision to a person. Targets that these rows are too few for are left out.",
         _table(("target accuracy", "threshold", "rows answered", "accuracy on these", "95 % interval"), rows),
     ]
 
 
-def _limits(run: FinishedRun) -> list[str]:
+def _limits(run: FinishedRun) -> str:
     dropped: Counter[str] = Counter()
     for entry in run.summary.rounds:
         dropped.update(entry.synthesis.dropped_by_reason)
     copies = sum(count for reason, count in dropped.items() if reason.startswith(COPIES))
-    return [
+    points = [
         "- The teacher is a language model: texts may be wrong, biased or unlike real ones, and labels are estimates.",
         "- The scores hold for rows like the gold rows. With few of them, the intervals are wide.",
         "- The prompts of later rounds show gold rows, so texts may paraphrase them; do not publish them if the gold "
@@ -234,6 +234,7 @@ def _limits(run: FinishedRun) -> list[str]:
         "- No label of a test row was used before the last stage. Texts of test rows were read only to keep new texts "
         "apart from them.",
     ]
+    return "\n".join(points)
 
 
 def _repeat(run: FinishedRun) -> list[str]:

@@ -119,6 +119,10 @@ PROMPTS
 # without test, leave the line out.
 dev: dev.jsonl
 test: test.jsonl
+
+# How these files are read, where they do not say it: the encoding of a text file that is not UTF-8, the separator of a
+# table that has another one than its header, the sheet of a workbook.
+# reading: {encoding: cp1252, separator: ";", sheet: Gold}
 """
 
 NOTICE = "The library on Mill Street is closed on Monday for repairs. Books can be returned at the town hall."

@@ -53,7 +53,7 @@ def test_a_threshold_is_chosen_on_held_out_rows_of_a_run(toy_run: FinishedRun, t
     (tmp_path / "in.csv").write_text("text\nthe film was good\nthe song was bad\n")
     held_out = toy_run.held_out
     assert held_out is not None
-    lowest = min(held_out.right.mean(), 1.0)
+    lowest = min(held_out.right.mean(), 0.9)
     arguments = ("predict", str(toy_run.folder), str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv"))
     result = call(*arguments, "--target-accuracy", str(lowest), "--top", "2")
     assert result.exit_code == 0, result.output
@@ -70,6 +70,7 @@ def test_a_threshold_that_cannot_be_is_told(toy_run: FinishedRun, model: Path, t
     (tmp_path / "in.csv").write_text("text\na\n")
     source = str(tmp_path / "in.csv")
     complains(call("predict", str(model), source, "--target-accuracy", "0.9"), "holds no finished run")
+    complains(call("predict", str(toy_run.folder), source, "--target-accuracy", "0.99"), "12 held-out", "needs 100")
     result = call("predict", str(toy_run.folder), source, "--target-accuracy", "0.9", "--threshold", "0.5")
     assert result.exit_code == 2 and "exclude each other" in result.stderr
     complains(call("predict", str(model), source, "--top", "3", "--quiet"), "--top 3", "2 labels")

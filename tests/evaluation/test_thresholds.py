@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3local.evaluation.thresholds import best_accuracy, threshold_for, thresholds
+from s3local.evaluation.thresholds import best_accuracy, rows_needed, threshold_for, thresholds
 
 CONFIDENCES = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
 RIGHT = np.array([1.0, 1.0, 0.0, 1.0, 0.0])
@@ -19,8 +19,6 @@ def test_the_lowest_threshold_that_reaches_the_target_is_chosen() -> None:
     assert found.threshold == pytest.approx(0.55)  # between the row that is answered and the one that is not
     assert (found.coverage, found.accuracy, found.n_rows) == (0.8, 0.75, 5)
     assert found.low < 0.75 < found.high
-    sure = threshold_for(1.0, CONFIDENCES, RIGHT)
-    assert sure is not None and (sure.coverage, sure.accuracy) == (0.4, 1.0)
 
 
 def test_all_rows_are_answered_where_that_is_good_enough() -> None:
@@ -32,8 +30,16 @@ def test_a_target_that_no_threshold_reaches_has_none() -> None:
     right = np.array([0.0, 1.0, 1.0, 1.0, 1.0])
     assert threshold_for(0.9, CONFIDENCES, right) is None
     assert list(thresholds(CONFIDENCES, right, (0.5, 0.9))) == [0.5]
-    best = best_accuracy(CONFIDENCES, right)
-    assert (best.accuracy, best.coverage) == (0.8, 1.0)
+    best = best_accuracy(CONFIDENCES, right, 2)
+    assert best is not None and (best.accuracy, best.coverage) == (0.8, 1.0)
+    assert best_accuracy(CONFIDENCES, right, 6) is None
+
+
+@pytest.mark.parametrize(("target", "rows"), [(0.5, 2), (0.8, 5), (0.9, 10), (0.95, 20), (0.99, 100)])
+def test_a_high_target_needs_rows_on_which_an_error_would_show(target: float, rows: int) -> None:
+    assert rows_needed(target) == rows
+    assert threshold_for(target, np.linspace(0.5, 1, rows - 1), np.ones(rows - 1)) is None
+    assert threshold_for(target, np.linspace(0.5, 1, rows), np.ones(rows)) is not None
 
 
 def test_equal_confidences_are_answered_together() -> None:
