@@ -83,6 +83,7 @@ def _of_label_studio(row: Row) -> Plain:
             if chosen:
                 answers.setdefault(name, _Answers()).found.extend(chosen)
     if not answers:
+        values.pop("label", None)  # a column of what was labelled, which nobody confirmed
         return Plain(values, "skipped by the annotator" if cancelled else "no answer")
     return _with_answers(values, answers)
 
@@ -183,10 +184,12 @@ def _with_answers(values: Row, answers: Mapping[str, _Answers]) -> Plain:
         answer, reason = given.single()
         if answer is not None:
             values[name] = answer
-        elif name not in values:
+        else:
             reasons.append(reason)
-        if len(answers) == 1 and answer is not None:
-            values.setdefault("label", answer)
+        if len(answers) == 1:
+            values.pop("label", None)
+            if answer is not None:
+                values["label"] = answer
     return Plain(values, "; ".join(reasons))
 
 

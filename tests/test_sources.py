@@ -259,6 +259,15 @@ CASES = {
         ],
         unit="row",
     ),
+    "Label Studio, a column that is called label": Case(
+        "a.json",
+        array(
+            {**studio("it broke", {"s": ["fault"]}), "data": {"text": "it broke", "label": "old"}},
+            {**studio("b"), "data": {"text": "b", "label": "old"}},
+        ),
+        [{"id": 7, **A, "s": "fault"}, ({"id": 7, "text": "b"}, "no answer")],
+        unit="row",
+    ),
     "Label Studio, two questions": Case(
         "a.json", array(studio("it broke", {"mood": ["bad"], "kind": ["fault"]})),
         [{"id": 7, "text": "it broke", "mood": "bad", "kind": "fault"}], unit="row",

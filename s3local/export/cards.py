@@ -96,10 +96,11 @@ def model_card(run: FinishedRun, thresholds: Mapping[float, Threshold]) -> str:
             task_type=HUB_TASKS[run.summary.kind],
             dataset_type=run.summary.task,
             dataset_name=f"{run.summary.task}, {where}",
+            dataset_split=split,
             metric_type="accuracy",
             metric_value=round(accuracy, 4),
         )
-        for where, accuracy in _measured(run)
+        for split, where, accuracy in _measured(run)
     ]
     data = ModelCardData(
         model_name=run.summary.task,
@@ -192,11 +193,11 @@ def _scores(run: FinishedRun) -> str:
     return _table(("classifier", "measured on", measure, "95 % interval"), rows)
 
 
-def _measured(run: FinishedRun) -> list[tuple[str, float]]:
-    """Where the selected classifier was measured, and its accuracy there."""
+def _measured(run: FinishedRun) -> list[tuple[str, str, float]]:
+    """On which split the selected classifier was measured, what that is in words, and its accuracy there."""
     verdict, test = run.summary.model_selection.verdict, run.summary.selected_student.test
-    found = [] if verdict is None else [("dev rows, cross-validated", verdict.selected)]
-    return found if test is None or isinstance(test, AnswerMetrics) else [*found, ("test rows", test.accuracy)]
+    found = [] if verdict is None else [("validation", "dev rows, cross-validated", verdict.selected)]
+    return found if test is None or isinstance(test, AnswerMetrics) else [*found, ("test", "test rows", test.accuracy)]
 
 
 def _thresholds(found: Mapping[float, Threshold]) -> list[str]:

@@ -19,11 +19,13 @@ from s3local.exceptions import InputError, RunError, StorageError
 from s3local.export.cards import dataset_card
 from s3local.finished_run import FinishedRun
 from s3local.records import Candidate, Example, write_jsonl
+from s3local.results import FINAL
 from s3local.sources import rows_hash
 from s3local.storage import atomic_write, replace_durably, translated_errors, write_text
 from s3local.tables import row_writer
 from s3local.task.model import load_task
 from s3local.task.rows import load_rows
+from s3local.wording import shown
 
 DatasetFormat = Literal["jsonl", "csv", "parquet", "hf", "argilla", "label-studio"]
 
@@ -33,6 +35,25 @@ SYNTHETIC, DEV, TEST = "train", "validation", "test"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins with one of these is a formula for spreadsheets.
 Source: OWASP, "CSV Injection"."""
+
+PROVENANCE = frozenset(
+    [
+        *(
+            "split",
+            "method",
+            "round",
+            "shard",
+            "request",
+            "seed",
+            "requested_label",
+            "contrast_label",
+            "contrast_shots",
+        ),
+        *("probabilities", "rationales", "error", "context_id", "shots", "log_probability"),
+        *("decision", "decided"),
+    ]
+)
+"""Columns of exported rows that no field may be called."""
 
 CARD_FILE = "README.md"
 
@@ -75,8 +96,15 @@ def exported_rows(run: FinishedRun, gold: Mapping[str, Sequence[Example]]) -> li
     rows ``shots``, of which ``error`` is the one that the student got wrong, and "gold" for gold rows.
     ``requested_label`` is what the teacher was asked for; its probabilities were contrasted with those for the prompt
     of ``contrast_label``, or with the gold rows ``contrast_shots``. ``label`` is the likeliest by ``probabilities``,
-    those of the judges and the label model.
+    those of the judges and the label model. ``decision`` is what a person decided on the row, at the time ``decided``
+    (UTC, seconds since 1970).
+    Raises ``RunError`` if a field of the task has the name of one of these columns.
     """
+    if taken := sorted(set(run.fields) & PROVENANCE):
+        raise RunError(
+            f"the field {shown(taken[0])} of the task has the name of a column that says where a row comes from; take "
+            f"{run.folder / FINAL / 'dataset.jsonl'} as it is"
+        )
     rows = [_synthetic(run, candidate) for candidate in run.candidates]
     for split, examples in gold.items():
         rows += [_row(run, example, split, "gold", {}) for example in examples]
@@ -115,6 +143,8 @@ def _row(run: FinishedRun, example: Example, split: str, method: str, origin: Ma
         "context_id": origin.get("context"),
         "shots": list(origin.get("shots") or ()),
         "log_probability": origin.get("logprob"),
+        "decision": origin.get("decision"),
+        "decided": origin.get("decided"),
     }
 
 
@@ -231,6 +261,8 @@ def _write_hugging_face(run: FinishedRun, rows: Sequence[ExportedRow], folder: P
             "context_id": text,
             "shots": datasets.Sequence(text),
             "log_probability": datasets.Value("float32"),
+            "decision": text,
+            "decided": datasets.Value("float64"),
         }
     )
     splits = {}

@@ -13,7 +13,7 @@ from huggingface_hub import DatasetCard
 from pyarrow import parquet
 
 from s3local.exceptions import InputError, RunError
-from s3local.export.dataset import export_dataset, exported_rows, gold_rows, new_folder, safe_cell
+from s3local.export.dataset import PROVENANCE, export_dataset, exported_rows, gold_rows, new_folder, safe_cell
 from s3local.finished_run import FinishedRun
 from s3local.records import Answer, Candidate, Example, read_jsonl
 from s3local.sources import open_rows
@@ -46,7 +46,8 @@ def test_every_row_says_where_it_comes_from(toy_run: FinishedRun, rows: list[dic
         ("validation", "gold", None),
         ("test", "gold", None),
     }
-    assert len({tuple(row) for row in rows}) == 1  # the same keys everywhere
+    assert {tuple(row) for row in rows} == {tuple(rows[0])}  # the same keys everywhere
+    assert set(rows[0]) - PROVENANCE == {"id", "text", "label"}
 
 
 def test_json_lines_hold_all_rows(toy_run: FinishedRun, gold: Any, rows: Any, tmp_path: Path) -> None:
@@ -150,6 +151,14 @@ def test_argilla_reads_its_records_and_settings(toy_run: FinishedRun, tmp_path: 
     records = json.loads((tmp_path / "argilla" / "records.json").read_text(encoding="utf-8"))
     made = [argilla.Record.from_dict(record) for record in records]
     assert [record.fields["text"] for record in made] == [record["fields"]["text"] for record in records]
+
+
+def test_a_field_that_is_called_like_a_column_is_refused(toy_run: FinishedRun) -> None:
+    run = FinishedRun(
+        toy_run.folder, toy_run.summary, {**toy_run.config, "task": {**toy_run.task, "fields": ["error"]}}
+    )
+    with pytest.raises(RunError, match='the field "error" of the task'):
+        exported_rows(run, {})
 
 
 def test_gold_rows_are_those_of_the_run(toy_run: FinishedRun, tmp_path: Path) -> None:

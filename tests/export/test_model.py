@@ -91,6 +91,8 @@ def test_the_model_card_is_valid_and_complete(toy_run: FinishedRun, folder: Path
     card = ModelCard.load(folder / "README.md")
     assert card.data.pipeline_tag == "text-classification"
     assert {result.metric_type for result in card.data.eval_results} == {"accuracy"}
+    names = {result.dataset_split: result.dataset_name for result in card.data.eval_results}
+    assert names == {"validation": "toy, dev rows, cross-validated", "test": "toy, test rows"}
     assert card.data.eval_results[0].metric_value == pytest.approx(
         toy_run.summary.model_selection.verdict.selected,
         abs=1e-4,  # type: ignore[union-attr]
