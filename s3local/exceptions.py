@@ -26,15 +26,20 @@ class S3LocalError(Exception):
 class InputError(S3LocalError):
     """A file that the user wrote is invalid.
 
-    ``path`` and ``line`` (from 1; None for the whole file) say where. ``problem`` says what was found and what belongs
-    there.
+    ``path`` and ``line`` (from 1; None for the whole file) say where. A file without lines, such as a workbook, has a
+    ``row`` instead. ``problem`` says what was found and what belongs there.
     """
 
-    def __init__(self, path: str | Path, problem: str, *, line: int | None = None) -> None:
+    def __init__(self, path: str | Path, problem: str, *, line: int | None = None, row: int | None = None) -> None:
         self.path = Path(path)
         self.line = line
+        self.row = row
         self.problem = problem
-        where = f"{path}, line {line}" if line is not None else str(path)
+        where = str(path)
+        if line is not None:
+            where = f"{path}, line {line}"
+        elif row is not None:
+            where = f"{path}, row {row}"
         super().__init__(f"{where}: {problem}")
 
 

@@ -163,11 +163,7 @@ def parse_jsonl(lines: Iterable[str], path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def parse_row(text: str, path: Path, line: int) -> Row:
-    """The JSON object on one line of ``path``.
-
-    Raises ``InputError`` for text that is not a JSON object, and for half of a surrogate pair, which cannot be written
-    as UTF-8.
-    """
+    """The JSON object on one line of ``path``. Raises ``InputError`` for text that is no JSON, and as ``check_row``."""
     try:
         row = json.loads(text)
     except json.JSONDecodeError as exc:
@@ -176,15 +172,26 @@ def parse_row(text: str, path: Path, line: int) -> Row:
     except (ValueError, RecursionError) as exc:  # a number of thousands of digits, brackets nested as deep
         problem = "JSON with a number too long, or brackets nested too deeply"
         raise InputError(path, problem, line=line) from exc
-    if not isinstance(row, dict):
-        raise InputError(path, f"a JSON object belongs here, found {type(row).__name__}", line=line)
-    if "\\u" in text:
+    return check_row(row, path, line=line, escaped="\\u" in text)
+
+
+def check_row(
+    value: object, path: Path, *, line: int | None = None, row: int | None = None, escaped: bool = True
+) -> Row:
+    """``value``, which was read from JSON, if it is a row.
+
+    Raises ``InputError`` for anything but an object, and for half of a surrogate pair, which cannot be written as
+    UTF-8; only an ``escaped`` text can have it.
+    """
+    if not isinstance(value, dict):
+        raise InputError(path, f"a JSON object belongs here, found {type(value).__name__}", line=line, row=row)
+    if escaped:
         try:
-            json.dumps(row, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as exc:
             half = ascii(exc.object[exc.start]).strip("'")
-            raise InputError(path, f"found half a character ({half}); remove it", line=line) from exc
-    return row
+            raise InputError(path, f"found half a character ({half}); remove it", line=line, row=row) from exc
+    return value
 
 
 UNLABELLED = "unlabelled"

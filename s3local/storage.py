@@ -214,16 +214,19 @@ def read_utf8(path: Path) -> str:
         return "".join(decoded_lines(stream, path))
 
 
-def decoded_lines(stream: Iterable[bytes], path: Path) -> Iterator[str]:
+def decoded_lines(
+    stream: Iterable[bytes], path: Path, advice: Callable[[bytes], str] = lambda line: "save the file as UTF-8"
+) -> Iterator[str]:
     """Each line of an open file as text, with its end, without a byte order mark at the beginning of the file.
 
-    Raises ``InputError`` with the line for a byte that is not UTF-8; ``path`` is for the message.
+    Raises ``InputError`` with the line for a byte that is not UTF-8. ``path`` is for the message, and ``advice`` says
+    what to do about the line.
     """
     for number, raw in enumerate(stream, start=1):
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as exc:
-            problem = f"byte {raw[exc.start]:#04x} at position {exc.start + 1} is not UTF-8; save the file as UTF-8"
+            problem = f"byte {raw[exc.start]:#04x} at position {exc.start + 1} is not UTF-8; {advice(raw)}"
             raise InputError(path, problem, line=number) from exc
         yield line
 
@@ -236,4 +239,13 @@ def sha256_of(path: Path, advance: Callable[[int], None] | None = None) -> str:
             digest.update(block)
             if advance is not None:
                 advance(len(block))
+    return digest.hexdigest()
+
+
+def sha256_of_folder(folder: Path) -> str:
+    """One checksum of a folder: of its files' names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from toys import LABELS, SETTINGS, Exported, reviews, tiny_tokenizer
 from transformers import BertConfig, BertModel
 
 from s3local import executor
+from s3local.finished_run import FinishedRun
 from s3local.student.export import export
 from s3local.student.training import TrainedStudent, train
 
@@ -91,3 +92,19 @@ def exported(tiny_student: TrainedStudent, tmp_path_factory: pytest.TempPathFact
     """``tiny_student`` in its ONNX folder, with temperature 2. Tests share it: they may not change it."""
     folder = tmp_path_factory.mktemp("exported") / "student"
     return Exported(folder, export(tiny_student, folder, reviews(), temperature=2.0))
+
+
+@pytest.fixture(scope="session")
+def toy_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A finished run of seconds with a round, judges and model selection; its task is beside its folder, in "task".
+
+    Tests share it: they may not change it.
+    """
+    from small_world import make_task, settings, toy_models
+
+    from s3local.runner.loop import run
+
+    folder = tmp_path_factory.mktemp("toy-run")
+    chosen = settings(tiny_bert, rows=16, rounds=1, model_selection=True)
+    result = run(make_task(folder / "task"), chosen, folder=folder / "run", models=toy_models(chosen))
+    return FinishedRun.read(result.folder)

@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
-exceptions  progress  wording  hardware  storage  records  tables  text  allocation  seeds  offline  executor
+exceptions  progress  wording  hardware  storage  encodings  records  text  tables  labelling_tools  sources
+allocation  seeds  offline  executor
 weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store  weights.optimize
 weights.download  weights.archives  weights.fetch  weights.importing
 embedder
@@ -24,20 +25,21 @@ curation.pair_rules
 student.agreement  student.encoding  student.windows  student.inference  student.reader
 student.body  student.pooling  student.optimisation  student.contrastive  student.training
 student.reader_training  student.export  student.reader_export
-evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.cross_validation
-evaluation.gap  evaluation.projection
+evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.thresholds
+evaluation.cross_validation  evaluation.gap  evaluation.projection
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.prompt_style  runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
 runner.relabel  runner.unlabelled  runner.model_selection  runner.finish  runner.row_map  runner.loop
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare
-prediction
+finished_run  prediction  serving
 report.text  report.check  report.compare
 report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page
 report.comparison_page  report.html
+export.cards  export.dataset  export.model
 cli.terminal  cli.options  cli.setup  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare  cli.predict
-cli.main
+cli.export  cli.serve  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

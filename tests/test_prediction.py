@@ -12,7 +12,7 @@ import pytest
 from toys import LABELS, SETTINGS, UNSEEN, reviews
 
 from s3local.exceptions import InputError, S3LocalError
-from s3local.prediction import predict_file
+from s3local.prediction import ABSTAIN, Predicted, Wanted, predict_file
 from s3local.records import SPAN, Answer, Example
 from s3local.student.export import export
 from s3local.student.inference import Classifier
@@ -48,7 +48,7 @@ def written(form: str) -> str:
 def test_rows_come_out_in_order_with_their_columns(classifier: Classifier, tmp_path: Path, form: str) -> None:
     source, target = tmp_path / f"in.{form}", tmp_path / "out.jsonl"
     source.write_text(written(form), encoding="utf-8")
-    assert predict_file(classifier, source, target) == len(ROWS)
+    assert predict_file(classifier, source, target).rows == len(ROWS)
     result = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
     expected = classifier.predict([row["text"] for row in ROWS])
     assert [row["predicted"] for row in result] == expected
@@ -59,7 +59,7 @@ def test_rows_come_out_in_order_with_their_columns(classifier: Classifier, tmp_p
 def test_a_table_comes_out_as_a_table(classifier: Classifier, tmp_path: Path) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text(written("csv"), encoding="utf-8")
-    predict_file(classifier, source, target, all_probabilities=True)
+    predict_file(classifier, source, target, wanted=Wanted(all_probabilities=True))
     with target.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(ROWS)
@@ -76,9 +76,8 @@ def test_a_table_comes_out_as_a_table(classifier: Classifier, tmp_path: Path) ->
         ("in.csv", "body\nfine\n", 'line 1: no "text" here, found "body"; .* --column text=COLUMN'),
         ("in.csv", "", "the file is empty"),
         ("in.csv", "text,note,note\nfine,1,2\n", "there twice"),
-        ("in.csv", "text;note\nfine;1\n", "line 1: a semicolon separates .* --delimiter"),
-        ("in.csv", "text\tnote\nfine\t1\n", "line 1: a tab separates .* --delimiter"),
-        ("in.tsv", "text,note\nfine,1\n", "line 1: a comma separates .* a tab belongs there"),
+        ("in.csv", "text;note\nfine;1;2\n", "line 2: .* divided by a semicolon.*--separator"),
+        ("in.json", '[{"text": "fine"}, {"text": 3}]', "row 2: text: found 3"),
         ("in.csv", "text,note\nfine,1\n\u200b,2\n", "line 3: text: the text is empty"),
         ("in.jsonl", '{"text": "fine"}\n{"text": " \\n"}\n', "line 2: text: the text is empty"),
         ("in.jsonl", '{"text": "fine"}\n{"note": "fine"}\n', 'line 2: no "text" here, found "note"'),
@@ -86,7 +85,7 @@ def test_a_table_comes_out_as_a_table(classifier: Classifier, tmp_path: Path) ->
         ("in.csv", "text,probability\nfine,1\n", 'line 1: .* "probability" already, .* --prefix'),
         ("in.txt", "fine\n\nfine\n", "line 2: the line is blank"),
         ("in.jsonl", '{"text": "fine"}\n{"text": "fine", "note": "\\ud83d"}\n', "line 2: found half a character"),
-        ("in.docx", "", "ending"),
+        ("in.docx", "", "name ends in .*--format"),
     ],
 )
 def test_a_bad_file_is_told_and_leaves_nothing(
@@ -119,7 +118,7 @@ def test_a_table_has_a_column_for_every_key_or_is_refused(classifier: Classifier
     source.write_text('{"text": "fine"}\n{"text": "fine", "note": 1}\n')
     with pytest.raises(InputError, match='line 2: the key "note" is not in the first row'):
         predict_file(classifier, source, target)
-    assert predict_file(classifier, source, tmp_path / "out.jsonl") == 2
+    assert predict_file(classifier, source, tmp_path / "out.jsonl").rows == 2
 
 
 def test_a_cell_holds_json_where_the_value_is_no_text(classifier: Classifier, tmp_path: Path) -> None:
@@ -146,13 +145,15 @@ def test_a_table_without_rows_has_a_header(
     classifier: Classifier, tmp_path: Path, name: str, content: str, header: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    assert predict_file(classifier, tmp_path / name, tmp_path / "out.csv", prefix="new_") == 0
+    assert predict_file(classifier, tmp_path / name, tmp_path / "out.csv", wanted=Wanted(prefix="new_")).rows == 0
     assert (tmp_path / "out.csv").read_text() == header
 
 
 def test_a_prefix_keeps_a_users_own_columns(classifier: Classifier, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("text,predicted\nthe film was good,mine\n")
-    predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.jsonl", prefix="new_", all_probabilities=True)
+    predict_file(
+        classifier, tmp_path / "in.csv", tmp_path / "out.jsonl", wanted=Wanted(prefix="new_", all_probabilities=True)
+    )
     row = json.loads((tmp_path / "out.jsonl").read_text())
     assert row["predicted"] == "mine"
     assert row["new_predicted"] in LABELS
@@ -162,7 +163,7 @@ def test_a_prefix_keeps_a_users_own_columns(classifier: Classifier, tmp_path: Pa
 def test_lines_of_plain_text_stay_aligned(classifier: Classifier, tmp_path: Path) -> None:
     texts = [row.text for row in reviews()]
     (tmp_path / "in.txt").write_text("\n".join(texts) + "\n\n \n")
-    assert predict_file(classifier, tmp_path / "in.txt", tmp_path / "out.txt") == len(texts)
+    assert predict_file(classifier, tmp_path / "in.txt", tmp_path / "out.txt").rows == len(texts)
     assert (tmp_path / "out.txt").read_text().splitlines() == classifier.predict(texts)
 
 
@@ -172,12 +173,12 @@ def test_long_texts_are_treated_alike_in_every_format(classifier: Classifier, tm
     (tmp_path / "in.jsonl").write_text(json.dumps({"text": text}))
     (tmp_path / "in.csv").write_text(f"text\n{text}\n")
     for name in ("in.jsonl", "in.csv"):
-        assert predict_file(classifier, tmp_path / name, tmp_path / "out.jsonl") == 1
+        assert predict_file(classifier, tmp_path / name, tmp_path / "out.jsonl").rows == 1
 
 
 def test_another_separator_is_kept(classifier: Classifier, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text('text;note\n"the film; it was good";1\n')
-    predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv", delimiter=";")
+    predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv")
     lines = (tmp_path / "out.csv").read_text().splitlines()
     assert lines[0] == "text;note;predicted;probability"
     assert lines[1].startswith('"the film; it was good";1;')
@@ -201,7 +202,7 @@ def test_a_field_that_the_model_does_not_have_is_named(classifier: Classifier, t
 
 def test_columns_can_have_other_names(classifier: Classifier, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("body\nthe film was good\n", encoding="utf-8")
-    assert predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv", columns={"text": "body"}) == 1
+    assert predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv", columns={"text": "body"}).rows == 1
 
 
 def test_pairs_and_questions_are_predicted_from_their_columns(tiny_bert: Path, tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_pairs_and_questions_are_predicted_from_their_columns(tiny_bert: Path, t
     source = tmp_path / "in.csv"
     source.write_text(f"text,question,note\n{context},{question},first\n", encoding="utf-8")
     reader = load_student(tmp_path / "reader")
-    assert predict_file(reader, source, tmp_path / "out.jsonl", columns={"context": "text"}) == 1
+    assert predict_file(reader, source, tmp_path / "out.jsonl", columns={"context": "text"}).rows == 1
     (result,) = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert list(result) == ["text", "question", "note", "predicted", "predicted_start", "probability"]
     assert context.startswith(result["predicted"], result["predicted_start"])
@@ -220,11 +221,47 @@ def test_pairs_and_questions_are_predicted_from_their_columns(tiny_bert: Path, t
     pairs = [Example(r.id, {"premise": r.text, "hypothesis": "the film"}, r.label) for r in reviews()]
     export(train(tiny_bert, pairs, LABELS, quick, seed=1), tmp_path / "pairs", pairs[:4])
     source.write_text(f"premise,hypothesis\n{context},{question}\n", encoding="utf-8")
-    assert predict_file(load_student(tmp_path / "pairs"), source, tmp_path / "out.csv") == 1
+    assert predict_file(load_student(tmp_path / "pairs"), source, tmp_path / "out.csv").rows == 1
     (tmp_path / "in.txt").write_text("one text\n")
     with pytest.raises(InputError, match="one text a line, the model needs premise and hypothesis"):
         predict_file(load_student(tmp_path / "pairs"), tmp_path / "in.txt", tmp_path / "no.jsonl")
     with pytest.raises(S3LocalError, match="needs a classifier"):
-        predict_file(reader, source, tmp_path / "no.jsonl", all_probabilities=True)
+        predict_file(reader, source, tmp_path / "no.jsonl", wanted=Wanted(all_probabilities=True))
     with pytest.raises(InputError, match='no "premise" here'):
         predict_file(load_student(tmp_path / "pairs"), tmp_path / "out.jsonl", tmp_path / "no.jsonl")
+
+
+def test_rows_below_the_threshold_get_no_label_and_are_counted(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(written("jsonl"))
+    probabilities = classifier.predict_proba([row["text"] for row in ROWS]).max(axis=1)
+    threshold = float(sorted(probabilities)[len(ROWS) // 3])
+    done = predict_file(classifier, tmp_path / "in.jsonl", tmp_path / "out.csv", wanted=Wanted(threshold))
+    below = [value < threshold for value in probabilities.tolist()]
+    assert done == Predicted(len(ROWS), sum(below)) and 0 < sum(below) < len(ROWS)
+    with (tmp_path / "out.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["predicted"] == ABSTAIN for row in rows] == below
+    assert [float(row["probability"]) for row in rows] == pytest.approx(probabilities.tolist(), abs=1e-4)
+
+
+def test_the_likeliest_labels_stand_in_order(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text\nthe film was good\nthe song was bad\n")
+    predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.jsonl", wanted=Wanted(top=2))
+    for line in (tmp_path / "out.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert {row["predicted"], row["predicted_2"]} == set(LABELS)
+        assert row["probability"] >= row["probability_2"]
+        assert row["probability"] + row["probability_2"] == pytest.approx(1, abs=2e-4)
+    with pytest.raises(S3LocalError, match="--top 3 is more than the model's 2 labels"):
+        predict_file(classifier, tmp_path / "in.csv", tmp_path / "no.jsonl", wanted=Wanted(top=3))
+
+
+def test_a_workbook_is_predicted(classifier: Classifier, tmp_path: Path) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in (["text", "n"], ["the film was good", 1], ["the song was bad", 2]):
+        book.active.append(row)
+    book.save(tmp_path / "in.xlsx")
+    assert predict_file(classifier, tmp_path / "in.xlsx", tmp_path / "out.csv").rows == 2
+    assert (tmp_path / "out.csv").read_text().startswith("text,n,predicted,probability\nthe film was good,1,positive,")

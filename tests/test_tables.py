@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3local.exceptions import InputError
-from s3local.tables import MAX_CELL_CHARACTERS, read_table
+from s3local.tables import MAX_CELL_CHARACTERS, read_table, row_writer
 
 PATH = Path("table.csv")
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -53,16 +53,51 @@ def test_an_empty_file_has_no_columns() -> None:
 
 @pytest.mark.parametrize("usual", [",", "\t"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_another_separator_in_the_header_is_told_unless_it_was_chosen(usual: str, separator: str) -> None:
-    lines = [f"text{separator}label\n", f"a{separator}b\n"]
-    if separator == usual:
-        assert read_table(lines, PATH, usual).columns == ("text", "label")
-    else:
-        with pytest.raises(InputError, match=r"line 1: .* separates the columns of the header .*; do this"):
-            read_table(lines, PATH, usual, advice="do this")
-    assert read_table(lines, PATH, usual, separator).columns == ("text", "label")
+def test_the_separator_of_the_header_is_taken_unless_another_one_is_named(usual: str, separator: str) -> None:
+    lines = ["\n", f"text{separator}label\n", f"a{separator}b\n"]
+    table = read_table(lines, PATH, usual)
+    assert (table.columns, table.separator) == (("text", "label"), separator)
+    assert list(table.rows) == [(3, {"text": "a", "label": "b"})]
     other = "," if separator != "," else ";"
     assert len(read_table(lines, PATH, usual, other).columns) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("a,b,,\n1,2,,\n", [{"a": "1", "b": "2"}]),
+        (",a,b\n0,1,2\n", [{"a": "1", "b": "2"}]),
+        ("a,,b\n1,x,2\n", [{"a": "1", "b": "2"}]),
+        ("a,b,,\n1,2\n", [{"a": "1", "b": "2"}]),
+        ("a,b\n1,2,,\n", [{"a": "1", "b": "2"}]),
+    ],
+)
+def test_columns_without_a_name_are_left_out(content: str, rows: list[dict[str, str]]) -> None:
+    table = read_table(io.StringIO(content), PATH, ",")
+    assert [row for _, row in table.rows] == rows
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2,3\n", "a,b,\n1\n", "a,,b\n1,2\n"])
+def test_a_cell_too_many_or_too_few_is_told(content: str) -> None:
+    with pytest.raises(InputError, match=r"line 2: the row has . columns, the header has ., divided by a comma"):
+        list(read_table(io.StringIO(content), PATH, ",").rows)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("cell", ["a\rb", "a\nb", 'a"b', "a,b;c\td", "", " a "])
+def test_what_is_written_is_read_again(cell: str, separator: str) -> None:
+    stream = io.StringIO(newline="")
+    write = row_writer(stream, separator)
+    write(["text", "n"])
+    write([cell, 1])
+    stream.seek(0)
+    table = read_table(stream, PATH, separator)
+    assert [row for _, row in table.rows] == [{"text": cell, "n": "1"}]
+
+
+def test_a_header_needs_a_name() -> None:
+    with pytest.raises(InputError, match="line 1: the header has no names"):
+        read_table(io.StringIO(",,\n1,2,3\n"), PATH, ",")
 
 
 def test_a_header_of_several_columns_may_hold_other_separators() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from s3local.cli.options import delimiter_option, path_type, seed_option
+from s3local.cli.options import path_type, seed_option, with_reading
 from s3local.wording import counted
+
+if TYPE_CHECKING:
+    from s3local.sources import Reading
 
 
 @click.group()
@@ -21,15 +25,15 @@ def data() -> None:
 @click.option("--per-label", is_flag=True, help="Draw the same number of each label, as far as the labels have rows.")
 @click.option("--label-column", default="label", show_default=True, help="Column that holds the label.")
 @seed_option
-@delimiter_option("POOL")
+@with_reading("POOL")
 @click.option("-o", "--output", type=path_type, help="The .jsonl file to write. [default: standard output]")
 def draw(
-    pool: Path, rows: int, per_label: bool, label_column: str, seed: int, delimiter: str | None, output: Path | None
+    pool: Path, rows: int, per_label: bool, label_column: str, seed: int, reading: Reading, output: Path | None
 ) -> None:
     """Draw a random sample of rows, to label or to use as dev.
 
-    POOL is a .jsonl, .csv or .tsv file. The output is JSON Lines. The same seed draws the same rows. Without
-    --per-label, a smaller sample is part of a larger one.
+    POOL is a file of rows (.jsonl, .json, .csv, .tsv, .xlsx, .parquet) or a datasets folder. The output is JSON Lines.
+    The same seed draws the same rows. Without --per-label, a smaller sample is part of a larger one.
 
     \b
     Examples:
@@ -39,6 +43,6 @@ def draw(
     from s3local.task.subsample import draw_file
 
     column = label_column if per_label else None
-    count = draw_file(pool, output, rows, seed, label_column=column, delimiter=delimiter)
+    count = draw_file(pool, output, rows, seed, label_column=column, reading=reading)
     if output is not None:
         click.echo(f"wrote {counted(count, 'row')} to {output}", err=True)

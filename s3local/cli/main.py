@@ -10,10 +10,12 @@ import click
 from s3local import __version__, offline
 from s3local.cli.compare import compare
 from s3local.cli.data import data
+from s3local.cli.export import export
 from s3local.cli.models import models
 from s3local.cli.predict import predict
 from s3local.cli.report import report
 from s3local.cli.run import run
+from s3local.cli.serve import serve
 from s3local.cli.setup import setup
 from s3local.cli.task import check, init
 from s3local.cli.terminal import write_utf8
@@ -63,13 +65,14 @@ def main() -> None:
       s3local check my_task         validate the task and its rows
       s3local run my_task           generate rows and train; all results are in runs/my_task/default
       s3local predict runs/my_task/default messages.csv
+      s3local export runs/my_task/default --to onnx -o my_classifier
       s3local compare my_task       compare the method with baselines, on your rows
     """
     write_utf8()
     offline.engage()
 
 
-for command in (setup, init, check, data, run, predict, report, compare, models):
+for command in (setup, init, check, data, run, predict, serve, report, export, compare, models):
     main.add_command(command)
 
 

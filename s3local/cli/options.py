@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from s3local.sources import Reading
     from s3local.teacher.llama_cache import CacheType
 
 Function: TypeAlias = Callable[..., None]
@@ -41,21 +42,43 @@ def folder_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
         raise click.BadParameter(f"{exc}; --out takes a path", ctx, param) from exc
 
 
-def delimiter_option(argument: str) -> Decorator:
-    """The option ``--delimiter`` for the file of ``argument``."""
+def _part_of_reading(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The callback of an option that is a part of ``Reading``."""
+    from pydantic import ValidationError
 
-    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-        character = {"tab": "\t", "\\t": "\t"}.get(value or "", value)
-        if character is not None and (len(character) != 1 or character in '\r\n"'):
-            raise click.BadParameter("one character belongs here, or the word tab", ctx, param)
-        return character
+    from s3local.sources import Reading
 
-    return click.option(
-        "--delimiter",
-        metavar="CHARACTER",
-        callback=convert,
-        help=f"Separator of the columns of {argument}, if it is a table. [default: a comma for .csv, a tab for .tsv]",
+    try:
+        Reading(**{str(param.name): value})
+    except ValidationError as exc:
+        raise click.BadParameter(exc.errors()[0]["msg"].removeprefix("Value error, "), ctx, param) from exc
+    return value
+
+
+def _reading_options(files: str) -> Decorator:
+    encoding = f"Encoding of {files}, such as cp1252. [default: utf-8]"
+    separator = f"Separator of the columns of {files}: a character, or the word tab. [default: the one in the header]"
+    sheet = f"Sheet of {files}, for workbooks. [default: the only one that is not empty]"
+    return with_options(
+        click.option("--encoding", metavar="NAME", callback=_part_of_reading, help=encoding),
+        click.option("--separator", metavar="CHARACTER", callback=_part_of_reading, help=separator),
+        click.option("--sheet", metavar="NAME", callback=_part_of_reading, help=sheet),
     )
+
+
+def with_reading(files: str) -> Decorator:
+    """Add the options that say how ``files`` are read; the command gets them as one ``Reading``."""
+
+    def decorate(command: Function) -> Function:
+        @functools.wraps(command)
+        def gathering(encoding: str | None, separator: str | None, sheet: str | None, **others: Any) -> None:
+            from s3local.sources import Reading
+
+            command(reading=Reading(encoding=encoding, separator=separator, sheet=sheet), **others)
+
+        return _reading_options(files)(gathering)
+
+    return decorate
 
 
 def with_options(*options: Decorator) -> Decorator:
@@ -102,6 +125,34 @@ workers_option = click.option(
 json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON instead of tables.")
 
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
+
+threshold_options = with_options(
+    click.option(
+        "--threshold",
+        type=FiniteRange(0, 1),
+        help="Abstain from rows whose probability is lower. [default: label every row]",
+    ),
+    click.option(
+        "--target-accuracy",
+        type=FiniteRange(0, 1, max_open=True),
+        help="Choose the threshold for this accuracy, such as 0.95, on held-out dev rows of the run.",
+    ),
+)
+
+
+def chosen_threshold(model: Path, threshold: float | None, target_accuracy: float | None, quiet: bool) -> float:
+    """The threshold of a command with ``threshold_options``; says how it was chosen, unless ``quiet``."""
+    if target_accuracy is None:
+        return threshold or 0.0
+    if threshold is not None:
+        raise click.UsageError("--threshold and --target-accuracy exclude each other")
+    from s3local.finished_run import held_out_threshold, in_words
+
+    found = held_out_threshold(model, target_accuracy)
+    if not quiet:
+        click.echo(in_words(found), err=True)
+    return found.threshold
+
 
 budget_options = with_options(
     click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Synthetic rows to train on."),
@@ -191,16 +242,26 @@ def with_task(command: Function) -> Function:
 
     @functools.wraps(command)
     def loading(
-        task: Path, dev: Path | None, test: Path | None, contexts: Path | None, unlabelled: Path | None, **others: Any
+        task: Path,
+        dev: Path | None,
+        test: Path | None,
+        contexts: Path | None,
+        unlabelled: Path | None,
+        reading: Reading,
+        **others: Any,
     ) -> None:
         from s3local.task.model import load_task
-        from s3local.task.rows import load_dev
+        from s3local.task.rows import load_dev, load_rows
 
-        loaded = load_task(task, dev, test, contexts, unlabelled)
-        load_dev(loaded)
+        loaded, skipped = load_task(task, dev, test, contexts, unlabelled, reading), list[str]()
+        load_dev(loaded, skipped)
+        if loaded.test is not None:
+            load_rows(loaded.test, loaded, skipped)
+        for sentence in skipped:
+            click.echo(sentence, err=True)
         command(task=loaded, **others)
 
-    return _task_options(loading)
+    return _task_options(with_reading("the rows")(loading))
 
 
 def with_models(command: Function) -> Function:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from s3local.cli.options import delimiter_option, path_type, quiet_option
+from s3local.cli.options import chosen_threshold, path_type, quiet_option, threshold_options, with_reading
 from s3local.cli.terminal import progress
 from s3local.wording import counted
 
 if TYPE_CHECKING:
-    from s3local.prediction import Format
+    from s3local.prediction import Format, TargetFormat
+    from s3local.sources import Reading
 
-format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
+format_type = click.Choice(["jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet", "dataset"])
+target_format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
 
 
 @click.command()
@@ -24,7 +26,7 @@ format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
 @click.option("--format", "source_format", type=format_type, help="Format of SOURCE. [default: as its name ends]")
 @click.option(
     "--output-format",
-    type=format_type,
+    type=target_format_type,
     help="Format of the output. [default: as the name of OUTPUT ends, else the format of SOURCE]",
 )
 @click.option(
@@ -34,7 +36,11 @@ format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
     metavar="FIELD=COLUMN",
     help="Column of SOURCE that holds a field of the task, if it has another name.",
 )
-@delimiter_option("SOURCE")
+@with_reading("SOURCE")
+@threshold_options
+@click.option(
+    "--top", type=click.IntRange(1), default=1, show_default=True, help="Labels for each row, likeliest first."
+)
 @click.option("--probabilities", is_flag=True, help="Add the probability of every label.")
 @click.option("--prefix", default="", help="Beginning of the names of new columns, such as new_ for new_predicted.")
 @quiet_option
@@ -43,9 +49,12 @@ def predict(
     source: Path,
     output: Path | None,
     source_format: Format | None,
-    output_format: Format | None,
+    output_format: TargetFormat | None,
     columns: tuple[str, ...],
-    delimiter: str | None,
+    reading: Reading,
+    threshold: float | None,
+    target_accuracy: float | None,
+    top: int,
     probabilities: bool,
     prefix: str,
     quiet: bool,
@@ -56,33 +65,38 @@ def predict(
     "predicted" and "probability". For question answering, "predicted" is the answer and "predicted_start" the character
     of the context where it begins. Files of any size need the same memory.
 
+    With a threshold, rows whose probability is lower get "abstain" in place of a label: leave these to a person.
+    --target-accuracy chooses the threshold on the dev rows that cross-validation held out.
+
     \b
     Examples:
       s3local predict runs/my_task/default messages.csv -o labelled.csv
+      s3local predict runs/my_task/default tickets.xlsx -o labelled.csv --target-accuracy 0.95 --top 3
       echo '{"text": "my router is broken"}' | s3local predict runs/my_task/default
     """
-    from s3local.prediction import predict_file
-    from s3local.runner.state import selected_student
-    from s3local.student.inference import META_FILE
+    from s3local.prediction import Wanted, predict_file
     from s3local.student.reader import load_student
 
-    folder = model if (model / META_FILE).is_file() else selected_student(model)
-    student = load_student(folder)
+    chosen = chosen_threshold(model, threshold, target_accuracy, quiet)
+    student = load_student(model)
     with progress(quiet).step("predicting", None, "rows") as advance:
-        count = predict_file(
+        done = predict_file(
             student,
             None if str(source) == "-" else source,
             output,
             source_format=source_format,
             target_format=output_format,
-            delimiter=delimiter,
+            reading=reading,
             columns=dict(_pair(column) for column in columns),
-            prefix=prefix,
-            all_probabilities=probabilities,
+            wanted=Wanted(chosen, top, probabilities, prefix),
             advance=advance,
         )
-    if output is not None and not quiet:
-        click.echo(f"wrote {counted(count, 'row')} to {output}", err=True)
+    if quiet:
+        return
+    if output is not None:
+        click.echo(f"wrote {counted(done.rows, 'row')} to {output}", err=True)
+    if chosen > 0:
+        click.echo(f"{done.abstained:,} of {counted(done.rows, 'row')} without a label (abstain)", err=True)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -24,7 +24,8 @@ from s3local.relabelling.judge import JudgeTrainer, train_judges
 from s3local.results import SCHEMA_VERSION
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import PROGRAM
-from s3local.storage import sha256_of
+from s3local.sources import Reading, rows_hash
+from s3local.storage import sha256_of_folder
 from s3local.synthesis.prompts import TEMPLATES
 from s3local.task.model import Kind, Task
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
@@ -98,7 +99,7 @@ def find_models(
     body = find_student_body(settings.student)
     judge = find_judge(settings.judge) if settings.judge != NO_JUDGE else None
     judge = judge or find_encoder(settings.encoder)
-    identity: dict[str, Any] = {"student_sha256": _folder_hash(body), "judge_sha256": _folder_hash(judge)}
+    identity: dict[str, Any] = {"student_sha256": sha256_of_folder(body), "judge_sha256": sha256_of_folder(judge)}
     if settings.allow_host is not None and not is_server_address(settings.teacher):
         raise ModelError(f"--allow-host {settings.allow_host} is for a teacher's server, and --teacher names none")
     can_contrast = can_score = True
@@ -123,7 +124,7 @@ def find_models(
 
     if embedder is None:
         encoder = find_encoder(settings.encoder)
-        identity["encoder_sha256"] = _folder_hash(encoder)
+        identity["encoder_sha256"] = sha256_of_folder(encoder)
         embedder = LazyEmbedder(encoder)
     return Models(teacher, style, embedder, body, judge, identity, can_contrast=can_contrast, can_score=can_score)
 
@@ -174,11 +175,12 @@ def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str
     """Everything that a result depends on, as plain values for config.json."""
     return {
         "settings": dataclasses.asdict(settings),
-        "task": task.model_dump(mode="json", exclude={"dev", "test", "contexts", "unlabelled"}),
-        "dev_sha256": sha256_of(task.dev),
-        "test_sha256": sha256_of(task.test) if task.test else None,
-        "contexts_sha256": sha256_of(task.contexts) if task.contexts else None,
-        "unlabelled_sha256": sha256_of(task.unlabelled) if task.unlabelled and settings.use_unlabelled else None,
+        "task": task.model_dump(mode="json", exclude={"dev", "test", "contexts", "unlabelled", "reading"}),
+        **({} if task.reading == Reading() else {"reading": task.reading.model_dump()}),
+        "dev_sha256": rows_hash(task.dev),
+        "test_sha256": rows_hash(task.test) if task.test else None,
+        "contexts_sha256": rows_hash(task.contexts) if task.contexts else None,
+        "unlabelled_sha256": rows_hash(task.unlabelled) if task.unlabelled and settings.use_unlabelled else None,
         **models.identity,
         PROGRAM: {
             "schema_version": SCHEMA_VERSION,
@@ -201,12 +203,3 @@ def prompts_hash(style: PromptStyle, kind: Kind) -> str:
     """The checksum of all prompt templates for a style and a kind of task."""
     templates = {name: template.template for name, template in TEMPLATES[style][kind].items()}
     return hashlib.sha256(json.dumps(templates, sort_keys=True).encode()).hexdigest()
-
-
-def _folder_hash(folder: Path) -> str:
-    """One checksum of a model folder: of its files' names and contents."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.curation.rules import sift
+from s3local.exceptions import InputError
 from s3local.records import UNLABELLED, Candidate, Dropped, Example
 from s3local.results import UnlabelledResult
 from s3local.runner.context import UNLABELLED_ROWS, RunContext
@@ -115,7 +116,12 @@ class UnlabelledRows:
             return
         context = self._context
         assert context.task.unlabelled is not None
-        self._rows = load_unlabelled(context.task.unlabelled, context.task)
+        file = context.task.unlabelled
+        self._rows = [
+            Example(f"{file.stem}-{number}", fields, "") for number, fields in load_unlabelled(file, context.task)
+        ]
+        if not self._rows:
+            raise InputError(file, "no rows; one text a line belongs here")
         with context.progress.step("embedding the unlabelled rows", len(self._rows), "texts") as advance:
             self._vectors = context.models.embedder.embed([row.text for row in self._rows], advance)
         self._gold = context.models.embedder.embed([row.text for row in context.dev])

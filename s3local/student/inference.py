@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ META_FILE = "s3local.json"
 PADDING = "padding"
 """The entry of ``META_FILE`` with the id that short rows are filled up with; folders without it use 0."""
 FP32_FILE = "model.onnx"
+RUN_FILE = "result.json"
+"""The last file of a finished run; its entry "selected" names the stage of the selected student."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,10 @@ class Prediction:
 
 
 class Classifier:
-    """An exported classifier. Use ``Classifier.load(folder)``.
+    """An exported classifier. Use ``Classifier.load(folder)`` with the folder of a run, or of an exported student.
+
+    Texts are a list, a pandas Series or a NumPy array; pairs of texts are tuples, or the rows of a DataFrame that has
+    the fields as columns.
 
     ``labels`` are in the order of the columns of ``predict_proba``, ``fields`` are the names of an example's fields
     (one, or two for pairs of texts), ``file`` is the name of the ONNX file in use.
@@ -66,8 +72,8 @@ class Classifier:
         self.file = file
 
     @classmethod
-    def load(cls, folder: Path, *, file: str | None = None, threads: int | None = None) -> Classifier:
-        """Open a folder that ``s3local.student.export`` wrote.
+    def load(cls, folder: str | Path, *, file: str | None = None, threads: int | None = None) -> Classifier:
+        """Open the selected student of a finished run, or a folder that ``s3local.student.export`` wrote.
 
         ``file`` is one of its ONNX files; None: the one that ``fastest_file`` chooses. ``threads`` is the number of
         threads; None: one per physical core.
@@ -75,6 +81,7 @@ class Classifier:
         """
         from tokenizers import Tokenizer
 
+        folder = student_folder(Path(folder))
         try:
             meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
             if meta.get("kind") == "extractive_qa":
@@ -101,16 +108,28 @@ class Classifier:
         except Exception as exc:  # tokenizers raises bare Exception
             raise ModelError(f"{folder} is not an exported student, or damaged: {exc}") from exc
 
+    def __repr__(self) -> str:
+        return f"Classifier(labels={list(self.labels)}, fields={list(self.fields)}, file={self.file!r})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the labels, what is read, and which file is in use."""
+        entries = {
+            "labels": ", ".join(self.labels),
+            "reads": f"{' and '.join(self.fields)}, up to {self.max_length} tokens",
+            "file": self.file,
+            "temperature": f"{self.temperature:.2f}",
+        }
+        rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in entries.items())
+        return f"<table><caption>s3local classifier</caption>{rows}</table>"
+
     def logits(self, texts: Sequence[Text], advance: Advance = ignore) -> Floats:
         """The logits (n_texts, n_labels), before softmax and temperature.
 
-        ``advance`` is called with the number of texts of each batch. Raises ``ValueError`` for single texts if the
-        student reads pairs, and for pairs if it reads single texts.
+        ``advance`` is called with the number of texts of each batch. Raises ``TypeError`` for one text in place of
+        several and for what is no text, ``ValueError`` for single texts if the student reads pairs, and for pairs if it
+        reads single texts.
         """
-        for text in texts:
-            if isinstance(as_input(text), str) == (len(self.fields) == 2):
-                wanted = "a pair of texts" if len(self.fields) == 2 else "one text"
-                raise ValueError(f"this student reads {wanted} ({', '.join(self.fields)}), got {text!r}")
+        texts = self._as_texts(texts)
         logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         rows = encode(self.tokenizer, texts, self.max_length)
         for batch in batches_by_length(rows, BATCH_ROWS):
@@ -127,6 +146,26 @@ class Classifier:
         """The most probable label of each text. Raises as ``logits``."""
         return [self.labels[number] for number in self.logits(texts, advance).argmax(axis=1)]
 
+    def _as_texts(self, texts: Any) -> list[Text]:
+        """``texts`` as a list, each of which the student can read."""
+        if isinstance(texts, str):
+            raise TypeError("a list of texts belongs here, got one text; put it in brackets")
+        if hasattr(texts, "columns") and hasattr(texts, "itertuples"):  # a DataFrame
+            if missing := [name for name in self.fields if name not in texts.columns]:
+                raise ValueError(f"the table has no column {missing[0]!r}; it has {list(texts.columns)}")
+            texts = list(texts[list(self.fields)].itertuples(index=False, name=None))
+            texts = [row[0] for row in texts] if len(self.fields) == 1 else texts
+        found = list(texts)
+        for place, text in enumerate(found):
+            given = as_input(text)
+            parts = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, tuple | list) else (None,)
+            if not all(isinstance(part, str) for part in parts):
+                raise TypeError(f"a text belongs in place {place}, got {text!r}")
+            if len(parts) != len(self.fields):
+                wanted = "a pair of texts" if len(self.fields) == 2 else "one text"
+                raise ValueError(f"this student reads {wanted} ({', '.join(self.fields)}), got {text!r}")
+        return found
+
     def predict_stream(self, texts: Iterable[Text], advance: Advance = ignore) -> Iterator[Prediction]:
         """A prediction for each text, in order; at most ``WINDOW_ROWS`` are in memory. Raises as ``logits``."""
         stream = iter(texts)
@@ -134,6 +173,20 @@ class Classifier:
             for probabilities in self.predict_proba(window, advance).tolist():
                 best = max(probabilities)
                 yield Prediction(self.labels[probabilities.index(best)], best, tuple(probabilities))
+
+
+def student_folder(folder: Path) -> Path:
+    """The folder of the selected student, if ``folder`` is that of a finished run; else ``folder`` itself.
+
+    Raises ``ModelError`` if the run's last file is damaged.
+    """
+    if (folder / META_FILE).is_file() or not (folder / RUN_FILE).is_file():
+        return folder
+    try:
+        selected = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["selected"]
+        return folder / str(selected) / "student"
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ModelError(f"{folder / RUN_FILE} is damaged ({exc}); delete it, and run the same command again") from exc
 
 
 def fastest_file(meta: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from s3local.student.inference import (
     fastest_file,
     inputs_of,
     open_session,
+    student_folder,
 )
 from s3local.student.windows import Floats, Window, best_spans, make_windows, probabilities_of, score_windows
 
@@ -128,7 +129,8 @@ class Reader:
 
 
 def load_student(folder: Path) -> Classifier | Reader:
-    """The exported student of a folder, of either kind. Raises ``ModelError`` as their ``load`` does."""
+    """The exported student of a folder or of a finished run, of either kind; raises ``ModelError`` as ``load``."""
+    folder = student_folder(folder)
     return Reader.load(folder) if _meta(folder).get("kind") == KIND else Classifier.load(folder)
 
 

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from s3local.exceptions import InputError
 from s3local.records import SPAN, Example
+from s3local.sources import ROW_SUFFIXES, Reading, format_of, is_source
 from s3local.storage import safe_folder_name, translated_errors
 from s3local.task.yaml_file import dotted, line_of, read_yaml
 from s3local.text import composed, is_blank, one_line
@@ -27,9 +28,6 @@ TASK_FILE = "task.yaml"
 _CHECKOUT_DATA = Path(__file__).resolve().parents[2] / "data"
 PRESETS = _CHECKOUT_DATA if (_CHECKOUT_DATA / "support_desk").is_dir() else Path(__file__).parents[1] / "presets"
 """The tasks that come with the program: ``data/`` of the checkout; an installed package has a copy of it."""
-ROW_SUFFIXES = (".jsonl", ".csv", ".tsv")
-"""Endings of row files, in the order in which they are looked for."""
-
 MAX_LINE_CHARACTERS = 1_000
 """The longest name, description, phrase or rationale. A prompt must have room for many of them."""
 
@@ -164,6 +162,8 @@ class Task(BaseModel):
     texts without labels, ``unlabelled`` one of real rows without labels. After ``load_task``, ``dev``, ``test``,
     ``contexts`` and ``unlabelled`` are complete paths; the last three are None where there is no such file. ``length``
     None takes the length from the dev rows (``length_of_texts``). Names, descriptions and columns are in Unicode NFC.
+    ``reading`` says how files of rows are read where they do not say it (encoding, separator, sheet); each file takes
+    those of its format.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -182,6 +182,7 @@ class Task(BaseModel):
     test: Path | None = None
     contexts: Path | None = None
     unlabelled: Path | None = None
+    reading: Reading = Reading()
 
     @model_validator(mode="before")
     @classmethod
@@ -381,12 +382,14 @@ def load_task(
     test: str | Path | None = None,
     contexts: str | Path | None = None,
     unlabelled: str | Path | None = None,
+    reading: Reading | None = None,
 ) -> Task:
     """The task of a folder, of a task.yaml, or the preset of that name, in this order.
 
     ``dev``, ``test``, ``contexts`` and ``unlabelled`` replace the files that the task names. Paths in task.yaml are
-    relative to its folder. If it names no dev file, the first of dev.jsonl, dev.csv and dev.tsv is taken; likewise for
-    the others, which may be absent.
+    relative to its folder. If it names no dev file, the first of dev.jsonl, dev.csv, dev.tsv and so on
+    (``ROW_SUFFIXES``) is taken; likewise for the others, which may be absent. What ``reading`` sets replaces what the
+    task says.
     Raises ``InputError`` with the line of a mistake in the file, and if there are no dev rows.
     """
     path = Path(path)
@@ -416,7 +419,7 @@ def load_task(
         elif contexts is not None:
             raise InputError(contexts, f"a task of kind {task.kind} has no source text, so it cannot use contexts")
         if dev_file is None:
-            problem = "no dev rows; a file dev.jsonl, dev.csv or dev.tsv belongs in this folder, or one named by --dev"
+            problem = "no dev rows; a file dev.jsonl, dev.csv or dev.xlsx belongs in this folder, or one named by --dev"
             raise InputError(file.parent, problem)
         if test_file is not None:
             if dev_file.samefile(test_file):
@@ -427,8 +430,19 @@ def load_task(
             if unlabelled_file is not None and unlabelled_file.samefile(test_file):
                 problem = "unlabelled and test are the same file; unlabelled rows must not come from test"
                 raise InputError(unlabelled_file, problem)
-    files = {"dev": dev_file, "test": test_file, "contexts": contexts_file, "unlabelled": unlabelled_file}
-    return task.model_copy(update=files)
+        files = [path for path in (dev_file, test_file, contexts_file, unlabelled_file) if path is not None]
+        reading = _reading(task, reading, files)
+    found = {"dev": dev_file, "test": test_file, "contexts": contexts_file, "unlabelled": unlabelled_file}
+    return task.model_copy(update={**found, "reading": reading})
+
+
+def _reading(task: Task, given: Reading | None, files: Sequence[Path]) -> Reading:
+    """The task's own ``reading`` with what ``given`` sets, each part of which some file must have a use for."""
+    chosen = {} if given is None else given.model_dump(exclude_none=True)
+    for name, value in chosen.items():
+        if not any(getattr(Reading(**{name: value}).fitting(format_of(path)), name) for path in files):
+            Reading(**{name: value}).refuse_unfitting(format_of(files[0]), files[0])
+    return task.reading.model_copy(update=chosen)
 
 
 def preset_names() -> list[str]:
@@ -445,12 +459,12 @@ def _rows_file(
 ) -> Path | None:
     """A file of rows: ``given``, else the one named in the task, else the first of the usual names that exists."""
     if given is not None:
-        if not Path(given).is_file():
+        if not is_source(Path(given)):
             raise InputError(given, f"no such file; the {key} rows belong here")
         return Path(given)
     if key in task.model_fields_set:
         written = file.parent / str(getattr(task, key))
-        if not written.is_file():
+        if not is_source(written):
             raise InputError(file, f"{key}: there is no file {written}", line=line_of(node, (key,)))
         return written
     usual = [file.parent / f"{key}{suffix}" for suffix in ROW_SUFFIXES]
@@ -478,8 +492,9 @@ _KEYS = {
     "labels": tuple(Label.model_fields),
     "length": tuple(Length.model_fields),
     "prompts": tuple(PromptTexts.model_fields),
+    "reading": tuple(Reading.model_fields),
 }
-"""The known keys at the top of a task file and below three of its keys."""
+"""The known keys at the top of a task file and below four of its keys."""
 
 
 def _input_error(file: Path, node: yaml.Node, invalid: ValidationError) -> InputError:

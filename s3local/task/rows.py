@@ -1,28 +1,33 @@
-"""Rows of users: gold rows, unlabelled rows and contexts of a task, in JSON Lines, CSV or TSV.
+"""Rows of users: gold rows, unlabelled rows and contexts of a task, in any format of ``sources``.
 
 Every row that does not fit the task raises an ``InputError`` with file and line.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from s3local.exceptions import InputError
-from s3local.records import SPAN, Answer, Example, Row, read_jsonl
-from s3local.tables import open_table
-from s3local.task.model import ROW_SUFFIXES, TASK_FILE, Task
+from s3local.labelling_tools import single_label
+from s3local.records import SPAN, Answer, Example
+from s3local.sources import Source, SourceRow, format_of, open_rows, open_text
+from s3local.task.model import TASK_FILE, Task
 from s3local.text import composed, is_blank
-from s3local.wording import listed, shown, unknown
+from s3local.wording import counted, listed, shown, unknown
 
 MAX_TEXT_CHARACTERS = 100_000
 """The longest text of a row; what is longer is a broken file more often than a text."""
+MAX_NAMED_ROWS = 5
+"""Of rows that are skipped, how many are named."""
 
 
-def load_dev(task: Task) -> list[Example]:
+def load_dev(task: Task, skipped: list[str] | None = None) -> list[Example]:
     """The dev rows. Raises ``InputError`` as ``load_rows`` does, and if a label has no row."""
-    rows = load_rows(task.dev, task)
+    rows = load_rows(task.dev, task, skipped)
     found = {row.label for row in rows}
     for name in task.groups:
         if name not in found:
@@ -30,114 +35,129 @@ def load_dev(task: Task) -> list[Example]:
     return rows
 
 
-def load_rows(path: str | Path, task: Task) -> list[Example]:
-    """The rows of a .jsonl, .csv or .tsv file, in order; columns that the task does not name are ignored.
+def load_rows(path: str | Path, task: Task, skipped: list[str] | None = None) -> list[Example]:
+    """The rows of a file, in order, in any format of ``sources``; columns that the task does not name are ignored.
 
-    A row without an id gets one from its file and line, such as "dev-1". Labels are compared as text in Unicode NFC: a
-    JSON 1 or true is the label "1" or "true". Where the task asks for spans, a row has an answer (in JSON also a list
+    A row without an id gets one from its file and number, such as "dev-1". Labels are compared as text in Unicode NFC:
+    a JSON 1 or true is the label "1" or "true". Where the task asks for spans, a row has an answer (in JSON also a list
     of correct answers) and answer_start, the character of the context where the answer begins, from 0. Without
     answer_start, the answer's first place in the context counts.
+    Rows of labelling tools that nobody answered, that were rejected or that have several answers are left out;
+    ``skipped`` gets a sentence on them, if there are any.
     Raises ``InputError`` with the line of the first row that does not fit the task.
     """
     path = Path(path)
-    numbered = _numbered(path, task, (*task.fields, task.targets[0]))
     rows: list[Example] = []
-    lines: dict[str, int] = {}
-    for line, row in numbered:
-        try:
-            example = _to_example(row, task, default_id=f"{path.stem}-{line}")
-        except ValueError as exc:
-            raise InputError(path, str(exc), line=line) from exc
-        if lines.setdefault(example.id, line) != line:
-            raise InputError(path, f"the id {shown(example.id)} is on line {lines[example.id]} already", line=line)
-        rows.append(example)
+    numbers: dict[str, int] = {}
+    unanswered: list[tuple[int, str]] = []
+    with _opened(path, task, (*task.fields, task.targets[0])) as source:
+        for row in source.rows:
+            target = row.values.get(task.column(task.targets[0]))
+            answer, reason = (target, "") if task.kind == "extractive_qa" else single_label(target)
+            if answer is None and (row.unanswered or reason):
+                unanswered.append((row.number, row.unanswered or reason))
+                continue
+            try:
+                values = {**row.values, task.column(task.targets[0]): answer}
+                example = _to_example(values, task, default_id=f"{path.stem}-{row.number}")
+            except ValueError as exc:
+                raise source.error(str(exc), row.number) from exc
+            if numbers.setdefault(example.id, row.number) != row.number:
+                problem = f"the id {shown(example.id)} is on {source.unit} {numbers[example.id]} already"
+                raise source.error(problem, row.number)
+            rows.append(example)
+    if unanswered and skipped is not None:
+        skipped.append(_skipped(path, source.unit, unanswered))
     if not rows:
-        raise InputError(path, "no rows; one labelled text a line belongs here")
+        left = f", {_without_answer(len(unanswered))}" if unanswered else ""
+        raise InputError(path, f"no rows{left}; one labelled text a line belongs here")
     return rows
 
 
+def _without_answer(count: int) -> str:
+    return f"{counted(count, 'row')} without a single accepted answer"
+
+
+def _skipped(path: Path, unit: str, unanswered: Sequence[tuple[int, str]]) -> str:
+    """How many rows were skipped, and the numbers and reasons of the first of them."""
+    named = [f"{unit} {number} ({reason})" for number, reason in unanswered[:MAX_NAMED_ROWS]]
+    more = len(unanswered) - len(named)
+    rest = f", and {more:,} more" if more else ""
+    return f"{path}: skipped {_without_answer(len(unanswered))}: {', '.join(named)}{rest}"
+
+
 def load_contexts(path: str | Path, task: Task) -> list[str]:
-    """The source texts of a .jsonl, .csv or .tsv file, each once, in order; other columns are ignored.
+    """The source texts of a file of rows, each once, in order; other columns are ignored.
 
     Raises ``InputError`` with the line of the first row that has none.
     """
     (given,) = task.source_fields
     path = Path(path)
     texts: dict[str, None] = {}
-    for line, row in _numbered(path, task, (given,)):
-        try:
-            if row.get(task.column(given)) is None:
-                raise ValueError(_missing_column(given, [name for name in row if row[name] is not None], task))
-            text = _text(row[task.column(given)], task.column(given))
-        except ValueError as exc:
-            raise InputError(path, str(exc), line=line) from exc
-        texts[text] = None
+    with _opened(path, task, (given,)) as source:
+        for row in source.rows:
+            try:
+                if row.values.get(task.column(given)) is None:
+                    found = [name for name in row.values if row.values[name] is not None]
+                    raise ValueError(_missing_column(given, found, task))
+                text = _text(row.values[task.column(given)], task.column(given))
+            except ValueError as exc:
+                raise source.error(str(exc), row.number) from exc
+            texts[text] = None
     if not texts:
         raise InputError(path, f"no rows; one {given} a line belongs here")
     return list(texts)
 
 
-def load_unlabelled(path: str | Path, task: Task) -> list[Example]:
-    """The rows of a .jsonl, .csv or .tsv file without their labels, in order; each has the label "".
+def load_unlabelled(path: str | Path, task: Task) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line or row, the text of each field) for each row of a file of rows, or of a .txt file; labels are ignored.
 
-    A row gets an id from its file and line, such as "unlabelled-1"; ids, labels and other columns are not read.
-    Raises ``InputError`` with the line of the first row that lacks a field.
+    A .txt file has one text a line; blank lines are no rows. Raises ``InputError`` with the line of the first row that
+    has no text, and for a .txt file where a row has two texts.
     """
     path = Path(path)
-    rows = []
-    for line, row in _numbered(path, task, task.fields):
-        try:
-            for key in task.fields:
-                if row.get(task.column(key)) is None:
-                    raise ValueError(_missing_column(key, [name for name in row if row[name] is not None], task))
-            fields = {name: _text(row[task.column(name)], task.column(name)) for name in task.fields}
-        except ValueError as exc:
-            raise InputError(path, str(exc), line=line) from exc
-        rows.append(Example(f"{path.stem}-{line}", fields, ""))
-    if not rows:
-        raise InputError(path, "no rows; one text a line belongs here")
-    return rows
+    if path.suffix.lower() == ".txt":
+        if len(task.fields) > 1:
+            fields = " and ".join(task.fields)
+            raise InputError(path, f"plain text has one text a line, a row has {fields}; use .jsonl or .csv")
+        with open_text(path, task.reading.fitting("txt")) as lines:
+            for number, line in enumerate(lines, start=1):
+                if not is_blank(line):
+                    try:
+                        yield number, {task.fields[0]: _text(line.strip(), "text")}
+                    except ValueError as exc:
+                        raise InputError(path, str(exc), line=number) from exc
+        return
+    with _opened(path, task, task.fields) as source:
+        for row in source.rows:
+            try:
+                for name in task.fields:
+                    if row.values.get(task.column(name)) is None:
+                        found = [key for key in row.values if row.values[key] is not None]
+                        raise ValueError(_missing_column(name, found, task))
+                texts = {name: _text(row.values[task.column(name)], task.column(name)) for name in task.fields}
+            except ValueError as exc:
+                raise source.error(str(exc), row.number) from exc
+            yield row.number, texts
 
 
-def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:
-    """(line, row) for each row of a file; ``needed`` are the fields and targets that a table must have columns for.
+@contextlib.contextmanager
+def _opened(path: Path, task: Task, needed: Sequence[str]) -> Iterator[Source]:
+    """The rows of a file; ``needed`` are the fields and targets that a table must have columns for.
 
     The names of columns are in Unicode NFC, as those of the task are.
     """
-    if _suffix(path) == ".jsonl":
-        for line, row in read_jsonl(path):
-            yield line, {composed(key): value for key, value in row.items()}
-        return
-    with open_table(path, advice="save the file with commas, or with tabs as .tsv") as table:
-        columns = [composed(name) for name in table.columns]
-        for key in needed if columns else ():
-            if task.column(key) not in columns:
-                raise InputError(path, _missing_column(key, columns, task), line=table.line)
-        for line, cells in table.rows:
-            yield line, dict(zip(columns, cells.values(), strict=True))
-
-
-def read_rows(path: Path, delimiter: str | None = None) -> Iterator[tuple[int, Row]]:
-    """Yield (line, row) for each row of a .jsonl, .csv or .tsv file, with all its columns.
-
-    ``delimiter`` separates the columns of a table; None takes the usual one.
-    Raises ``InputError`` with the line for what is not such a file.
-    """
-    if _suffix(path) != ".jsonl":
-        with open_table(path, delimiter) as table:
-            yield from table.rows
-    elif delimiter is None:
-        yield from read_jsonl(path)
-    else:
-        raise InputError(path, "JSON Lines have no separator of columns; leave out --delimiter")
-
-
-def _suffix(path: Path) -> str:
-    """One of ``ROW_SUFFIXES``. Raises ``InputError`` for any other."""
-    suffix = path.suffix.lower()
-    if suffix not in ROW_SUFFIXES:
-        raise InputError(path, f"rows belong in a file whose name ends in {', '.join(ROW_SUFFIXES)}")
-    return suffix
+    with open_rows(path, task.reading.fitting(format_of(path))) as source:
+        if source.columns:
+            columns = [composed(name) for name in source.columns]
+            for key in needed:
+                if task.column(key) not in columns:
+                    raise source.error(_missing_column(key, columns, task), source.number)
+        rows = (
+            SourceRow(row.number, {composed(key): value for key, value in row.values.items()}, row.unanswered)
+            for row in source.rows
+        )
+        yield dataclasses.replace(source, rows=rows)
 
 
 def _to_example(row: Mapping[str, object], task: Task, default_id: str) -> Example:

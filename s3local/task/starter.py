@@ -88,7 +88,7 @@ generated: statement
 # The columns of your files that hold the texts, the label and, if there is one, the id. Here the names are the same.
 columns: {notice: notice, statement: statement, label: label, id: id}
 
-# More source texts without labels, for the teacher to write about: a .jsonl, .csv or .tsv file. If you leave it out
+# More source texts without labels, for the teacher to write about: a file of rows. If you leave it out
 # and there is no contexts.jsonl beside this file, the source texts of dev are used. Those of test are never used.
 # contexts: contexts.jsonl
 
@@ -109,7 +109,7 @@ fields: [notice, question]
 # (from 0; without it, the answer's first place counts) and, if there is one, the id. Here the names are the same.
 columns: {notice: notice, question: question, answer: answer, answer_start: answer_start, id: id}
 
-# More contexts without questions, for the teacher to write about: a .jsonl, .csv or .tsv file. If you leave it out
+# More contexts without questions, for the teacher to write about: a file of rows. If you leave it out
 # and there is no contexts.jsonl beside this file, the contexts of dev are used. Those of test are never used.
 # contexts: contexts.jsonl
 
@@ -123,10 +123,14 @@ END = """\
 # prompts:
 PROMPTS
 
-# The labelled rows, as .jsonl, .csv or .tsv. The classifier learns from dev. Test measures it at the end; without test,
-# leave the line out.
+# The labelled rows, as .jsonl, .csv, .xlsx and others. The classifier learns from dev. Test measures it at the end;
+# without test, leave the line out.
 dev: dev.jsonl
 test: test.jsonl
+
+# How these files are read, where they do not say it: the encoding of a text file that is not UTF-8, the separator of a
+# table that has another one than its header, the sheet of a workbook.
+# reading: {encoding: cp1252, separator: ";", sheet: Gold}
 """
 
 NOTICE = "The library on Mill Street is closed on Monday for repairs. Books can be returned at the town hall."

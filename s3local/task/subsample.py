@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from s3local.allocation import share_out
 from s3local.exceptions import InputError
+from s3local.labelling_tools import single_label
 from s3local.records import Row, write_jsonl
+from s3local.sources import Reading, Source, SourceRow, open_rows
 from s3local.storage import refuse_same_file, standard_output
-from s3local.task.rows import read_rows
 from s3local.text import composed, is_blank
 from s3local.wording import listed, shown
 
@@ -28,7 +28,7 @@ def draw_file(
     seed: int,
     *,
     label_column: str | None = None,
-    delimiter: str | None = None,
+    reading: Reading | None = None,
 ) -> int:
     """Write the rows of ``draw_rows`` to ``target`` as JSON Lines (None: to standard output); how many they are.
 
@@ -39,7 +39,7 @@ def draw_file(
         if target.suffix.lower() != ".jsonl":
             raise InputError(target, "drawn rows are JSON Lines; a file whose name ends in .jsonl belongs here")
         refuse_same_file(pool, target)
-    rows = draw_rows(pool, count, seed, label_column=label_column, delimiter=delimiter)
+    rows = draw_rows(pool, count, seed, label_column=label_column, reading=reading)
     if target is not None:
         write_jsonl(target, rows)
     else:
@@ -50,35 +50,36 @@ def draw_file(
 
 
 def draw_rows(
-    pool: Path, count: int, seed: int, *, label_column: str | None = None, delimiter: str | None = None
+    pool: Path, count: int, seed: int, *, label_column: str | None = None, reading: Reading | None = None
 ) -> list[Row]:
-    """``count`` rows of a .jsonl, .csv or .tsv file, in its order; the same ones for the same ``seed``.
+    """``count`` rows of a file of rows, in its order; the same ones for the same ``seed``.
 
     With ``label_column``, every label gets the same number of rows. Where a label has too few, the others get more;
     a remainder goes to the labels with the most rows. Rows are shuffled once and taken from the front, so that without
-    ``label_column`` a smaller sample is part of a larger one. ``delimiter`` separates the columns of a table; None
-    takes the usual one.
+    ``label_column`` a smaller sample is part of a larger one, and leaves out rows that a labelling tool gave no single
+    answer. ``reading`` says how the file is read.
     Raises ``InputError`` if there are fewer than ``count`` rows, or one without a label.
     """
-    numbered = list(read_rows(pool, delimiter))
-    if len(numbered) < count:
-        raise InputError(pool, f"{count:,} rows were asked for, found {len(numbered):,}")
-    order = np.random.default_rng(seed).permutation(len(numbered)).tolist()
+    with open_rows(pool, reading) as source:
+        rows = [row for row in source.rows if label_column is None or not row.unanswered]
+    if len(rows) < count:
+        raise InputError(pool, f"{count:,} rows were asked for, found {len(rows):,}")
+    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
     if label_column is None:
-        return [numbered[place][1] for place in sorted(order[:count])]
-    labels = [_label(row, label_column, pool, line) for line, row in numbered]
+        return [rows[place].values for place in sorted(order[:count])]
+    labels = [_label(row, label_column, source) for row in rows]
     left = share_out(count, Counter(labels))
     drawn = []
     for place in order:
         if left[labels[place]] > 0:
             left[labels[place]] -= 1
             drawn.append(place)
-    return [numbered[place][1] for place in sorted(drawn)]
+    return [rows[place].values for place in sorted(drawn)]
 
 
-def _label(row: Mapping[str, object], column: str, pool: Path, line: int) -> str:
-    value = row.get(column)
+def _label(row: SourceRow, column: str, source: Source) -> str:
+    value, _ = single_label(row.values.get(column))
     if not isinstance(value, str | int | float) or (isinstance(value, str) and is_blank(value)):
-        problem = f"no label in the column {shown(column)}, found {listed(list(row)) or 'nothing'}"
-        raise InputError(pool, f"{problem}; name another column with --label-column", line=line)
+        problem = f"no label in the column {shown(column)}, found {listed(list(row.values)) or 'nothing'}"
+        raise source.error(f"{problem}; name another column with --label-column", row.number)
     return composed(value) if isinstance(value, str) else json.dumps(value)

@@ -28,8 +28,8 @@ def test_a_sample_never_replaces_the_rows_that_it_is_drawn_from(task: Path) -> N
 def test_a_separator_is_named_or_chosen(tmp_path: Path) -> None:
     (tmp_path / "pool.csv").write_text("text;label\na;b\n")
     arguments = ("data", "draw", str(tmp_path / "pool.csv"), "--rows", "1")
-    complains(call(*arguments), "line 1", "a semicolon", "--delimiter")
-    assert json.loads(call(*arguments, "--delimiter", ";").stdout) == {"text": "a", "label": "b"}
-    assert call(*arguments, "--delimiter", "tab").stdout == '{"text;label": "a;b"}\n'
-    result = call(*arguments, "--delimiter", "::")
-    assert result.exit_code == 2 and "one character" in result.stderr
+    assert json.loads(call(*arguments).stdout) == {"text": "a", "label": "b"}
+    assert call(*arguments, "--separator", "tab").stdout == '{"text;label": "a;b"}\n'
+    for option, value, problem in (("--separator", "::", "one character"), ("--encoding", "x", "unknown encoding")):
+        result = call(*arguments, option, value)
+        assert result.exit_code == 2 and problem in result.stderr

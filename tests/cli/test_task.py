@@ -98,3 +98,26 @@ def test_an_unknown_variable_of_a_prompt_is_named_with_its_line(task: Path) -> N
     with (task / "task.yaml").open("a") as stream:
         stream.write("\nprompts:\n  seed: Write $phrase with $reasns\n")
     complains(call("check", str(task)), "task.yaml, line ", "$reasns", "$reasons")
+
+
+def test_check_names_rows_of_a_labelling_tool_that_it_skips(task: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (task / "dev.jsonl").read_text(encoding="utf-8").splitlines()]
+    exported = [{**row, "answer": "accept", "_input_hash": 1, "_task_hash": 1} for row in rows]
+    exported[1:1] = [{"text": "hm", "label": rows[0]["label"], "answer": "reject", "_input_hash": 2}]
+    path = tmp_path / "prodigy.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in exported), encoding="utf-8")
+    result = call("check", str(task), "--dev", str(path), "--json")
+    assert json.loads(result.stdout)["dev"]["rows"] == len(rows)
+    assert result.stderr == f"{path}: skipped 1 row without a single accepted answer: line 2 (rejected)\n"
+
+
+def test_check_says_which_encoding_a_table_is_likely_to_have(task: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (task / "dev.jsonl").read_text(encoding="utf-8").splitlines()]
+    path = tmp_path / "dev.csv"
+    path.write_bytes(
+        ("text;label;;\n" + "".join(f"schöne Grüße {n};{row['label']};;\n" for n, row in enumerate(rows))).encode(
+            "cp1252"
+        )
+    )
+    complains(call("check", str(task), "--dev", str(path)), "line 2", "--encoding cp1252")
+    assert call("check", str(task), "--dev", str(path), "--encoding", "cp1252").exit_code == 0

@@ -59,7 +59,7 @@ def result(task: Task, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory
 
 def test_the_rows_come_from_the_file_once_each_and_the_teacher_writes_the_rest(task: Task, result: RunResult) -> None:
     assert task.unlabelled is not None
-    texts = Counter(row.text for row in load_unlabelled(task.unlabelled, task))
+    texts = Counter(fields["text"] for _, fields in load_unlabelled(task.unlabelled, task))
     real = Counter(row.text for row in candidates(result) if is_unlabelled(row))
     assert real and not real - texts and max(real.values()) == 1
     written = [row for row in candidates(result) if not is_unlabelled(row)]
@@ -156,7 +156,7 @@ def test_bad_files_and_settings_are_one_line(tmp_path: Path) -> None:
     assert task.unlabelled is not None
     task.unlabelled.write_text('{"text": "good"}\n{"words": "x"}\n')
     with pytest.raises(InputError, match=r"unlabelled\.jsonl, line 2"):
-        load_unlabelled(task.unlabelled, task)
+        list(load_unlabelled(task.unlabelled, task))
     with pytest.raises(InputError, match="test"):
         load_task(tmp_path, unlabelled=task.test)
     with pytest.raises(ValueError, match="without a teacher"):

@@ -149,3 +149,39 @@ def test_a_folder_that_is_no_student_is_refused(folder: Path, tmp_path: Path) ->
         with pytest.raises(ModelError, match=message):
             Classifier.load(copy)
         shutil.rmtree(copy)
+
+
+def test_series_arrays_and_tables_of_pandas_are_lists_of_texts(classifier: Classifier) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"n": range(len(TEXTS)), "text": TEXTS}, index=range(100, 100 + len(TEXTS)))
+    wanted = classifier.predict(TEXTS)
+    for texts in (table["text"], table["text"].to_numpy(), tuple(TEXTS), iter(TEXTS), table):
+        assert classifier.predict(texts) == wanted
+    assert np.array_equal(classifier.predict_proba(table["text"]), classifier.predict_proba(TEXTS))
+    with pytest.raises(ValueError, match="no column 'text'; it has"):
+        classifier.predict(table[["n"]])
+    with pytest.raises(TypeError, match="a text belongs in place 1, got nan"):
+        classifier.predict(pandas.Series(["a", float("nan")]))
+
+
+@pytest.mark.parametrize("texts", ["one text", [3], [None], [["a", 3]]])
+def test_what_is_no_list_of_texts_is_refused(classifier: Classifier, texts: object) -> None:
+    with pytest.raises(TypeError, match="belongs"):
+        classifier.predict(texts)  # type: ignore[arg-type]
+
+
+def test_a_finished_run_opens_its_selected_student(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"selected": "gold"}')
+    shutil.copytree(folder, tmp_path / "gold" / "student")
+    assert Classifier.load(str(tmp_path)).predict(["the film was bad"]) == ["negative"]
+    (tmp_path / "result.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"result\.json is damaged"):
+        Classifier.load(tmp_path)
+
+
+def test_a_notebook_shows_labels_as_they_are(classifier: Classifier) -> None:
+    assert repr(classifier) == "Classifier(labels=['negative', 'positive'], fields=['text'], file='model.onnx')"
+    named = Classifier(
+        None, None, labels=["<b>", "x"], fields=["t"], max_length=9, temperature=1, padding=0, file="model.onnx"
+    )
+    assert "&lt;b&gt;, x" in named._repr_html_() and "<b>" not in named._repr_html_()

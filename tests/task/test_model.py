@@ -157,7 +157,7 @@ def test_without_dev_rows_or_with_dev_as_test_there_is_no_task(tmp_path):
     write_task(tmp_path)
     assert "are the same file" in str(error_of(load_task, tmp_path, None, tmp_path / "dev.jsonl"))
     (tmp_path / "dev.jsonl").unlink()
-    assert "a file dev.jsonl, dev.csv or dev.tsv belongs in this folder" in str(error_of(load_task, tmp_path))
+    assert "a file dev.jsonl, dev.csv or dev.xlsx belongs in this folder" in str(error_of(load_task, tmp_path))
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1), st.floats(0, 1))

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shop_task import DEV, TASK, error_of, texts, write_task
+from shop_task import DEV, TASK, YAML, error_of, texts, write_task
 
 from s3local.records import Example
+from s3local.sources import Reading
 from s3local.task.model import Task, load_task
 from s3local.task.rows import MAX_TEXT_CHARACTERS, load_dev, load_rows
 
@@ -90,7 +91,7 @@ GOOD = b'{"text": "a", "label": "fault"}\n'
         (GOOD + b'{"text": "a", "label": "fautl"}', 2, 'did you mean "fault"? known are "fault", "praise"'),
         (GOOD + b'{"text": "a", "label": "PRAISE"}', 2, 'did you mean "praise"?'),
         (GOOD + b'{"text": "a", "label": null}', 2, 'no "label" here, found "text"'),
-        (GOOD + b'{"text": "a", "label": ["fault"]}', 2, "label: found a list"),
+        (GOOD + b'{"text": "a", "label": {"fault": 1}}', 2, "label: found keys with values"),
         (GOOD + b'{"body": "a", "label": "fault"}', 2, 'no "text" here, found "body", "label"; if another column'),
         (GOOD + b'{"text": 5, "label": "fault"}', 2, "text: found 5, a text in quotes belongs here"),
         (GOOD + b'{"text": " \\n", "label": "fault"}', 2, "the text is empty"),
@@ -128,8 +129,8 @@ def test_a_bad_row_is_named_with_its_line(tmp_path, content, line, words):
         (b"text,label\na,fault\n\xe9,fault\n", 3, "byte 0xe9 at position 1 is not UTF-8"),
         (b"text,label\n" + b"a" * 120_000 + b",fault\n", 2, "120,000 characters, at most 100,000"),
         (b"text,label\n" + b"a" * 1_000_000 + b",fault\n", 2, "1,000,000 characters, at most 100,000 are allowed"),
-        (b"text;label\na;fault\n", 1, 'a semicolon separates the columns of the header "text;label"'),
-        (b"text\tlabel\na\tfault\n", 1, "a tab separates"),
+        (b"text;label\na;fault\nb;c;fault\n", 3, "3 columns, the header has 2, divided by a semicolon"),
+        (b",,\na,fault,\n", 1, "the header has no names"),
     ],
 )
 def test_a_bad_table_row_is_named_with_its_line(tmp_path, content, line, words):
@@ -197,7 +198,7 @@ def test_the_longest_text_is_allowed_and_one_more_character_is_not(tmp_path):
 
 
 def test_files_that_are_not_rows(tmp_path):
-    assert "ends in .jsonl, .csv, .tsv" in str(error_of(load_rows, tmp_path / "rows.txt", TASK))
+    assert "ends in .jsonl, .csv, .tsv, .json, .xlsx, .parquet" in str(error_of(load_rows, tmp_path / "rows.txt", TASK))
     for name in ("none.jsonl", "none.csv", "none.tsv"):
         assert "no such file" in str(error_of(load_rows, tmp_path / name, TASK))
 
@@ -206,3 +207,40 @@ def test_each_label_needs_a_dev_row_but_no_test_row(tmp_path):
     task = load_task(write_task(tmp_path, dev=DEV.splitlines()[0], test=DEV.splitlines()[0]))
     assert 'no row has the label "praise"' in str(error_of(load_dev, task))
     assert len(load_rows(task.test, task)) == 1
+
+
+def test_rows_without_a_single_answer_are_skipped_with_their_number_and_named(tmp_path):
+    path = tmp_path / "export.jsonl"
+    rows = [
+        {"text": "a", "label": ["fault"]},
+        {"text": "b", "label": []},
+        {"text": "c", "label": ["fault", "praise"]},
+        {"text": "d", "label": "praise"},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    skipped = []
+    assert [(row.id, row.label) for row in load_rows(path, TASK, skipped)] == [
+        ("export-1", "fault"),
+        ("export-4", "praise"),
+    ]
+    (sentence,) = skipped
+    assert sentence == (
+        f"{path}: skipped 2 rows without a single accepted answer: line 2 (no answer), "
+        'line 3 (2 different answers: "fault", "praise")'
+    )
+    path.write_text(json.dumps(rows[1]))
+    assert "no rows, 1 row without a single accepted answer" in str(error_of(load_rows, path, TASK))
+
+
+def test_a_task_says_how_its_files_are_read(tmp_path):
+    folder = write_task(tmp_path, YAML + "reading: {encoding: cp1252, separator: tab}\n")
+    (tmp_path / "gold.csv").write_bytes("text\tlabel\nGrüße, Chef\tfault\n".encode("cp1252"))
+    task = load_task(folder)
+    assert len(load_dev(task)) == 2  # UTF-8 without umlauts, and JSON Lines have no separator
+    assert [row.text for row in load_rows(tmp_path / "gold.csv", task)] == ["Grüße, Chef"]
+    chosen = load_task(folder, dev=tmp_path / "gold.csv", reading=Reading(encoding="latin-1", separator="|"))
+    assert chosen.reading == Reading(encoding="latin-1", separator="|")
+    assert "no sheets; leave out --sheet" in str(error_of(load_task, folder, None, None, None, Reading(sheet="x")))
+    write_task(tmp_path, YAML + "reading: {encoding: klingon}\n")
+    error = error_of(load_task, tmp_path)
+    assert error.line == 9 and "unknown encoding klingon" in str(error)

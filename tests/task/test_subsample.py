@@ -10,6 +10,7 @@ import pytest
 
 from s3local.exceptions import InputError
 from s3local.records import read_jsonl
+from s3local.sources import Reading
 from s3local.task.subsample import draw_file, draw_rows
 
 COUNTS = {"a": 50, "b": 30, "c": 4}
@@ -71,12 +72,11 @@ def test_the_pool_is_never_replaced(tmp_path: Path) -> None:
     assert rows.read_bytes() == before
 
 
-def test_a_table_with_another_separator_is_told_or_read(tmp_path: Path) -> None:
+def test_a_table_with_another_separator_is_read(tmp_path: Path) -> None:
     table = tmp_path / "pool.csv"
     table.write_text("text;label\na, b;x\nc;y\n")
-    with pytest.raises(InputError, match=r"line 1: a semicolon separates .* a comma belongs there; .* --delimiter"):
-        draw_rows(table, 1, 0)
-    assert draw_rows(table, 2, 0, delimiter=";") == [{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]
-    assert draw_rows(table, 2, 0, delimiter="|") == [{"text;label": "a, b;x"}, {"text;label": "c;y"}]
-    with pytest.raises(InputError, match="leave out --delimiter"):
-        draw_rows(pool(tmp_path), 1, 0, delimiter=";")
+    assert draw_rows(table, 2, 0) == [{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]
+    named = Reading(separator="|")
+    assert draw_rows(table, 2, 0, reading=named) == [{"text;label": "a, b;x"}, {"text;label": "c;y"}]
+    with pytest.raises(InputError, match="leave out --separator"):
+        draw_rows(pool(tmp_path), 1, 0, reading=named)
