@@ -34,7 +34,10 @@ comparison.methods  comparison.baselines  comparison.cache  comparison.cells  co
 comparison.compare
 prediction
 report.text  report.check  report.compare
-cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.main
+review.decisions  review.rows  review.selection  review.dev_file  review.desk  review.server  review.retrain
+review.labelling
+cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.review
+cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

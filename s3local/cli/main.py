@@ -13,6 +13,7 @@ from s3local.cli.data import data
 from s3local.cli.models import models
 from s3local.cli.predict import predict
 from s3local.cli.report import report
+from s3local.cli.review import label, retrain, review, suggest
 from s3local.cli.run import run
 from s3local.cli.task import check, init
 from s3local.cli.terminal import write_utf8
@@ -61,13 +62,14 @@ def main() -> None:
       s3local check my_task         validate the task and its rows
       s3local run my_task           generate rows and train; all results are in runs/my_task/default
       s3local predict runs/my_task/default messages.csv
+      s3local review runs/my_task/default   read and correct the generated rows in the browser
       s3local compare my_task       compare the method with baselines, on your rows
     """
     write_utf8()
     offline.engage()
 
 
-for command in (init, check, data, run, predict, report, compare, models):
+for command in (init, check, data, run, predict, report, review, label, suggest, retrain, compare, models):
     main.add_command(command)
 
 

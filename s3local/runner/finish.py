@@ -101,9 +101,11 @@ class FinalStudents:
     def final(self, stage: str, with_gold: bool) -> StudentResult:
         """The student of all synthetic rows and, if ``with_gold``, dev.
 
-        Without dev it has the rows of the last round's student, and is that one.
+        Without dev it has the rows of the last round's student, and is that one, unless the rows were reviewed.
         """
         last, relabelled = self._last.student, self._relabelled.targets is not None
+        if not with_gold and self._relabelled.reviewed:
+            return self._make(stage, self._all_rows(with_gold), None)
         if not with_gold:
             return self._context.state.once(f"{stage}/metrics.json", StudentResult, lambda: self._adopt(last, stage))
         # A student that was trained on dev is overconfident there. The label model's targets are calibrated already;
@@ -145,7 +147,7 @@ class FinalStudents:
     def _gold_rows(self) -> TrainingSet:
         return TrainingSet(self._context.dev, self._seed)
 
-    def _make(self, stage: str, rows: TrainingSet, temperature: float) -> StudentResult:
+    def _make(self, stage: str, rows: TrainingSet, temperature: float | None) -> StudentResult:
         """Train and export a student; it stays in memory if it may be averaged."""
 
         def compute() -> StudentResult:

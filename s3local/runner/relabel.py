@@ -28,11 +28,12 @@ DEV_FILE, DEV_MARKER = "judges/dev.jsonl", "judges/judges.json"
 @dataclass(frozen=True, slots=True)
 class Relabelled:
     """Synthetic rows as students learn them: ``targets`` (n_rows, n_labels) are label probabilities, None where the
-    requested labels stay; then there are no ``figures``."""
+    requested labels stay; then there are no ``figures``. ``reviewed``: people changed the rows after the rounds."""
 
     rows: Sequence[Example]
     targets: Targets | None
     figures: LabelModelFigures | None
+    reviewed: bool = False
 
 
 class Relabeller:
@@ -171,7 +172,8 @@ class Relabeller:
         """The candidate with its likeliest label; the requested label and all probabilities go into its origin."""
         labels = self.context.task.label_names
         rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
-        origin = {**candidate.origin, "asked": candidate.example.label, "probabilities": rounded}
+        asked = candidate.origin.get("asked", candidate.example.label)
+        origin = {**candidate.origin, "asked": asked, "probabilities": rounded}
         return Candidate(dataclasses.replace(candidate.example, label=labels[int(np.argmax(probabilities))]), origin)
 
 

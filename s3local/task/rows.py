@@ -11,6 +11,7 @@ from pathlib import Path
 
 from s3local.exceptions import InputError
 from s3local.records import SPAN, Answer, Example, Row, read_jsonl
+from s3local.storage import decoded_lines, translated_errors
 from s3local.tables import open_table
 from s3local.task.model import ROW_SUFFIXES, TASK_FILE, Task
 from s3local.text import composed, is_blank
@@ -75,6 +76,41 @@ def load_contexts(path: str | Path, task: Task) -> list[str]:
     if not texts:
         raise InputError(path, f"no rows; one {given} a line belongs here")
     return list(texts)
+
+
+def load_unlabelled(path: str | Path, task: Task) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line, the text of each field) for each row of a .jsonl, .csv, .tsv or .txt file; a label is ignored.
+
+    A .txt file has one text a line; blank lines are no rows. Raises ``InputError`` with the line of the first row that
+    has no text, and for a .txt file where a row has two texts.
+    """
+    path = Path(path)
+    plain = path.suffix.lower() == ".txt"
+    if plain and len(task.fields) > 1:
+        raise InputError(
+            path, f"plain text has one text a line, a row has {' and '.join(task.fields)}; use .jsonl or .csv"
+        )
+    for line, row in _plain_lines(path, task) if plain else _numbered(path, task, task.fields):
+        yield line, _unlabelled(row, task, path, line)
+
+
+def _unlabelled(row: Row, task: Task, path: Path, line: int) -> dict[str, str]:
+    try:
+        for name in task.fields:
+            if row.get(task.column(name)) is None:
+                raise ValueError(_missing_column(name, [key for key in row if row[key] is not None], task))
+        return {name: _text(row[task.column(name)], task.column(name)) for name in task.fields}
+    except ValueError as exc:
+        raise InputError(path, str(exc), line=line) from exc
+
+
+def _plain_lines(path: Path, task: Task) -> Iterator[tuple[int, Row]]:
+    if not path.exists():
+        raise InputError(path, "no such file; one text a line belongs here")
+    with translated_errors(path, "read"), path.open("rb") as stream:
+        for number, line in enumerate(decoded_lines(stream, path), start=1):
+            if not is_blank(line):
+                yield number, {task.column(task.fields[0]): line.strip()}
 
 
 def _numbered(path: Path, task: Task, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:
