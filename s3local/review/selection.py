@@ -9,6 +9,7 @@ each cluster is taken, so that they differ (Zhdanov, arXiv 1901.05954).
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,9 +134,12 @@ def _clusters(
 ) -> tuple[NDArray[np.int64], Vectors]:
     """The cluster of each row, and the centres, by k-means."""
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     model = KMeans(count, n_init=1, max_iter=30, random_state=seed % 2**32)
-    numbers = model.fit_predict(vectors, sample_weight=None if weights is None else np.maximum(weights, 1e-6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different texts than clusters
+        numbers = model.fit_predict(vectors, sample_weight=None if weights is None else np.maximum(weights, 1e-6))
     return numbers.astype(np.int64), model.cluster_centers_.astype(np.float32)
 
 

@@ -59,7 +59,7 @@ def test_decisions_on_other_rows_and_damaged_lines_are_refused(tmp_path: Path) -
     file = tmp_path / "decisions.jsonl"
     with DecisionLog.open(file, "d1") as log:
         log.append(A)
-    with pytest.raises(RunError, match="line 1.*another dataset"):
+    with pytest.raises(RunError, match=r"line 1.*another dataset"):
         read_decisions(file, "d2")
     file.write_text('{"row": "a", "decision": "think"}\n')
     with pytest.raises(RunError, match="line 1: not a decision"):

@@ -116,11 +116,7 @@ def test_whatever_a_row_holds_is_shown_as_text(page: Any, tmp_path: Path) -> Non
 def test_every_control_has_a_name_and_texts_can_be_told_from_the_ground(page: Any, tmp_path: Path) -> None:
     with serving("review", str(write_run(tmp_path / "run", synthetic(4)))) as server:
         visit(page, server.address)
-        nameless = page.execute_script(
-            """return [...document.querySelectorAll('button, input, select, textarea')].filter((it) => it.checkVisibility())
-            .filter((it) => !(it.innerText || it.getAttribute('aria-label') || (it.labels && it.labels.length)))
-            .map((it) => it.outerHTML)"""
-        )
+        nameless = page.execute_script(_NAMELESS)
         assert nameless == []
         for scheme in ("light", "dark"):
             wanted = {
@@ -132,9 +128,15 @@ def test_every_control_has_a_name_and_texts_can_be_told_from_the_ground(page: An
             assert page.execute_script(_LOW_CONTRAST) == [], scheme
 
 
+_NAMELESS = """
+return [...document.querySelectorAll('button, input, select, textarea')].filter((it) => it.checkVisibility()
+  && !(it.innerText || it.getAttribute('aria-label') || (it.labels && it.labels.length))).map((it) => it.outerHTML);
+"""
+
 _LOW_CONTRAST = """
 const parse = (text) => text.match(/[\\d.]+/g).map(Number);
-const light = (rgb) => { const [r, g, b] = rgb.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+const linear = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+const light = (rgb) => { const [r, g, b] = rgb.map(linear);
   return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
 const ground = (it) => { for (; it; it = it.parentElement) { const c = parse(getComputedStyle(it).backgroundColor);
   if (c.length < 4 || c[3] === 1) return c.slice(0, 3); } return [255, 255, 255]; };

@@ -34,7 +34,7 @@ AWKWARD = {
 
 
 def synthetic(count: int) -> list[dict[str, Any]]:
-    """Rows of a dataset, each a little less probable than the one before; every fourth has another label than asked for."""
+    """Rows of a dataset, each less probable than the one before; every fourth has another label than asked for."""
     rows = []
     for number in range(count):
         label = list(LABELS)[number % 2]
