@@ -1,7 +1,9 @@
 """The offline guard: no connection leaves this machine.
 
 ``engage`` switches the hub libraries offline, hides the user's proxies and guards Python's sockets. Call it before
-anything is imported that might look for a network. ``allowed`` opens the guard for ``models fetch`` alone.
+anything is imported that might look for a network. ``allowed`` opens the guard for ``setup`` and ``models fetch``.
+
+``admit`` opens it for one port of one host that the user named, where a teacher's server is.
 
 The guard is an audit hook, which cannot be removed. It sees every call of Python's ``socket`` module in every thread.
 It does not see child processes, nor what a compiled library does on its own. Where that matters, cut the network off
@@ -50,6 +52,10 @@ NO_PROXY = {"no_proxy": "*", "NO_PROXY": "*"}
 _STANDARD_LIBRARY = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 _SITE_PACKAGES = ("site-packages", "dist-packages")
 
+_admitted_names: set[str] = set()
+"""Hosts that may be looked up, in lower case."""
+_admitted_addresses: set[tuple[str, int]] = set()
+"""Addresses and ports that may be connected to, beyond those of this machine."""
 _engaged = False
 _allowed = False
 _hidden = False
@@ -84,6 +90,21 @@ def allowed() -> Iterator[None]:
         _allowed = before
         if _engaged and not _allowed:
             _hide_proxies()
+
+
+def admit(host: str, port: int) -> None:
+    """Let connections to this port of ``host`` through, at the addresses that its name has now, and to no other.
+
+    Raises ``NetworkError`` if the name is not known.
+    """
+    name = host.lower()
+    _admitted_names.add(name)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        _admitted_names.discard(name)
+        raise NetworkError(f"the host {host} is not known here ({exc})") from exc
+    _admitted_addresses.update((str(address[0]), port) for *_, address in found)
 
 
 def _hide_proxies() -> None:
@@ -122,7 +143,7 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
     if not event.startswith("socket.") or _allowed:  # called for every event of the interpreter, so this comes first
         return
     if event in LOOKUPS:
-        if not _is_local_host(arguments[0]):
+        if not is_local_host(arguments[0]) and _text(arguments[0]).lower() not in _admitted_names:
             _refuse(_text(arguments[0]))
     elif event == REVERSE_LOOKUP:
         _check_address(arguments[0])
@@ -136,12 +157,14 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _check_address(address: object) -> None:
-    """Refuse an address of host and port whose host is not this machine."""
-    if not isinstance(address, tuple) or not _is_local_host(address[0]):
+    """Refuse an address of host and port whose host is not this machine, unless it was admitted."""
+    if isinstance(address, tuple) and (_text(address[0]), address[1]) in _admitted_addresses:
+        return
+    if not isinstance(address, tuple) or not is_local_host(address[0]):
         _refuse(":".join(_text(part) for part in address[:2]) if isinstance(address, tuple) else _text(address))
 
 
-def _is_local_host(host: object) -> bool:
+def is_local_host(host: object) -> bool:
     """Whether ``host`` is a loopback name or address; None and "" mean this machine, as does 0.0.0.0."""
     name = "" if host is None else _text(host)
     if name.lower() in ("", "localhost", "localhost.localdomain", "ip6-localhost"):
@@ -160,7 +183,8 @@ def _text(part: object) -> str:
 
 def _refuse(address: str) -> None:
     raise NetworkError(
-        f"{_who_asks()} tried to reach {address}; nothing here may use the network except 's3local models fetch'"
+        f"{_who_asks()} tried to reach {address}; only 's3local setup', 's3local models fetch' and a teacher's "
+        f"server that --allow-host names may use the network"
     )
 
 

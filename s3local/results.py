@@ -27,10 +27,16 @@ SCHEMA_VERSION = 1
 
 RESULT_FILE = "result.json"
 COMPARE_FILE = "compare.json"
+DEV_FILE = "dev.jsonl"
+MAP_FILE, MAP_OF_DEV, MAP_OF_SYNTHETIC = "map/map.json", "map/dev.jsonl", "map/synthetic.jsonl"
 
 FINAL, FINAL_WITHOUT_GOLD, GOLD_ONLY, AVERAGED, LARGE = "final", "final-without-gold", "gold", "averaged", "large"
 """Folders of the final students: trained on all rows, on the synthetic rows, on dev (the gold-only baseline); and the
 average of the first's and the third's weights."""
+
+NO_SYNTHETIC, ALL_SYNTHETIC = 0.0, 1.0
+SHARES = (NO_SYNTHETIC, 0.25, 0.5, 0.75, ALL_SYNTHETIC)
+"""The averages that model selection compares, by the share of the final student's weights in them."""
 
 Metrics = ClassificationMetrics | AnswerMetrics
 
@@ -193,7 +199,7 @@ class LabelCheckResult(StageResult):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldResult(StageResult):
-    """Scores of one fold's students on the dev rows ``ids`` that were held out, for each share of synthetic rows.
+    """Scores of one fold's students on the dev rows ``ids`` that were held out, for each of ``SHARES``.
 
     ``scores`` is (n_shares, n_rows), from 0 to 1; ``logits`` (n_shares, n_rows, n_labels), None where rows have no
     labels. ``synthetic_rows`` are those that the fold's students could learn from.
@@ -239,6 +245,13 @@ class ModelSelectionResult(StageResult):
 
     outcome: Literal["off", "undivided", "done"]
     verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapResult(StageResult):
+    """The share of the variance of all rows that each axis of the map explains, from 0 to 1."""
+
+    explained: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 from toys import LABELS, SETTINGS, Exported, reviews, tiny_tokenizer
 from transformers import BertConfig, BertModel
 
+from s3local import executor
 from s3local.student.export import export
 from s3local.student.training import TrainedStudent, train
 
@@ -20,6 +23,21 @@ CHECKOUT = Path(__file__).parents[1]
 settings.register_profile("no deadline", deadline=None)  # a loaded machine is no failure
 settings.load_profile("no deadline")
 torch.set_num_threads(1)  # the toys are too small to share
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several test processes keeps to one core: threads of llama.cpp that wait for one another are slow."""
+    if hasattr(config, "workerinput") and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(config.workerinput["workerid"].removeprefix("gw")) % len(cores)]})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_process() -> Iterator[None]:
+    """Runs train in this process unless a test says otherwise: workers take seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executor, "physical_cores", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="session")

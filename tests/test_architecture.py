@@ -10,13 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
-exceptions  progress  wording  hardware  storage  records  tables  text  allocation  seeds  offline
+exceptions  progress  wording  hardware  storage  records  tables  text  allocation  seeds  offline  executor
 weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store  weights.optimize
 weights.download  weights.archives  weights.fetch  weights.importing
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
 teacher.protocol  teacher.fake  teacher.sampling  teacher.llama_cache
-teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine
+teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine  teacher.server
 synthesis.prompts  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
 synthesis.extrapolation
 curation.shared_runs  curation.vector_index  curation.decontamination  curation.dedup  curation.rules
@@ -25,18 +25,21 @@ student.agreement  student.encoding  student.windows  student.inference  student
 student.body  student.pooling  student.optimisation  student.contrastive  student.training
 student.reader_training  student.export  student.reader_export
 evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.cross_validation
-evaluation.gap
+evaluation.gap  evaluation.projection
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
-runner.relabel  runner.model_selection  runner.finish  runner.loop
+runner.relabel  runner.model_selection  runner.finish  runner.row_map  runner.loop
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare
 prediction
 report.text  report.check  report.compare
+report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page
+report.comparison_page  report.html
 review.decisions  review.rows  review.selection  review.dev_file  review.desk  review.server  review.retrain
 review.labelling
-cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.review
+cli.terminal  cli.options  cli.setup  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare  cli.predict
+cli.review
 cli.main
 """
 ORDER = _ORDER.split()

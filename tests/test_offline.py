@@ -236,3 +236,43 @@ def test_the_hub_libraries_are_offline(imported_before: bool, tmp_path: Path) ->
         tmp_path,
     )
     assert found.stdout.split() == ["refused", "refused"], found.stderr
+
+
+def test_an_admitted_host_is_reached_at_one_port_alone(tmp_path: Path) -> None:
+    found = run(
+        """
+        import socket
+        from s3local import offline
+        from s3local.exceptions import NetworkError
+        offline.engage()
+        offline.admit("192.0.2.1", 8000)
+
+        def reaches(host, port, family=socket.AF_INET):
+            with socket.socket(family) as attempt:
+                attempt.setblocking(False)
+                try:
+                    attempt.connect_ex((host, port))
+                except NetworkError:
+                    return False
+                return True
+
+        assert reaches("192.0.2.1", 8000)
+        assert not reaches("192.0.2.1", 8001)
+        assert not reaches("192.0.2.2", 8000)
+        assert not reaches("2001:db8::1", 8000, socket.AF_INET6)
+        try:
+            offline.admit("no-such-host.invalid", 80)
+        except NetworkError as exc:
+            print(exc)
+        for name in ("no-such-host.invalid", "example.com"):
+            try:
+                socket.getaddrinfo(name, 80)
+            except NetworkError:
+                print("refused")
+        """,
+        tmp_path,
+    )
+    lines = found.stdout.splitlines()
+    assert len(lines) == 3, found.stderr
+    assert "no-such-host.invalid" in lines[0]
+    assert lines[1:] == ["refused", "refused"]

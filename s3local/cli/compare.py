@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from s3local.cli.options import (
     quiet_option,
     with_models,
     with_task,
+    workers_option,
 )
+from s3local.cli.report import open_in_browser, show_page
 from s3local.cli.terminal import progress, show, show_json
 from s3local.comparison.methods import DEFAULT_METHODS, DEFAULT_REFERENCE, DEFAULT_SEEDS
 from s3local.exceptions import S3LocalError
@@ -59,6 +62,8 @@ if TYPE_CHECKING:
 @click.option("--gold", metavar="N,...", help="Numbers of labelled rows to draw from dev. [default: all rows]")
 @budget_options
 @with_models
+@workers_option
+@click.option("--open", "open_page", is_flag=True, help="Open the report in the browser at the end.")
 @json_option
 @quiet_option
 def compare(
@@ -70,14 +75,16 @@ def compare(
     seeds: str,
     gold: str | None,
     engine: EngineSettings,
+    workers: int | None,
+    open_page: bool,
     as_json: bool,
     quiet: bool,
     **choices: Any,
 ) -> None:
     """Compare S3 with baselines on your rows.
 
-    TASK is a folder or a task.yaml. All methods get the same labelled rows, teacher, classifier and number of synthetic
-    rows.
+    TASK is a folder, a task.yaml or a preset. All methods get the same labelled rows, teacher, classifier and number of
+    synthetic rows.
 
     \b
       gold                   the classifier trained on the labelled rows alone
@@ -94,7 +101,8 @@ def compare(
       s3+gold, goldgen+gold  the final classifier is trained on the labelled rows too
       s3+gold-large          the same, from the judges' encoder
 
-    The same command resumes after Ctrl-C. More methods, seeds or gold sizes reuse the results that are there.
+    The same command resumes after Ctrl-C. More methods, seeds or gold sizes reuse the results that are there. At
+    the end the results are written to report.html in the comparison's folder.
 
     \b
     Examples:
@@ -103,7 +111,9 @@ def compare(
     """
     from s3local.comparison.compare import CompareSettings
     from s3local.comparison.compare import compare as compare_methods
+    from s3local.executor import executor_for
     from s3local.report.compare import render, save
+    from s3local.report.html import write_report
     from s3local.results import to_plain
     from s3local.runner.settings import RunSettings
 
@@ -114,12 +124,20 @@ def compare(
         reference=reference,
         run=RunSettings(engine=engine, **choices),
     )
-    result = compare_methods(task, settings, folder=out, name=name, progress=progress(quiet or as_json))
+    with contextlib.closing(executor_for(workers)) as executor:
+        result = compare_methods(
+            task, settings, folder=out, name=name, progress=progress(quiet or as_json), executor=executor
+        )
     save(result.summary, result.folder)
     if as_json:
         show_json(to_plain(result.summary))
     else:
         show(render(result.summary, result.folder))
+    page = write_report(result.folder)
+    if not as_json:
+        show_page(page)
+    if open_page:
+        open_in_browser(page)
 
 
 def _names(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from s3local.cli.predict import predict
 from s3local.cli.report import report
 from s3local.cli.review import label, retrain, review, suggest
 from s3local.cli.run import run
+from s3local.cli.setup import setup
 from s3local.cli.task import check, init
 from s3local.cli.terminal import write_utf8
 from s3local.exceptions import S3LocalError
@@ -58,6 +59,7 @@ def main() -> None:
 
     \b
     Examples:
+      s3local setup                 fetch the embedded models, once
       s3local init my_task          write a commented task to edit
       s3local check my_task         validate the task and its rows
       s3local run my_task           generate rows and train; all results are in runs/my_task/default
@@ -69,7 +71,7 @@ def main() -> None:
     offline.engage()
 
 
-for command in (init, check, data, run, predict, report, review, label, suggest, retrain, compare, models):
+for command in (setup, init, check, data, run, predict, report, review, label, suggest, retrain, compare, models):
     main.add_command(command)
 
 

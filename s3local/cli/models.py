@@ -60,7 +60,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--no-judge", is_flag=True, help="Leave out the embedded judge (0.4 GB).")
 def fetch(ids: tuple[str, ...], no_judge: bool) -> None:
-    """Download models and verify their checksums. The only command that uses the network.
+    """Download models and verify their checksums. This command uses the network.
 
     Without an ID: the embedded teacher, encoder and judge, 0.6 GB. The same command continues a broken download.
     """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from s3local.teacher.llama_cache import CacheType
@@ -67,7 +69,35 @@ def with_options(*options: Decorator) -> Decorator:
     return decorate
 
 
+def command_line() -> str:
+    """The command that is being run, as a shell takes it: its arguments, and the options that the user gave.
+
+    Those that change only what is shown are left out.
+    """
+    context = click.get_current_context()
+    words = context.command_path.split()
+    for param in context.command.params:
+        if param.name in SHOWING or context.get_parameter_source(param.name or "") is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[param.name or ""]
+        if isinstance(param, click.Option):
+            words.append(param.secondary_opts[0] if value is False and param.secondary_opts else param.opts[0])
+        if not (isinstance(param, click.Option) and param.is_flag):
+            words.append(str(value))
+    return shlex.join(words)
+
+
+SHOWING = ("as_json", "quiet", "open_page")
+"""Parameters that change only what a command shows."""
+
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that train classifiers side by side; 1 trains one after the other. "
+    "[default: one for each physical core, as memory allows; 1 with a GPU]",
+)
 
 json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON instead of tables.")
 
@@ -96,7 +126,19 @@ _task_options = with_options(
 )
 
 _model_options = with_options(
-    click.option("--teacher", metavar="ID|FILE", help="Model id or .gguf file of the LLM. [default: the embedded one]"),
+    click.option(
+        "--teacher",
+        metavar="ID|FILE|URL",
+        help="Model id or .gguf file of the LLM, or a server with the OpenAI-compatible API, as "
+        "http://127.0.0.1:8080/v1#MODEL. A key goes into the environment variable S3LOCAL_TEACHER_KEY. [default: the "
+        "embedded one]",
+    ),
+    click.option(
+        "--allow-host",
+        metavar="HOST",
+        help="Host of the teacher's server, if it is not this machine. The program connects to its port and nothing "
+        "else.",
+    ),
     click.option(
         "--student",
         metavar="SIZE|ID|FOLDER",
@@ -117,7 +159,8 @@ _model_options = with_options(
     click.option(
         "--slots",
         type=click.IntRange(1),
-        help="Texts that the teacher generates in parallel. [default: as many as memory allows, at most 64]",
+        help="Texts that the teacher generates in parallel. [default: as many as memory allows, at most 64; 16 for a "
+        "server]",
     ),
     click.option("--threads", type=click.IntRange(1), help="CPU threads of the teacher. [default: physical cores]"),
     click.option(

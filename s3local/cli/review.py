@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from s3local.cli.options import json_option, path_type, quiet_option, seed_option
+from s3local.cli.report import show_page
 from s3local.cli.terminal import progress, show, show_json
 from s3local.wording import counted
 
@@ -181,6 +182,7 @@ def retrain(folder: Path, task: Path | None, as_json: bool, quiet: bool) -> None
       s3local retrain runs/my_task/default
       s3local predict runs/my_task/default/retrained-1 messages.csv
     """
+    from s3local.report.html import write_report
     from s3local.report.text import render
     from s3local.results import to_plain
     from s3local.review.retrain import retrain as retrain_run
@@ -191,6 +193,9 @@ def retrain(folder: Path, task: Path | None, as_json: bool, quiet: bool) -> None
     else:
         show(render(found.result.summary, found.result.folder))
         click.echo(found.in_words())
+    page = write_report(found.result.folder)
+    if not as_json:
+        show_page(page)
 
 
 def _embedder(encoder: str | None) -> Embedder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from s3local.cli.options import (
     FiniteRange,
     budget_options,
+    command_line,
     folder_name,
     json_option,
     path_type,
@@ -17,7 +19,9 @@ from s3local.cli.options import (
     seed_option,
     with_models,
     with_task,
+    workers_option,
 )
+from s3local.cli.report import open_in_browser, show_page
 from s3local.cli.terminal import progress, show, show_json
 
 if TYPE_CHECKING:
@@ -87,6 +91,8 @@ if TYPE_CHECKING:
     help="Select the model by cross-validation on dev: the gold-only baseline, or the best weighted mean of that "
     "baseline's weights and the final classifier's.",
 )
+@workers_option
+@click.option("--open", "open_page", is_flag=True, help="Open the report in the browser at the end.")
 @json_option
 @quiet_option
 def run(
@@ -94,29 +100,43 @@ def run(
     name: str,
     out: Path | None,
     engine: EngineSettings,
+    workers: int | None,
     round_trip: float,
+    open_page: bool,
     as_json: bool,
     quiet: bool,
     **choices: Any,
 ) -> None:
     """Run S3: generate rows, train, find errors, generate more.
 
-    TASK is a folder or a task.yaml. Press Ctrl-C whenever you like: the same command resumes the run. Other settings
-    need another --name.
+    TASK is a folder, a task.yaml or a preset. Press Ctrl-C whenever you like: the same command resumes the run. Other
+    settings need another --name.
 
     \b
     Examples:
       s3local run my_task
       s3local run my_task --rows 2000 --seed 1 --name larger
+      s3local run my_task --teacher http://127.0.0.1:11434/v1#qwen3:8b --name ollama
     """
+    from s3local.executor import executor_for
+    from s3local.report.html import write_report
     from s3local.report.text import render
     from s3local.results import to_plain
     from s3local.runner.loop import run as run_task
     from s3local.runner.settings import AnswerSettings, RunSettings
 
     settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
-    result = run_task(task, settings, folder=out, name=name, progress=progress(quiet or as_json))
+    shown = progress(quiet or as_json)
+    with contextlib.closing(executor_for(workers)) as executor:
+        result = run_task(
+            task, settings, folder=out, name=name, progress=shown, executor=executor, command=command_line()
+        )
     if as_json:
         show_json(to_plain(result.summary))
     else:
         show(render(result.summary, result.folder))
+    page = write_report(result.folder)
+    if not as_json:
+        show_page(page)
+    if open_page:
+        open_in_browser(page)

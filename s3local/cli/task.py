@@ -43,7 +43,7 @@ def init(name: Path, kind: Kind) -> None:
 def check(task: Task, as_json: bool) -> None:
     """Validate a task; print counts, text lengths and warnings.
 
-    TASK is a folder or a task.yaml.
+    TASK is a folder, a task.yaml or a preset.
 
     \b
     Examples:

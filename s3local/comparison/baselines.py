@@ -18,6 +18,7 @@ import numpy as np
 
 from s3local.embedder import Embedder, LazyEmbedder
 from s3local.evaluation.cross_validation import NO_FOLD
+from s3local.executor import InThisProcess
 from s3local.progress import Progress
 from s3local.records import Example
 from s3local.relabelling.teacher_likelihood import label_logprobs
@@ -97,7 +98,15 @@ def judge(given: BaselineInput) -> list[str]:
     seeds = [derive_seed(given.seed, JUDGES)]
     with given.progress.step("the judge trains", settings.passes, "texts") as advance:
         judges = given.models.train_judges(
-            given.models.judge, given.gold, given.labels, nobody, settings, seeds, kind.descriptions(), advance
+            given.models.judge,
+            given.gold,
+            given.labels,
+            nobody,
+            settings,
+            seeds,
+            kind.descriptions(),
+            advance,
+            InThisProcess(),
         )
     with given.progress.step("predicting test", len(given.test), "rows") as advance:
         (probabilities,) = judges.predict_proba(given.test, advance)

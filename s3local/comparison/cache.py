@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import RunError
+from s3local.executor import Executor
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.relabelling.judge import Judges, JudgeSettings, JudgeTrainer
@@ -103,6 +104,7 @@ class JudgeCache:
             seeds: Sequence[int],
             further: Sequence[tuple[str, str]],
             advance: Advance,
+            executor: Executor,
         ) -> Judges:
             arguments = [str(folder), [row.to_row() for row in rows], list(labels), fold_of.tolist()]
             key = _checksum([*arguments, dataclasses.asdict(settings), list(seeds), [list(pair) for pair in further]])
@@ -112,7 +114,7 @@ class JudgeCache:
                 advance(settings.passes * len(seeds))
                 return made
             started = time.perf_counter()
-            made = self._train(folder, rows, labels, fold_of, settings, seeds, further, advance)
+            made = self._train(folder, rows, labels, fold_of, settings, seeds, further, advance, executor)
             self._judges[key] = made, time.perf_counter() - started
             while len(self._judges) > MOST_JUDGES:
                 del self._judges[next(iter(self._judges))]

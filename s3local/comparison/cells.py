@@ -21,6 +21,7 @@ from s3local.comparison.cache import JudgeCache, SharedTeacher
 from s3local.comparison.methods import METHODS, RUNS, Method
 from s3local.embedder import CachedEmbedder
 from s3local.evaluation.metrics import classification_metrics
+from s3local.executor import Executor
 from s3local.progress import Progress
 from s3local.records import Example, write_jsonl
 from s3local.results import (
@@ -105,7 +106,8 @@ class CellComputer:
     """Computes cells in a comparison's folder; what several cells need is computed once.
 
     ``dev`` is what gold rows are drawn from, ``most_gold`` the largest number of them; ``settings`` are those that all
-    runs have in common, whose seed is replaced.
+    runs have in common, whose seed is replaced. ``executor`` runs
+    trainings side by side.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class CellComputer:
         settings: RunSettings,
         state: RunFolder,
         models: Models,
+        executor: Executor,
     ) -> None:
         self.task = task
         self.dev = dev
@@ -125,6 +128,7 @@ class CellComputer:
         self.settings = settings
         self.state = state
         self.models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
+        self.executor = executor
         self.judges = JudgeCache(models.train_judges)
 
     def compute(self, cell: Cell, progress: Progress) -> CellResult:
@@ -199,7 +203,8 @@ class CellComputer:
             return SharedTeacher(self.models.teacher, self.state.path / "teacher", on_cache_hit)
 
         models = dataclasses.replace(self.models, teacher=opened, train_judges=self.judges.trainer(on_cache_hit))
-        summary = run(self._task_with(gold, seed), settings, folder=folder, progress=progress, models=models).summary
+        task = self._task_with(gold, seed)
+        summary = run(task, settings, folder=folder, progress=progress, models=models, executor=self.executor).summary
         for student in folder.glob("*/student"):  # some 200 MB each; their predictions are kept
             _remove(student)
         stage = summary.selected if method.student == "selected" else FINAL_WITHOUT_GOLD

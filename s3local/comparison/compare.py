@@ -29,12 +29,14 @@ from s3local.comparison.methods import (
     DEFAULT_METHODS,
     DEFAULT_REFERENCE,
     DEFAULT_SEEDS,
+    GROUPS,
     Method,
     methods_named,
     require_known,
 )
 from s3local.comparison.summary import compare_all, summarise
 from s3local.exceptions import InputError, S3LocalError
+from s3local.executor import Executor, executor_for
 from s3local.progress import Advance, Progress, Silent
 from s3local.records import Example
 from s3local.results import COMPARE_FILE, CellResult, CompareSummary
@@ -86,12 +88,13 @@ def compare(
     progress: Progress | None = None,
     models: Models | None = None,
     known: Iterable[CellResult] = (),
+    executor: Executor | None = None,
 ) -> CompareResult:
     """Compare methods on ``task``, or go on where a comparison was interrupted.
 
     The same folder (None: runs/<task>/compare/<name>) takes more methods, seeds and gold sizes later. ``models``
-    replace those that the settings name. ``known`` are cells of a comparison with the same settings in another folder;
-    they are not computed again.
+    replace those that the settings name, ``executor`` is as in ``run``. ``known`` are cells of a comparison with the
+    same settings in another folder; they are not computed again.
     Raises ``InputError`` for bad rows, no test rows or too few of dev, ``S3LocalError`` for a task without labels,
     ``ModelError`` for missing models, ``RunError`` if the folder holds a comparison with other settings,
     ``StorageError`` if it cannot be written.
@@ -106,9 +109,12 @@ def compare(
     test = load_rows(task.test, task)
     sizes = sorted(set(settings.gold or (len(dev),)))
     check_sizes(sizes, dev, task)
-    models = models or find_models(settings.run)
+    models = models or find_models(settings.run, progress=progress)
     config = configuration(task, dataclasses.replace(settings.run, seed=0), models)
-    with RunFolder.open(folder or RUNS_FOLDER / task.name / "compare" / safe_folder_name(name), config) as state:
+    folder = folder or RUNS_FOLDER / task.name / "compare" / safe_folder_name(name)
+    with contextlib.ExitStack() as stack:
+        state = stack.enter_context(RunFolder.open(folder, config))
+        executor = executor or stack.enter_context(contextlib.closing(executor_for(None)))
         state.event("begun", version=__version__)
         for row in known:
             cell = Cell(row.method, row.seed, row.gold_rows)
@@ -121,7 +127,7 @@ def compare(
             raise S3LocalError("nothing is left to compare: " + "; ".join(skipped.values()))
         seeds = list(dict.fromkeys(settings.seeds))
         cells = [Cell.of(method, seed, size) for seed in seeds for size in sizes for method in methods]
-        computer = CellComputer(task, dev, test, sizes[-1], settings.run, state, models)
+        computer = CellComputer(task, dev, test, sizes[-1], settings.run, state, models, executor)
         done = _compute(list(dict.fromkeys(cells)), computer, progress)
         summary = CompareSummary(
             task=task.name,
@@ -155,7 +161,10 @@ def _available(task: Task, settings: CompareSettings, models: Models) -> tuple[l
         reasons |= {"setfit": missing, "setfit-large": missing}
     if task.source_fields:
         reasons["s3-no-rationale"] = "pairs have no rationales, so that it is s3"
-    if not settings.run.contrast_for(models.style):
+    if not models.can_score:
+        missing = "the teacher's server gives no log-probabilities of a given text"
+        reasons |= dict.fromkeys(GROUPS["teacher"], missing)
+    if not models.contrast(settings.run):
         reasons["zerogen-no-contrast"] = "texts are sampled without contrast here, so that it is zerogen"
     wanted = methods_named(settings.methods)
     skipped = {

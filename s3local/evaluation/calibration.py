@@ -1,8 +1,9 @@
-"""Calibration of a classifier's probabilities: how far they are off, and temperature scaling."""
+"""Calibration of a classifier's probabilities: how far they are off, temperature scaling, and what a threshold does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,72 @@ def expected_calibration_error(
         raise ValueError(f"probabilities of shape {chances.shape} and labels of shape {gold.shape} do not fit")
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
-    confidence, right = chances.max(axis=1), chances.argmax(axis=1) == gold
+    found = reliability(chances.max(axis=1), chances.argmax(axis=1) == gold, bins)
+    return calibration_error(found)
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """The rows whose confidence is from ``low`` to ``high``: how many, their mean confidence, and the share of them
+    that is right."""
+
+    low: float
+    high: float
+    n_rows: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(confidence: NDArray[Any], right: NDArray[Any], bins: int = 10) -> list[ReliabilityBin]:
+    """The rows by their confidence, in ``bins`` that divide 0 to 1 evenly; a bin without rows is left out.
+
+    ``confidence`` (n_rows,) is a row's highest probability, ``right`` (n_rows,) says whether it is predicted correctly.
+    Source: Guo et al., 2017, section 2.
+    """
     bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    return float(np.abs(np.bincount(bin_of, weights=right - confidence)).sum() / len(gold))
+    counts = np.bincount(bin_of, minlength=bins)
+    confidences, rights = (np.bincount(bin_of, weights=values, minlength=bins) for values in (confidence, right))
+    return [
+        ReliabilityBin(n / bins, (n + 1) / bins, int(count), float(confidences[n] / count), float(rights[n] / count))
+        for n, count in enumerate(counts)
+        if count
+    ]
+
+
+def calibration_error(found: Sequence[ReliabilityBin]) -> float:
+    """The expected calibration error of all rows in these bins, see ``expected_calibration_error``."""
+    total = sum(entry.n_rows for entry in found)
+    return sum(entry.n_rows * abs(entry.accuracy - entry.confidence) for entry in found) / total
+
+
+@dataclass(frozen=True, slots=True)
+class CoveragePoint:
+    """What a classifier does that leaves rows with a confidence below ``threshold`` unanswered: it answers
+    ``n_answered`` rows, which are the share ``coverage`` of all, and ``accuracy`` of these is right."""
+
+    threshold: float
+    n_answered: int
+    coverage: float
+    accuracy: float
+
+
+def coverage_curve(confidence: NDArray[Any], right: NDArray[Any]) -> list[CoveragePoint]:
+    """A point for each distinct confidence as threshold, from the highest to the lowest, which answers all rows.
+
+    The arguments are those of ``reliability``. Source: El-Yaniv and Wiener, "On the Foundations of Noise-free Selective
+    Classification", 2010 (the risk-coverage curve).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    ordered, correct = confidence[order], np.cumsum(right[order])
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))[: len(ordered)]
+    return [
+        CoveragePoint(float(ordered[n]), int(n) + 1, (int(n) + 1) / len(ordered), float(correct[n]) / (int(n) + 1))
+        for n in last
+    ]
+
+
+def answered(confidence: NDArray[Any], right: NDArray[Any], threshold: float) -> CoveragePoint | None:
+    """What a classifier does with this ``threshold``; None if it answers no row."""
+    above = confidence >= threshold
+    count = int(above.sum())
+    return CoveragePoint(threshold, count, count / len(above), float(right[above].mean())) if count else None

@@ -10,6 +10,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from s3local.executor import Executor, InThisProcess
 from s3local.hardware import room_on_card, torch_device
 from s3local.progress import Advance, ignore
 from s3local.records import Example
@@ -126,6 +128,18 @@ class _Encoder:
         return np.stack(vectors).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class _JudgeJob:
+    """What one judge is trained on: the rows that are not in its fold, and further texts with their labels."""
+
+    folder: Path
+    rows: Sequence[Example]
+    further: Sequence[tuple[str, str]]
+    labels: Sequence[str]
+    settings: JudgeSettings
+    seed: int
+
+
 def train_judges(
     folder: Path,
     rows: Sequence[Example],
@@ -135,35 +149,42 @@ def train_judges(
     seeds: Sequence[int],
     further: Sequence[tuple[str, str]] = (),
     advance: Advance = ignore,
+    executor: Executor | None = None,
 ) -> EncoderJudges:
     """One judge for each of ``seeds``: judge number f is trained on the ``rows`` whose ``fold_of`` (n_rows,) is not f.
 
     ``folder`` holds the encoder. ``further`` are pairs of a text and its label, such as the labels' descriptions, that
     the contrast sees beside the rows and the logistic regression does not. ``advance`` is called with the texts of
-    each step, ``settings.passes`` for each judge. The same arguments give the same judges in the same environment.
+    each step, ``settings.passes`` for each judge; ``executor`` trains them side by side. The same arguments give the
+    same judges in the same environment.
     Raises ``ModelError`` as ``load_body`` and ``load_pooling`` do, ``ValueError`` if a judge has no row of a label.
     """
+    encoder = _Encoder(folder, settings)
+    jobs = []
+    for fold, seed in enumerate(seeds):
+        mine = [row for row, its in zip(rows, fold_of, strict=True) if its != fold]
+        if missing := [label for label in labels if label not in {row.label for row in mine}]:
+            raise ValueError(f"a judge needs a row of each label; {missing[0]!r} has none")
+        jobs.append(_JudgeJob(folder, mine, further, labels, settings, seed))
+    judges = dict((executor or InThisProcess()).completed([partial(_train_judge, job) for job in jobs], advance))
+    return EncoderJudges(encoder, [judges[fold] for fold in range(len(seeds))], len(labels))
+
+
+def _train_judge(job: _JudgeJob, advance: Advance) -> tuple[Any, Any]:
+    """The trained layers of one judge, and the logistic regression on its embeddings."""
     from sklearn.linear_model import LogisticRegression
 
-    encoder = _Encoder(folder, settings)
-    numbers = np.array([labels.index(row.label) for row in rows])
-    with encoder.on_device():
-        states = encoder.states(rows)
-        more = encoder.states([text for text, _ in further]) if further else []
-    more_numbers = np.array([labels.index(label) for _, label in further], dtype=np.int64)
-    judges = []
-    for fold, seed in enumerate(seeds):
-        places = np.flatnonzero(fold_of != fold)
-        if missing := set(range(len(labels))) - set(numbers[places].tolist()):
-            raise ValueError(f"a judge needs a row of each label; {labels[min(missing)]!r} has none")
-        mine = [states[place] for place in places]
-        body = encoder.trainable()
-        with seeded(seed), encoder.on_device(), _on_device(body):
-            seen = np.concatenate([numbers[places], more_numbers])
-            fine_tune_by_contrast(body, [*mine, *more], seen, settings, seed, encoder.pool, advance=advance)
-            head = LogisticRegression(C=settings.C, max_iter=2000).fit(encoder.embed(body, mine), numbers[places])
-        judges.append((body, head))
-    return EncoderJudges(encoder, judges, len(labels))
+    encoder, labels = _Encoder(job.folder, job.settings), job.labels
+    numbers = np.array([labels.index(row.label) for row in job.rows])
+    more = np.array([labels.index(label) for _, label in job.further], dtype=np.int64)
+    body = encoder.trainable()
+    with encoder.on_device(), _on_device(body), seeded(job.seed):
+        mine = encoder.states(job.rows)
+        further = encoder.states([text for text, _ in job.further]) if job.further else []
+        seen = np.concatenate([numbers, more])
+        fine_tune_by_contrast(body, [*mine, *further], seen, job.settings, job.seed, encoder.pool, advance=advance)
+        head = LogisticRegression(C=job.settings.C, max_iter=2000).fit(encoder.embed(body, mine), numbers)
+    return body, head
 
 
 JudgeTrainer = Callable[
@@ -176,6 +197,7 @@ JudgeTrainer = Callable[
         Sequence[int],
         Sequence[tuple[str, str]],
         Advance,
+        Executor,
     ],
     Judges,
 ]

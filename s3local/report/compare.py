@@ -137,8 +137,8 @@ def _rounds(summary: CompareSummary, size: int) -> Table:
     )
     for name in ("rows", "dev", "test", *(head for _, head in MEASURES)):
         table.add_column(name, justify="right")
-    for method in _methods_with_rounds(summary):
-        for number, stages in enumerate(_stages(_cells(summary, method, size))):
+    for method in methods_with_rounds(summary):
+        for number, stages in enumerate(stages_of(cells_of(summary, method, size))):
             table.add_row(
                 "" if number else method,
                 stages[0].stage.removeprefix("round-"),
@@ -158,18 +158,18 @@ def _measure(stages: Sequence[CellRound], measure: Callable[[CellRound], float |
 # What tables and plots pick from the cells
 
 
-def _methods_with_rounds(summary: CompareSummary) -> list[str]:
+def methods_with_rounds(summary: CompareSummary) -> list[str]:
     """Methods with synthetic rows, without those that share another's rounds and differ only in the final student."""
     names = dict.fromkeys(cell.method for cell in summary.cells if cell.rounds)
     return [name for name in names if not (name.endswith("+gold") and name.removesuffix("+gold") in names)]
 
 
-def _cells(summary: CompareSummary, method: str, size: int) -> list[CellResult]:
+def cells_of(summary: CompareSummary, method: str, size: int) -> list[CellResult]:
     """A method's cells with that many gold rows, or with none if it uses none."""
     return [cell for cell in summary.cells if cell.method == method and cell.gold_rows in (size, 0)]
 
 
-def _stages(cells: Sequence[CellResult]) -> list[list[CellRound]]:
+def stages_of(cells: Sequence[CellResult]) -> list[list[CellRound]]:
     """The rounds of all seeds, grouped by their place; a run that stopped early is not in the last groups."""
     longest = max((len(cell.rounds) for cell in cells), default=0)
     return [[cell.rounds[place] for cell in cells if len(cell.rounds) > place] for place in range(longest)]
@@ -219,7 +219,7 @@ def _plot_rows(summary: CompareSummary) -> Any | None:
     Methods without synthetic rows are level lines.
     """
     sizes = list(dict.fromkeys(row.gold_rows for row in summary.summary))
-    with_rounds = _methods_with_rounds(summary)
+    with_rounds = methods_with_rounds(summary)
     if not with_rounds:
         return None
     figure, panels = _figure(len(sizes))
@@ -233,7 +233,7 @@ def _plot_rows(summary: CompareSummary) -> Any | None:
                 axes.axhline(100 * row.accuracy, color=colour, linestyle="--", label=name)
                 continue
             if name in with_rounds:
-                groups = _stages(_cells(summary, name, size))
+                groups = stages_of(cells_of(summary, name, size))
                 rows = [fmean(stage.rows for stage in group) for group in groups]
                 accuracies = [100 * fmean(stage.test_accuracy for stage in group) for group in groups]
                 axes.plot(rows, accuracies, marker="o", color=colour)
@@ -263,9 +263,9 @@ def _plot_gap(summary: CompareSummary) -> Any | None:
     """Accuracy after each round against the gap of its rows to gold."""
     sizes = list(dict.fromkeys(row.gold_rows for row in summary.summary))
     lines = []
-    for method in _methods_with_rounds(summary):
+    for method in methods_with_rounds(summary):
         points = []
-        for group in _stages(_cells(summary, method, sizes[-1])):
+        for group in stages_of(cells_of(summary, method, sizes[-1])):
             known = [(stage.gap.auc, stage.test_accuracy) for stage in group if stage.gap.auc is not None]
             if known:
                 points.append((fmean(auc for auc, _ in known), 100 * fmean(accuracy for _, accuracy in known)))

@@ -135,7 +135,19 @@ def _label_check(summary: RunSummary) -> list[Text]:
         carrying = f"{_percent(check.figures.correct_overall)} of all rows are expected to carry their requested label"
         done = f"{carrying}, {check.figures.relabelled:,} rows relabelled"
     found = f"{judges.judges} judges, cross-validated accuracy {_percent(judges.accuracy)} on dev"
-    return [Text(f"Label check: {found}; {done}.\n")]
+    return [Text(f"Label check: {found}; {done}.\n{_larger_student(summary)}")]
+
+
+def _larger_student(summary: RunSummary) -> str:
+    """What a student of the judges' encoder would score, if that is more than the selected one does: a judge is such a
+    student, trained on a part of dev alone."""
+    verdict, accuracy = summary.model_selection.verdict, summary.label_check.judges.accuracy
+    if summary.large is not None or verdict is None or accuracy <= verdict.selected:
+        return ""
+    return (
+        f"A student of the judges' encoder (--student large) would score about {_percent(accuracy)} where the selected "
+        f"one scores {_percent(verdict.selected)}, and be slower.\n"
+    )
 
 
 def _gap(summary: RunSummary) -> Table:

@@ -9,13 +9,14 @@ label probabilities of the run's judges. Nothing is generated, and no judge is t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from s3local import offline
+from s3local.embedder import CachedEmbedder
 from s3local.exceptions import RunError
+from s3local.executor import executor_for
 from s3local.progress import Progress
 from s3local.records import Candidate, Example
-from s3local.results import RESULT_FILE, RunSummary, score_of
+from s3local.results import DEV_FILE, RESULT_FILE, RunSummary, score_of
 from s3local.review.decisions import DECISIONS_FILE, REJECTIONS, Decision, read_decisions
 from s3local.review.rows import RETRAINED, dataset_checksum, read_config, read_finished
 from s3local.runner.context import Folds, RunContext
@@ -34,6 +37,7 @@ from s3local.runner.finish import finish
 from s3local.runner.loop import RunResult, score_on_test
 from s3local.runner.models import Models, TeacherSource, files_of, find_models
 from s3local.runner.relabel import Relabelled, Relabeller
+from s3local.runner.row_map import map_rows
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import CONFIG_FILE, FILES, RunFolder
 from s3local.runner.task_kinds import Targets, kind_of
@@ -42,7 +46,7 @@ from s3local.task.model import Task, load_task
 from s3local.task.rows import load_dev, load_rows
 from s3local.teacher.protocol import Teacher
 from s3local.text import normal_form
-from s3local.wording import counted
+from s3local.wording import counted, shown
 
 MOST_RETRAININGS = 1000
 DONE = {"keep": "kept", "drop": "dropped", "relabel": "relabelled", "edit": "edited"}
@@ -91,7 +95,7 @@ def retrain(folder: Path, task: Path | None = None, *, progress: Progress, model
     settings = _settings(folder, config)
     found = _task(folder, config, task)
     dev = load_dev(found)
-    dev_before = _dev_of_run(found, config, folder)
+    dev_before = _dev_of_run(folder, dev, found.dev)
     test = load_rows(found.test, found) if found.test else []
     decisions = read_decisions(folder / DECISIONS_FILE, dataset_checksum(folder, before)).holding()
     if not decisions and len(dev) == len(dev_before):
@@ -99,17 +103,18 @@ def retrain(folder: Path, task: Path | None = None, *, progress: Progress, model
             f"{folder}: nothing new to learn, there are no decisions and no new dev rows; "
             f"begin with 's3local review {folder}' or 's3local label'"
         )
-    models = models or find_models(settings, teacher=_no_teacher)
+    models = models or find_models(settings, teacher=_no_teacher, progress=progress)
     if config.get("student_sha256") not in (None, models.identity.get("student_sha256")):
         raise RunError(f"{folder}: the student's pretrained body is not the one that the run began with; restore it")
     made = {"run": folder.resolve().name, "decisions": _checksum(decisions)}
     wanted = {**config, "dev_sha256": sha256_of(found.dev), FILES: files_of(found), RETRAINED: made}
     target = _target(folder, wanted)
-    with RunFolder.open(target, wanted) as state:
+    models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
+    with RunFolder.open(target, wanted) as state, contextlib.closing(executor_for(None)) as executor:
         _copy_rounds(folder, target, before)
         kind = kind_of(found, dev, [], settings)
         teacher = TeacherSource(models.teacher, "list")
-        context = RunContext(found, kind, dev, settings, state, progress, models, teacher)
+        context = RunContext(found, kind, dev, settings, state, progress, models, teacher, executor)
         folds = _folds(dataclasses.replace(context, dev=dev_before).divide_dev(), dev)
         relabeller = ReviewedRelabeller(context, folds, decisions)
         relabeller.read_rounds([entry.stage for entry in before.rounds])
@@ -117,6 +122,7 @@ def retrain(folder: Path, task: Path | None = None, *, progress: Progress, model
         if not rows:
             raise RunError(f"{folder}: every synthetic row was dropped; keep some, or train on dev rows alone")
         finals = finish(context, relabeller, rows, before.rounds)
+        map_rows(context, rows)
         summary = state.once(RESULT_FILE, RunSummary, lambda: _summary(context, before, finals, test, len(rows)))
     counts: Counter[str] = Counter(decision.action for decision in decisions.values())
     return Retrained(RunResult(target, summary), before, counts, len(dev) - len(dev_before))
@@ -146,7 +152,7 @@ class ReviewedRelabeller(Relabeller):
             labels = self.context.task.label_names
             best = targets.argmax(axis=1)
             rows = [dataclasses.replace(row, label=labels[place]) for row, place in zip(rows, best, strict=True)]
-        return Relabelled(rows, targets, of_run.figures, reviewed=True)
+        return Relabelled(rows, targets, of_run.figures)
 
     def fold_targets(self, candidates: Sequence[Candidate], fold: int) -> Targets | None:
         """See ``Relabeller.fold_targets``."""
@@ -230,26 +236,21 @@ def _without_defaults(content: Any) -> Any:
     return [_without_defaults(value) for value in content] if isinstance(content, list) else content
 
 
-def _dev_of_run(task: Task, config: Mapping[str, Any], folder: Path) -> list[Example]:
-    """The dev rows that the run had: the beginning of the present dev file, up to a line, has the checksum of its file.
+def _dev_of_run(folder: Path, dev: Sequence[Example], file: Path) -> list[Example]:
+    """The dev rows that the run in ``folder`` had, which are the first ones of ``dev``, the rows of ``file``.
 
-    Raises ``RunError`` if no beginning has it.
+    Raises ``RunError`` if they are not: other rows than new ones at the end would belong to a new run.
     """
-    digest, content = hashlib.sha256(), b""
-    for line in task.dev.read_bytes().splitlines(keepends=True):
-        body = line.rstrip(b"\n")
-        for part in (body, line[len(body) :]):  # the file of the run may have ended without the end of its last line
-            digest.update(part)
-            content += part
-            if digest.hexdigest() == config.get("dev_sha256"):
-                with tempfile.TemporaryDirectory() as place:
-                    file = Path(place) / task.dev.name
-                    file.write_bytes(content)
-                    return load_rows(file, task)
-    raise RunError(
-        f"{task.dev}: the dev rows of {folder} were changed since the run, other than by adding rows at the end; "
-        "run again under another --name"
-    )
+    if not (folder / DEV_FILE).is_file():
+        raise RunError(
+            f"{folder / DEV_FILE} is missing: the run is of an older s3local; run again under another --name"
+        )
+    before = [Example.from_row(row) for row in RunFolder(folder).read_rows(DEV_FILE)]
+    for old, new in zip_longest(before, dev[: len(before)]):
+        if old != new:
+            found = f"the row {shown(old.id)} was changed" if new is not None else "rows are missing"
+            raise RunError(f"{file}: {found} since the run {folder}; put it back, or run again under another --name")
+    return before
 
 
 def _folds(before: Folds, dev: Sequence[Example]) -> Folds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.evaluation.cross_validation import NO_FOLD, divide_into_folds
+from s3local.executor import Executor, InThisProcess
 from s3local.progress import Progress
 from s3local.records import Example
 from s3local.results import StudentResult, TrainingFigures
@@ -62,7 +63,8 @@ class Folds:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """One run. ``kind`` holds what differs between kinds of task; ``teacher`` is loaded when a stage opens it."""
+    """One run. ``kind`` holds what differs between kinds of task; ``teacher`` is loaded when a stage opens it,
+    ``executor`` runs trainings side by side."""
 
     task: Task
     kind: Texts
@@ -72,6 +74,7 @@ class RunContext:
     progress: Progress
     models: Models
     teacher: TeacherSource
+    executor: Executor = field(default_factory=InThisProcess)
 
     def seed_for(self, *purpose: int) -> int:
         """The seed for ``purpose``, derived from the run's own."""
@@ -104,10 +107,15 @@ class RunContext:
         numbers = divide_into_folds(labels, self.settings.folds, self.seed_for(JUDGES), groups)
         return Folds(numbers if numbers.max() > 0 else np.full_like(numbers, NO_FOLD))
 
-    def train(self, stage: str, training_set: TrainingSet, body: Path | None = None) -> Trained:
-        """A fresh student, trained on ``training_set``; ``body`` None takes the run's own."""
+    def train(self, stage: str, training_set: TrainingSet, body: Path | None = None, *, brief: bool = False) -> Trained:
+        """A fresh student, trained on ``training_set``; ``body`` None takes the run's own.
+
+        ``brief``: as ``TrainingSettings.brief``, for a student that is only scored.
+        """
         body = body or self.models.body
         settings = self.kind.training_settings(body)
+        if brief:
+            settings = settings.brief(len(training_set.rows))
         with self.progress.step(
             f"{stage}: the student trains", settings.passes(len(training_set.rows)), "texts"
         ) as advance:

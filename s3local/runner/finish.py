@@ -7,12 +7,14 @@ the gold-only student; the selected model is the best average of their weights, 
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
+from s3local.progress import Advance
 from s3local.records import Candidate
 from s3local.results import (
     AVERAGED,
@@ -20,16 +22,17 @@ from s3local.results import (
     FINAL_WITHOUT_GOLD,
     GOLD_ONLY,
     LARGE,
+    NO_SYNTHETIC,
+    FoldResult,
     LabelCheckResult,
     ModelSelectionResult,
     RoundResult,
     StudentResult,
 )
 from s3local.runner.context import STUDENT, RunContext
-from s3local.runner.model_selection import NO_SYNTHETIC, select_model
+from s3local.runner.model_selection import FoldJob, fold_jobs, score_fold, select_model
 from s3local.runner.relabel import Relabelled, Relabeller, training_set
-from s3local.runner.task_kinds import TrainingSet
-from s3local.storage import make_folder, replace_durably, translated_errors
+from s3local.runner.task_kinds import Texts, TrainingSet
 from s3local.student.training import Trained, averaged
 
 
@@ -69,23 +72,63 @@ def _small_finals(
     settings, folds = context.settings, relabeller.folds
     check, relabelled = relabeller.finish(candidates)
     students = FinalStudents(context, relabelled, rounds)
+    selects = settings.model_selection and settings.with_gold
+    if selects and folds.count:
+        jobs = fold_jobs(context, folds, candidates, partial(relabeller.fold_targets, candidates))
+        _train_side_by_side(context, students, jobs)
     finals = Finals(
         label_check=check,
-        model_selection=ModelSelectionResult(outcome="off"),
+        model_selection=ModelSelectionResult(outcome="undivided" if selects else "off"),
         final=students.final(FINAL, settings.with_gold),
         final_without_gold=students.final(FINAL_WITHOUT_GOLD, False) if settings.both_finals else None,
     )
-    if not (settings.model_selection and settings.with_gold):
+    if not (selects and folds.count):
         return finals, students
-    if not folds.count:
-        return dataclasses.replace(finals, model_selection=ModelSelectionResult(outcome="undivided")), students
-    selection = select_model(context, folds, candidates, partial(relabeller.fold_targets, candidates))
+    selection = select_model(context, folds)
     gold_only = students.gold_only(selection.temperatures[NO_SYNTHETIC])
     finals = dataclasses.replace(finals, model_selection=selection.result, gold_only=gold_only, selected=GOLD_ONLY)
     if selection.share == NO_SYNTHETIC:
         return finals, students
     average = students.averaged(selection.share, selection.temperatures[selection.share])
     return dataclasses.replace(finals, averaged=average, selected=AVERAGED), students
+
+
+def _train_side_by_side(context: RunContext, students: FinalStudents, folds: Mapping[str, FoldJob]) -> None:
+    """Train the final students and those of the ``folds``, by the names of their markers, in any order.
+
+    The time from one fold to the next counts for the next, so that the folds' seconds add up to those of all.
+    """
+    finals = students.jobs()
+    jobs: dict[str, Callable[[Advance], Any]] = {stage: partial(_train, job) for stage, job in finals.items()}
+    jobs |= {name: partial(score_fold, job) for name, job in folds.items()}
+    names = list(jobs)
+    passes = sum(job.passes for job in finals.values()) + sum(job.passes for job in folds.values())
+    started = time.perf_counter()
+    with context.progress.step("final students and cross-validation", passes, "texts") as advance:
+        for number, result in context.executor.completed(list(jobs.values()), advance):
+            if isinstance(result, FoldResult):
+                now = time.perf_counter()
+                context.state.record(names[number], result, now - started)
+                started = now
+            else:
+                students.keep(names[number], result)
+
+
+@dataclass(frozen=True, slots=True)
+class _StudentJob:
+    """A student of ``rows``."""
+
+    kind: Texts
+    body: Path
+    rows: TrainingSet
+
+    @property
+    def passes(self) -> int:
+        return self.kind.training_settings(self.body).passes(len(self.rows.rows))
+
+
+def _train(job: _StudentJob, advance: Advance) -> Trained:
+    return job.kind.train(job.body, job.rows, job.kind.training_settings(job.body), advance)
 
 
 class FinalStudents:
@@ -98,16 +141,25 @@ class FinalStudents:
         self._seed = context.seed_for(STUDENT, len(rounds))
         self._trained: dict[str, Trained] = {}
 
-    def final(self, stage: str, with_gold: bool) -> StudentResult:
-        """The student of all synthetic rows and, if ``with_gold``, dev.
+    def jobs(self) -> dict[str, _StudentJob]:
+        """The trainings of the final and the gold-only student, by their stages, unless they are done."""
+        context = self._context
+        rows = {FINAL: self._all_rows(True), GOLD_ONLY: self._gold_rows()}
+        return {
+            stage: _StudentJob(context.kind, context.models.body, its)
+            for stage, its in rows.items()
+            if context.state.read(f"{stage}/metrics.json", StudentResult) is None
+        }
 
-        Without dev it has the rows of the last round's student, and is that one, unless the rows were reviewed.
-        """
+    def keep(self, stage: str, student: Trained) -> None:
+        """Take the student of one of ``jobs``."""
+        self._trained[stage] = student
+
+    def final(self, stage: str, with_gold: bool) -> StudentResult:
+        """The student of all synthetic rows and, if ``with_gold``, dev."""
         last, relabelled = self._last.student, self._relabelled.targets is not None
-        if not with_gold and self._relabelled.reviewed:
-            return self._make(stage, self._all_rows(with_gold), None)
         if not with_gold:
-            return self._context.state.once(f"{stage}/metrics.json", StudentResult, lambda: self._adopt(last, stage))
+            return self._make(stage, self._all_rows(with_gold), None)
         # A student that was trained on dev is overconfident there. The label model's targets are calibrated already;
         # a student of plain labels gets the temperature of the last round's, which was not trained on dev.
         return self._make(stage, self._all_rows(with_gold), 1.0 if relabelled else last.temperature)
@@ -148,30 +200,11 @@ class FinalStudents:
         return TrainingSet(self._context.dev, self._seed)
 
     def _make(self, stage: str, rows: TrainingSet, temperature: float | None) -> StudentResult:
-        """Train and export a student; it stays in memory if it may be averaged."""
+        """Export a student, trained if it is not there yet; it stays in memory, as it may be averaged."""
 
         def compute() -> StudentResult:
-            student = self._context.train(stage, rows)
-            if self._context.settings.model_selection and stage != FINAL_WITHOUT_GOLD:
-                self._trained[stage] = student
+            student = self._trained.get(stage) or self._context.train(stage, rows)
+            self._trained[stage] = student
             return self._context.export(stage, student, rows, temperature)
 
         return self._context.state.once(f"{stage}/metrics.json", StudentResult, compute)
-
-    def _adopt(self, student: StudentResult, stage: str) -> StudentResult:
-        """Copy the student of a round, with its predictions, to ``stage``; its figures.
-
-        The copy is on the disk before it gets its name, so that the stage's marker cannot outlive it.
-        """
-        source, target = self._context.state.path / student.stage, self._context.state.path / stage
-        for name in ("student", "predictions.jsonl", "errors.jsonl"):
-            with translated_errors(target / name):
-                make_folder(target)
-                part = target / f".{name}.{os.getpid()}.part"
-                shutil.rmtree(part, ignore_errors=True)
-                if (source / name).is_dir():
-                    shutil.copytree(source / name, part)
-                else:
-                    shutil.copyfile(source / name, part)
-                replace_durably(part, target / name)
-        return dataclasses.replace(student, stage=stage)

@@ -25,6 +25,7 @@ from s3local.runner.task_kinds import SeedOrder
 from s3local.synthesis.extrapolation import plan_extrapolation
 from s3local.synthesis.planning import Planned, read_candidates, to_row
 from s3local.synthesis.rationales import plan_rationales, select_rationales
+from s3local.teacher.protocol import TeacherLostError
 
 MIN_SHARD = 32
 """The last shards of a stage are smaller than the others, but not smaller than this, if as many may be asked for."""
@@ -41,7 +42,7 @@ class Generation:
 
     def __init__(self, context: RunContext, test_texts: Sequence[str]) -> None:
         self.context = context
-        self._contrast = context.settings.contrast_for(context.teacher.style)
+        self._contrast = context.models.contrast(context.settings)
         self._curation = Curation(context, test_texts)
 
     # Plans
@@ -122,19 +123,31 @@ class Generation:
         return read_candidates(rows, prefix=prefix, fields=task.fields, target_field=task.target_field)
 
     def _shard(self, stage: str, number: int, plan: Plan, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
-        """The rows of a shard, from disk or from the teacher: label, origin and completion of each request."""
+        """The rows of a shard, from disk or from the teacher: label, origin and completion of each request.
+
+        If the teacher goes away in the middle, what it has written is stored, and asked for no more.
+        """
         state = self.context.state
-        name = f"{stage}/shards/{number:04d}.jsonl"
+        name, part = (f"{stage}/shards/{number:04d}{suffix}.jsonl" for suffix in ("", ".part"))
         if (state.path / name).is_file():
             return state.read_rows(name)
         teacher = self.context.teacher.open()
         planned = plan(wanted, number)
+        found = {row.pop("place"): row for row in state.read_rows(part)} if (state.path / part).is_file() else {}
+        waiting = [place for place in range(len(planned)) if place not in found]
         started = time.perf_counter()
         step = f"{stage}: the teacher writes, shard {number + 1}"
-        with self.context.progress.step(step, len(planned), "texts") as advance:
-            completions = teacher.generate([item.request for item in planned], advance)
-        rows = [to_row(item, completion) for item, completion in zip(planned, completions, strict=True)]
+        try:
+            with self.context.progress.step(step, len(waiting), "texts") as advance:
+                completions = teacher.generate([planned[place].request for place in waiting], advance)
+        except TeacherLostError as exc:
+            found |= {waiting[n]: to_row(planned[waiting[n]], written) for n, written in exc.completions.items()}
+            state.write_rows(part, ({**found[place], "place": place} for place in sorted(found)))
+            raise
+        found |= {place: to_row(planned[place], text) for place, text in zip(waiting, completions, strict=True)}
+        rows = [found[place] for place in range(len(planned))]
         state.write_rows(name, rows)
+        (state.path / part).unlink(missing_ok=True)
         state.event("shard done", stage=stage, shard=number, seconds=round(time.perf_counter() - started, 3))
         return rows
 

@@ -20,6 +20,7 @@ from s3local.embedder import CachedEmbedder
 from s3local.evaluation.errors import Error, choose_errors
 from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
+from s3local.executor import Executor, executor_for
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Example
 from s3local.results import (
@@ -37,6 +38,7 @@ from s3local.runner.finish import Finals, finish
 from s3local.runner.generation import Generation, Plan
 from s3local.runner.models import Models, TeacherSource, configuration, find_models
 from s3local.runner.relabel import Relabeller
+from s3local.runner.row_map import map_rows
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.runner.task_kinds import TrainingSet, kind_of
@@ -91,10 +93,14 @@ def run(
     name: str = "default",
     progress: Progress | None = None,
     models: Models | None = None,
+    executor: Executor | None = None,
+    command: str | None = None,
 ) -> RunResult:
     """Run S3 on ``task``, or go on with it where it was interrupted.
 
-    Everything is kept in ``folder`` (None: runs/<task>/<name>). ``models`` replace those that the settings name.
+    Everything is kept in ``folder`` (None: runs/<task>/<name>). ``models`` replace those that the settings name,
+    ``executor`` runs trainings side by side (None: as ``executor_for`` chooses, closed at the end). ``command`` is the
+    command line that started the run, if one did: its report shows it.
     Raises ``InputError`` for bad rows, ``ModelError`` for missing models, ``RunError`` if the folder holds a run
     with other settings, ``StorageError`` if it cannot be written, ``NetworkError`` if anything reaches for a network.
     """
@@ -103,25 +109,29 @@ def run(
     dev = load_dev(task)
     test = load_rows(task.test, task) if task.test else []
     kind = kind_of(task, dev, test, settings)
-    models = models or find_models(settings)
+    models = models or find_models(settings, progress=progress)
     config = configuration(task, settings, models)
     models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
     teacher = TeacherSource(models.teacher, models.style)
     folder = folder or RUNS_FOLDER / task.name / safe_folder_name(name)
-    with RunFolder.open(folder, config) as state, contextlib.closing(teacher):
-        state.event("begun", version=__version__)
+    with contextlib.ExitStack() as stack:
+        state = stack.enter_context(RunFolder.open(folder, config))
+        stack.enter_context(contextlib.closing(teacher))
+        executor = executor or stack.enter_context(contextlib.closing(executor_for(None)))
+        state.event("begun", version=__version__, **({"command": command} if command else {}))
         unknown = unknown_share(models.body, [row.text for row in dev])
         if unknown > WORTH_A_WARNING:
             chosen = settings.student or "the embedded one"
             problem = f"the student ({chosen}) does not know {unknown:.0%} of dev's word pieces"
             progress.say(f"warning: {problem}; choose --student and --encoder for the language of your texts")
-        context = RunContext(task, kind, dev, settings, state, progress, models, teacher)
+        context = RunContext(task, kind, dev, settings, state, progress, models, teacher, executor)
         test_texts = [row.fields[task.target_field] for row in test]  # that no row may copy; their labels stay here
         relabeller = Relabeller(context, context.divide_dev())
         rounds = Rounds(context, Generation(context, test_texts), relabeller)
         done = rounds.run()
         teacher.close()
         finals = finish(context, relabeller, rounds.kept, done)
+        map_rows(context, rounds.kept)
         summary = state.once(RESULT_FILE, RunSummary, lambda: score_on_test(context, done, finals, test))
         state.event("ended")
     return RunResult(state.path, summary)
@@ -190,7 +200,7 @@ class Rounds:
         context, stage = self.context, _stage(number)
         relabelled, seed = self.relabeller.relabel(self.kept), context.seed_for(STUDENT, number)
         rows = TrainingSet(relabelled.rows, seed, relabelled.targets)
-        return context.export(stage, context.train(stage, rows), rows)
+        return context.export(stage, context.train(stage, rows, brief=True), rows)
 
     def _measure_gap(self, n_before: int) -> GapResult:
         """How far the texts are from dev and how they differ: all so far, and those after the first ``n_before``.

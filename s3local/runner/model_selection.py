@@ -7,35 +7,28 @@ each fold of dev, two students are trained without the fold and its descendants,
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s3local.evaluation.calibration import fit_temperature, log_likelihood
 from s3local.evaluation.metrics import share_interval
-from s3local.records import Candidate
-from s3local.results import FoldResult, ModelSelectionResult, Verdict
+from s3local.progress import Advance, ignore
+from s3local.records import Candidate, Example
+from s3local.results import ALL_SYNTHETIC, NO_SYNTHETIC, SHARES, FoldResult, ModelSelectionResult, Verdict
 from s3local.runner.context import MODEL_SELECTION, Folds, RunContext
 from s3local.runner.relabel import training_set
-from s3local.runner.task_kinds import Targets, TrainingSet
+from s3local.runner.task_kinds import Targets, Texts, TrainingSet
 from s3local.student.training import Trained, averaged
 
-NO_SYNTHETIC, ALL_SYNTHETIC = 0.0, 1.0
-SHARES = (NO_SYNTHETIC, 0.25, 0.5, 0.75, ALL_SYNTHETIC)
-"""The averages that are compared, by the share of the final student's weights in them."""
 MOST_SHARE = 0.75
 """The largest share that is selected. Cross-validation cannot find it: the fold's gold-only students lack a fold of
 gold rows, which costs them more than the others. With 60 gold rows and 1,000 synthetic ones, an average with this share
 was 1.0 point more accurate than the final student on other rows of trec (five trainings on three draws: 0.6 to 1.7),
 0.6 on ag_news (two: -0.5 and 1.7) and 0.2 less on sst2 (three: -0.7 to 0.6)."""
-
-FOLD_PASSES = 1000
-"""Rows that each of a fold's students is fine-tuned on, at most: half of what the final student gets, and about what a
-student of a few dozen gold rows gets. Their contrastive warm-up is half as long, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +40,63 @@ class Selection:
     temperatures: Mapping[float, float]
 
 
-def select_model(
+@dataclass(frozen=True, slots=True)
+class FoldJob:
+    """Two students, of ``final`` and of ``gold_only``, whose averages are scored on ``held_out``."""
+
+    kind: Texts
+    body: Path
+    final: TrainingSet
+    gold_only: TrainingSet
+    held_out: Sequence[Example]
+
+    @property
+    def passes(self) -> int:
+        """The texts that go through both students while they train."""
+        return sum(_passes(self.kind, self.body, rows) for rows in (self.final, self.gold_only))
+
+
+def fold_jobs(
     context: RunContext,
     folds: Folds,
     candidates: Sequence[Candidate],
     fold_targets: Callable[[int], Targets | None],
-) -> Selection:
-    """Choose how much of the final student's weights goes into the selected average.
+) -> dict[str, FoldJob]:
+    """The jobs of the folds that are still to be scored, by the names of their markers.
 
     ``fold_targets`` gives label probabilities (n_candidates, n_labels) that no row of the fold was used for; None where
-    the requested labels stay. ``folds`` has at least one fold.
+    the requested labels stay.
     """
-    results = [
-        context.state.once(
-            f"model-selection/fold-{fold}.json",
-            FoldResult,
-            partial(_score_fold, context, folds, fold, candidates, fold_targets),
-        )
+    return {
+        name: _fold_job(context, folds, fold, candidates, fold_targets)
         for fold in range(folds.count)
-    ]
+        if context.state.read(name := _marker(fold), FoldResult) is None
+    }
+
+
+def score_fold(job: FoldJob, advance: Advance = ignore) -> FoldResult:
+    """Score the average with each share on the fold, which neither of the two students was trained on."""
+    final = _train_briefly(job.kind, job.body, job.final, advance)
+    gold_only = _train_briefly(job.kind, job.body, job.gold_only, advance)
+    scores = [job.kind.scores(averaged(final, gold_only, share), job.held_out) for share in SHARES]
+    logits = [its.logits for its in scores if its.logits is not None]
+    return FoldResult(
+        synthetic_rows=len(job.final.rows) - len(job.gold_only.rows),
+        ids=tuple(row.id for row in job.held_out),
+        scores=tuple(tuple(its.values.tolist()) for its in scores),
+        logits=tuple(tuple(map(tuple, values.tolist())) for values in logits) if logits else None,
+    )
+
+
+def select_model(context: RunContext, folds: Folds) -> Selection:
+    """Choose how much of the final student's weights goes into the selected average, by the folds' markers.
+
+    ``folds`` has at least one fold, and all of them are scored.
+    """
+    found = [context.state.read(_marker(fold), FoldResult) for fold in range(folds.count)]
+    results = [result for result in found if result is not None]
+    if len(results) != folds.count:
+        raise ValueError(f"{folds.count - len(results)} folds are not scored")
     counts = [result.synthetic_rows for result in results]
     scores = {share: np.concatenate([result.scores[n] for result in results]) for n, share in enumerate(SHARES)}
     likelihoods, temperatures = None, dict.fromkeys(SHARES, 1.0)
@@ -120,14 +151,18 @@ def ancestors(candidate: Candidate) -> list[str]:
     return [name for name in (origin.get("error"), origin.get("context"), *origin.get("shots", ())) if name]
 
 
-def _score_fold(
+def _marker(fold: int) -> str:
+    return f"model-selection/fold-{fold}.json"
+
+
+def _fold_job(
     context: RunContext,
     folds: Folds,
     fold: int,
     candidates: Sequence[Candidate],
     fold_targets: Callable[[int], Targets | None],
-) -> FoldResult:
-    """Score the average with each share on the fold, which neither of the two students was trained on."""
+) -> FoldJob:
+    """The students of a fold see neither its rows nor what descends from them."""
     held_out, gold = folds.inside(fold, context.dev), folds.outside(fold, context.dev)
     names = {row.id for row in held_out}
     free = [place for place, row in enumerate(candidates) if not names & set(ancestors(row))]
@@ -136,23 +171,13 @@ def _score_fold(
     if targets is not None:
         targets = targets[free]
     seed = context.seed_for(MODEL_SELECTION, fold)
-    name = f"model selection: fold {fold + 1} of {folds.count}"
-    final = _train_briefly(context, training_set(context, rows, targets, gold, seed), f"{name}, final")
-    gold_only = _train_briefly(context, TrainingSet(gold, seed), f"{name}, gold-only")
-    scores = [context.kind.scores(averaged(final, gold_only, share), held_out) for share in SHARES]
-    logits = [its.logits for its in scores if its.logits is not None]
-    return FoldResult(
-        synthetic_rows=len(rows),
-        ids=tuple(row.id for row in held_out),
-        scores=tuple(tuple(its.values.tolist()) for its in scores),
-        logits=tuple(tuple(map(tuple, values.tolist())) for values in logits) if logits else None,
-    )
+    final = training_set(context, rows, targets, gold, seed)
+    return FoldJob(context.kind, context.models.body, final, TrainingSet(gold, seed), held_out)
 
 
-def _train_briefly(context: RunContext, rows: TrainingSet, step: str) -> Trained:
-    """A student of ``rows``, see ``FOLD_PASSES``."""
-    settings = context.kind.training_settings(context.models.body).resolved(len(rows.rows))
-    epochs = min(settings.epochs or 1, max(1, round(FOLD_PASSES / len(rows.rows))))
-    settings = dataclasses.replace(settings, epochs=epochs, contrast_passes=settings.contrast_passes // 2)
-    with context.progress.step(step, settings.passes(len(rows.rows)), "texts") as advance:
-        return context.kind.train(context.models.body, rows, settings, advance)
+def _passes(kind: Texts, body: Path, rows: TrainingSet) -> int:
+    return kind.training_settings(body).brief(len(rows.rows)).passes(len(rows.rows))
+
+
+def _train_briefly(kind: Texts, body: Path, rows: TrainingSet, advance: Advance) -> Trained:
+    return kind.train(body, rows, kind.training_settings(body).brief(len(rows.rows)), advance)

@@ -15,9 +15,11 @@ from typing import Any
 import llama_cpp
 import torch
 
-from s3local import __version__
+from s3local import __version__, offline
 from s3local.embedder import Embedder, LazyEmbedder
+from s3local.exceptions import ModelError
 from s3local.hardware import cpu_name, torch_device
+from s3local.progress import Progress
 from s3local.relabelling.judge import JudgeTrainer, train_judges
 from s3local.results import SCHEMA_VERSION
 from s3local.runner.settings import RunSettings
@@ -25,9 +27,17 @@ from s3local.runner.state import FILES, PROGRAM
 from s3local.storage import sha256_of
 from s3local.synthesis.prompts import TEMPLATES
 from s3local.task.model import Kind, Task
-from s3local.teacher.engine import LlamaTeacher
+from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.teacher.llama_cache import require_gpu
 from s3local.teacher.protocol import Teacher
+from s3local.teacher.server import (
+    DEFAULT_PARALLEL,
+    Server,
+    ServerTeacher,
+    find_server,
+    is_server_address,
+    parse_address,
+)
 from s3local.weights.manifest import PromptStyle
 from s3local.weights.store import find_encoder, find_judge, find_student_body, find_teacher
 
@@ -52,7 +62,8 @@ class Models:
 
     ``teacher`` loads the teacher, whose prompts have ``style``; ``body`` is the folder of the student's pretrained
     body, ``judge`` that of the judges' encoder, which ``train_judges`` trains. ``identity`` holds the models' checksums
-    for config.json.
+    for config.json. ``can_contrast`` and ``can_score`` say what the teacher can do beside writing: contrast two
+    prompts, and give the log-probabilities of a given text.
     """
 
     teacher: Callable[[], Teacher]
@@ -62,6 +73,12 @@ class Models:
     judge: Path
     identity: Mapping[str, Any]
     train_judges: JudgeTrainer = train_judges
+    can_contrast: bool = True
+    can_score: bool = True
+
+    def contrast(self, settings: RunSettings) -> float:
+        """The weight of the contrast in a run with ``settings``; 0 if this teacher cannot contrast."""
+        return settings.contrast_for(self.style) if self.can_contrast else 0.0
 
 
 def find_models(
@@ -70,17 +87,32 @@ def find_models(
     teacher: Callable[[], Teacher] | None = None,
     style: PromptStyle = "list",
     embedder: Embedder | None = None,
+    progress: Progress | None = None,
 ) -> Models:
     """The models that ``settings`` name, except those that are given.
 
-    ``teacher`` loads a teacher whose prompts have ``style``. Raises ``ModelError`` if a model is missing, or if there
-    is no GPU for ``gpu_layers``.
+    ``teacher`` loads a teacher whose prompts have ``style``. A teacher behind a server is asked what it can do;
+    ``progress`` says what it cannot. Raises ``ModelError`` if a model or a server is missing, or if there is no GPU for
+    ``gpu_layers``.
     """
     body = find_student_body(settings.student)
     judge = find_judge(settings.judge) if settings.judge != NO_JUDGE else None
     judge = judge or find_encoder(settings.encoder)
     identity: dict[str, Any] = {"student_sha256": _folder_hash(body), "judge_sha256": _folder_hash(judge)}
-    if teacher is None:
+    if settings.allow_host is not None and not is_server_address(settings.teacher):
+        raise ModelError(f"--allow-host {settings.allow_host} is for a teacher's server, and --teacher names none")
+    can_contrast = can_score = True
+    if teacher is None and is_server_address(settings.teacher):
+        server = _found_server(settings)
+        identity["teacher"] = server.identity
+        style, can_contrast, can_score = server.style, False, server.can_score
+        if progress is not None and settings.contrast_for(style):
+            progress.say("contrast is off: the teacher is behind a server, which cannot contrast two prompts")
+
+        def teacher() -> Teacher:
+            return ServerTeacher(server, settings.engine.slots or DEFAULT_PARALLEL, progress=progress)
+
+    elif teacher is None:
         require_gpu(settings.engine.gpu_layers)
         weights = find_teacher(settings.teacher)
         identity["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
@@ -93,7 +125,28 @@ def find_models(
         encoder = find_encoder(settings.encoder)
         identity["encoder_sha256"] = _folder_hash(encoder)
         embedder = LazyEmbedder(encoder)
-    return Models(teacher, style, embedder, body, judge, identity)
+    return Models(teacher, style, embedder, body, judge, identity, can_contrast=can_contrast, can_score=can_score)
+
+
+def _found_server(settings: RunSettings) -> Server:
+    """The server that ``settings.teacher`` names, after its host was admitted.
+
+    Raises ``ModelError`` if the host is not this machine and ``allow_host`` does not name it, if the server does not
+    serve, or for settings that no server obeys.
+    """
+    address = parse_address(settings.teacher or "")
+    if not address.is_local:
+        if (settings.allow_host or "").lower() != address.host.lower():
+            raise ModelError(
+                f"the teacher's host {address.host} is not this machine, and the program connects to no other one "
+                f"unless it is named: say --allow-host {address.host}"
+            )
+        offline.admit(address.host, address.port)
+    if settings.contrast:
+        raise ModelError("a server cannot contrast prompts; omit --contrast, or choose a teacher from a file")
+    if dataclasses.replace(settings.engine, slots=None) != EngineSettings():
+        raise ModelError("--threads, --gpu-layers and --cache-type belong to the server, where the model is loaded")
+    return find_server(address)
 
 
 class TeacherSource:

@@ -28,12 +28,11 @@ DEV_FILE, DEV_MARKER = "judges/dev.jsonl", "judges/judges.json"
 @dataclass(frozen=True, slots=True)
 class Relabelled:
     """Synthetic rows as students learn them: ``targets`` (n_rows, n_labels) are label probabilities, None where the
-    requested labels stay; then there are no ``figures``. ``reviewed``: people changed the rows after the rounds."""
+    requested labels stay; then there are no ``figures``."""
 
     rows: Sequence[Example]
     targets: Targets | None
     figures: LabelModelFigures | None
-    reviewed: bool = False
 
 
 class Relabeller:
@@ -161,6 +160,7 @@ class Relabeller:
                     seeds,
                     context.kind.descriptions(),
                     advance,
+                    context.executor,
                 )
         return self._judges
 

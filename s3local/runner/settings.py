@@ -69,7 +69,8 @@ class RunSettings:
     best average of the final and the gold-only student, or the gold-only student.
 
     ``teacher``, ``encoder``, ``student``, ``judge``: a model's id or path; None takes the embedded one. ``judge`` is
-    the encoder of the judges; "none", or a missing embedded one, takes ``encoder``.
+    the encoder of the judges; "none", or a missing embedded one, takes ``encoder``. ``teacher`` may also be the address
+    of a server, ``http://HOST:PORT/v1#MODEL``; ``allow_host`` must name its host if that is not this machine.
     """
 
     seed: int = 0
@@ -96,6 +97,7 @@ class RunSettings:
     model_selection: bool = True
     folds: int = 4
     teacher: str | None = None
+    allow_host: str | None = None
     encoder: str | None = None
     student: str | None = None
     judge: str | None = None

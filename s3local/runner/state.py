@@ -24,7 +24,10 @@ means that its stage is complete; a stage without a marker is done again, from i
         gold/                student/, metrics.json: the gold-only student
         averaged/            student/, metrics.json: the average of final and gold, unless gold was selected
         large/               student/, metrics.json: of the judges' encoder; only where it was asked for
+        dev.jsonl            the dev rows as the run read them
+        map/                 dev.jsonl  synthetic.jsonl  map.json: where rows lie in embedding space, nearest rows
         result.json          the last marker: the figures of the whole run
+        report.html          everything in one page, written when the run has ended
         decisions.jsonl      what people decided on its rows (``s3local review``)
         retrained-1/ ...     the final students again, with the decisions of that time (``s3local retrain``)
 """
@@ -135,7 +138,11 @@ class RunFolder:
         self.event("stage begun", stage=name)
         started = time.perf_counter()
         result = compute()
-        result = dataclasses.replace(result, seconds=round(time.perf_counter() - started, 3))
+        return self.record(name, result, time.perf_counter() - started)
+
+    def record(self, name: str, result: S, seconds: float) -> S:
+        """Write the marker ``name`` of a stage that took ``seconds``; the result with these seconds."""
+        result = dataclasses.replace(result, seconds=round(seconds, 3))
         self.write(name, result)
         self.event("stage done", stage=name, seconds=result.seconds)
         return result

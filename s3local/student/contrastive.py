@@ -19,6 +19,9 @@ from s3local.progress import Advance, ignore
 from s3local.student.optimisation import MAX_GRADIENT_NORM, forward, learning_rate_factor, parameter_groups, uses_bf16
 from s3local.student.pooling import Pool
 
+PADDED_TOGETHER = 8
+"""Rows of a batch that go through the body together, sorted by length."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContrastiveSettings:
@@ -67,8 +70,12 @@ def fine_tune_by_contrast(
             group["lr"] = settings.learning_rate * learning_rate_factor(step, total, 0.1)
         picked = [generator.choice(places, min(each, len(places)), replace=False) for places in of_label]
         batch = np.concatenate(picked)
-        output, mask = forward(body, [rows[place] for place in batch], half)
-        loss = contrastive_loss(pool(output.last_hidden_state.float(), mask), labels[batch], settings.temperature)
+        batch = batch[np.argsort([len(rows[place]) for place in batch], kind="stable")]
+        vectors = []
+        for start in range(0, len(batch), PADDED_TOGETHER):
+            output, mask = forward(body, [rows[place] for place in batch[start : start + PADDED_TOGETHER]], half)
+            vectors.append(pool(output.last_hidden_state.float(), mask))
+        loss = contrastive_loss(torch.cat(vectors), labels[batch], settings.temperature)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
         optimizer.step()

@@ -85,7 +85,7 @@ def to_row(planned: Planned, completion: Completion) -> dict[str, Any]:
         "text": completion.text,
         "n_tokens": completion.n_tokens,
         "finish": completion.finish,
-        "logprob": round(completion.logprob, 4),
+        "logprob": None if completion.logprob is None else round(completion.logprob, 4),
     }
 
 

@@ -36,10 +36,13 @@ def plan_rationales(prompts: Prompts, per_label: int, sampling: Sampling, seed: 
 
 
 def select_rationales(completions: Sequence[Completion], per_label: int) -> list[str]:
-    """The ``per_label`` most probable reasons among one label's completions that are complete and distinct."""
+    """The ``per_label`` most probable reasons among one label's completions that are complete and distinct.
+
+    Without log-probabilities they are the first ones.
+    """
     likeliest = sorted(
         (completion for completion in completions if completion.finish != "length"),
-        key=lambda completion: -completion.logprob / completion.n_tokens,
+        key=lambda completion: -(completion.logprob or 0.0) / completion.n_tokens,
     )
     kept: list[str] = []
     for completion in likeliest:

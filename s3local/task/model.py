@@ -24,6 +24,9 @@ from s3local.text import composed, is_blank, one_line
 from s3local.wording import shown, unknown
 
 TASK_FILE = "task.yaml"
+_CHECKOUT_DATA = Path(__file__).resolve().parents[2] / "data"
+PRESETS = _CHECKOUT_DATA if (_CHECKOUT_DATA / "support_desk").is_dir() else Path(__file__).parents[1] / "presets"
+"""The tasks that come with the program: ``data/`` of the checkout; an installed package has a copy of it."""
 ROW_SUFFIXES = (".jsonl", ".csv", ".tsv")
 """Endings of row files, in the order in which they are looked for."""
 
@@ -374,17 +377,22 @@ def load_task(
     test: str | Path | None = None,
     contexts: str | Path | None = None,
 ) -> Task:
-    """The task of a folder, or of a task.yaml; ``dev``, ``test`` and ``contexts`` replace the files that it names.
+    """The task of a folder, of a task.yaml, or the preset of that name, in this order.
 
-    Paths in the file are relative to its folder. If it names no dev file, the first of dev.jsonl, dev.csv and dev.tsv
-    is taken; likewise for test and for contexts, which may be absent.
+    ``dev``, ``test`` and ``contexts`` replace the files that the task names. Paths in task.yaml are relative to its
+    folder. If it names no dev file, the first of dev.jsonl, dev.csv and dev.tsv is taken; likewise for test and for
+    contexts, which may be absent.
     Raises ``InputError`` with the line of a mistake in the file, and if there are no dev rows.
     """
     path = Path(path)
     with translated_errors(path, "read"):
+        if not path.exists() and str(path) in preset_names():
+            path = PRESETS / path
         file = path / TASK_FILE if path.is_dir() else path
         if not file.is_file():
-            raise InputError(file, f"no such file; a {TASK_FILE} that describes the task belongs here")
+            belongs = f"a {TASK_FILE} that describes the task belongs here"
+            presets = f", or one of the presets {', '.join(preset_names())}" if path == Path(path.name) else ""
+            raise InputError(file, f"no such file; {belongs}{presets}")
         node, content = read_yaml(file)
         try:
             task = Task.model_validate(content)
@@ -407,6 +415,11 @@ def load_task(
             if contexts_file is not None and contexts_file.samefile(test_file):
                 raise InputError(contexts_file, "contexts and test are the same file; contexts must not come from test")
     return task.model_copy(update={"dev": dev_file, "test": test_file, "contexts": contexts_file})
+
+
+def preset_names() -> list[str]:
+    """The names of the tasks that come with the program."""
+    return sorted(path.parent.name for path in PRESETS.glob(f"*/{TASK_FILE}"))
 
 
 def _rows_file(

@@ -9,4 +9,5 @@ scheduler.py    which request runs in which slot, and what it reuses
 batch.py        one call of the engine
 scoring.py      log-likelihoods of given texts
 engine.py       the batched llama.cpp engine
+server.py       a server with the OpenAI-compatible API
 """

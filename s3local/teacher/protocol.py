@@ -1,14 +1,15 @@
 """The ``Teacher`` protocol: a language model takes requests and returns completions.
 
-``engine.py`` implements it with llama.cpp, ``fake.py`` with a script for fast tests.
+``engine.py`` implements it with llama.cpp, ``server.py`` with a server, ``fake.py`` with a script for fast tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from s3local.exceptions import TeacherError
 from s3local.progress import Advance, ignore
 
 
@@ -84,13 +85,13 @@ class Completion:
     """What the teacher generated for one request.
 
     ``n_tokens`` counts the sampled tokens, including those of the stop string. ``logprob`` is the sum of their natural
-    log-probabilities under the unmodified model (temperature 1, no penalty, no cut).
+    log-probabilities under the unmodified model (temperature 1, no penalty, no cut), None where a server gives none.
     """
 
     text: str
     n_tokens: int
     finish: FinishReason
-    logprob: float
+    logprob: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,14 @@ class Score:
     token_logprobs: tuple[float, ...]
 
 
+class TeacherLostError(TeacherError):
+    """The teacher went away in the middle. ``completions`` holds what it had finished, by the requests' places."""
+
+    def __init__(self, message: str, completions: Mapping[int, Any]) -> None:
+        super().__init__(message)
+        self.completions = completions
+
+
 class Teacher(Protocol):
     """A language model that generates and scores texts."""
 
@@ -108,7 +117,7 @@ class Teacher(Protocol):
         """One completion for each request, in the same order; calls ``advance(1)`` for each that is finished.
 
         The texts depend on the requests and the teacher's settings only, not on earlier calls.
-        Raises ``TeacherError`` if a prompt does not fit.
+        Raises ``TeacherError`` if a prompt does not fit, and ``TeacherLostError`` if it went away in the middle.
         """
         ...
 

@@ -14,6 +14,7 @@ from toys import LABELS, UNSEEN, reviews
 
 from s3local.comparison.cache import JudgeCache, SharedTeacher
 from s3local.exceptions import RunError
+from s3local.executor import InThisProcess
 from s3local.progress import ignore
 from s3local.records import Example
 from s3local.relabelling.judge import Judges, JudgeSettings, train_judges
@@ -48,7 +49,7 @@ def test_judges_are_trained_once_for_the_same_rows_and_settings(tiny_bert: Path)
     def judges(
         some: Sequence[Example], fold_of: NDArray[np.int64], chosen: JudgeSettings, seed: int, more: Any = further
     ) -> Judges:
-        return train(tiny_bert, some, LABELS, fold_of, chosen, [seed, 9], more, ignore)
+        return train(tiny_bert, some, LABELS, fold_of, chosen, [seed, 9], more, ignore, InThisProcess())
 
     first = judges(rows, folds, short, 3)
     assert judges(rows, folds, short, 3) is first and len(taken) == 1

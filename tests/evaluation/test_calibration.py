@@ -11,9 +11,13 @@ from scipy.special import softmax
 from s3local.evaluation.calibration import (
     HIGHEST_TEMPERATURE,
     LOWEST_TEMPERATURE,
+    answered,
+    calibration_error,
+    coverage_curve,
     expected_calibration_error,
     fit_temperature,
     log_likelihood,
+    reliability,
 )
 
 
@@ -92,3 +96,23 @@ def test_a_calibration_error_needs_rows_and_bins() -> None:
         expected_calibration_error(of_two_labels(0.5), [0, 1])
     with pytest.raises(ValueError, match="bins"):
         expected_calibration_error(of_two_labels(0.5), [0], bins=0)
+
+
+CONFIDENCE, RIGHT = np.array([0.95, 0.9, 0.9, 0.55, 0.3]), np.array([True, True, False, False, True])
+
+
+def test_reliability_bins_hold_every_row_once() -> None:
+    found = reliability(CONFIDENCE, RIGHT)
+    assert [(entry.low, entry.n_rows) for entry in found] == [(0.3, 1), (0.5, 1), (0.9, 3)]
+    assert found[-1].accuracy == pytest.approx(2 / 3) and found[-1].confidence == pytest.approx(2.75 / 3)
+    assert calibration_error(found) == pytest.approx((0.7 + 0.55 + 0.75) / 5)
+
+
+def test_a_threshold_trades_coverage_for_accuracy() -> None:
+    points = coverage_curve(CONFIDENCE, RIGHT)
+    assert [(point.threshold, point.n_answered) for point in points] == [(0.95, 1), (0.9, 3), (0.55, 4), (0.3, 5)]
+    assert [point.accuracy for point in points] == pytest.approx([1, 2 / 3, 1 / 2, 3 / 5])
+    assert points[-1].coverage == 1
+    assert all(answered(CONFIDENCE, RIGHT, point.threshold) == point for point in points)
+    assert answered(CONFIDENCE, RIGHT, 0.99) is None
+    assert coverage_curve(np.empty(0), np.empty(0)) == []

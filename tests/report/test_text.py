@@ -107,3 +107,15 @@ def test_a_folder_without_a_finished_run_is_told(tmp_path: Path) -> None:
         read_summary(tmp_path)
     write_result(tmp_path / "result.json", run_summary())
     assert read_summary(tmp_path) == run_summary()
+
+
+@pytest.mark.parametrize(("accuracy", "said"), [(0.8, True), (0.7, False)])
+def test_a_larger_student_is_named_only_if_it_would_score_more(accuracy: float, said: bool) -> None:
+    judges = JudgesResult(outcome="applied", judges=4, n_rows=60, accuracy=accuracy)
+    summary = dataclasses.replace(
+        run_summary(),
+        model_selection=ModelSelectionResult(outcome="done", verdict=VERDICT),
+        label_check=LabelCheckResult(judges=judges, figures=FIGURES),
+    )
+    assert ("--student large" in text_of(summary)) == said
+    assert "--student large" not in text_of(dataclasses.replace(summary, large=student("large")))

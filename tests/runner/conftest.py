@@ -36,9 +36,9 @@ def watched(task: Task, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactor
         seen.open_while_training.append(sum(not teacher.closed for teacher in seen.teachers))
         return train(*args, **kwargs)
 
-    def watched_briefly(context: Any, rows: TrainingSet, step: str) -> Trained:
+    def watched_briefly(kind: Any, body: Path, rows: TrainingSet, advance: Any) -> Trained:
         seen.fold_rows.append(rows)
-        return train_briefly(context, rows, step)
+        return train_briefly(kind, body, rows, advance)
 
     def watched_average(first: Trained, second: Trained, share: float) -> Trained:
         seen.averages.append((first.n_rows, second.n_rows, share))

@@ -35,17 +35,17 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
         write_jsonl(tmp_path / f"{name}.jsonl", draw_rows(source, 24, 0, label_column="label"))
     task = load_task(CHECKOUT / "data" / "support_desk", tmp_path / "dev.jsonl", tmp_path / "test.jsonl")
     settings = RunSettings(
-        rows=24,
+        rows=16,
         rounds=1,
         rationales=2,
         shard_size=32,
         folds=2,
-        judging=JudgeSettings(passes=64),
-        training=TrainingSettings(epochs=1, max_length=64, contrast_passes=64),
+        judging=JudgeSettings(passes=32),
+        training=TrainingSettings(epochs=1, max_length=64, contrast_passes=32),
     )
     result = run(task, settings, folder=tmp_path / "run")
     dataset = [json.loads(line) for line in result.dataset.read_text(encoding="utf-8").splitlines()]
-    assert len(dataset) == 24
+    assert len(dataset) == 16
     assert {row["origin"]["asked"] for row in dataset} <= set(task.label_names)
     assert {"round-0", "round-1", "final"} <= set(test_scores(result))
 

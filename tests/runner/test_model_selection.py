@@ -11,9 +11,9 @@ from small_world import Watched, rows_of
 
 from s3local.evaluation.calibration import log_likelihood
 from s3local.records import Candidate, Example
-from s3local.results import FoldResult, read_result
+from s3local.results import SHARES, FoldResult, read_result
 from s3local.runner.loop import RunResult
-from s3local.runner.model_selection import MOST_SHARE, SHARES, ancestors, choose_share
+from s3local.runner.model_selection import MOST_SHARE, ancestors, choose_share
 from s3local.task.model import Task
 from s3local.task.rows import load_dev
 

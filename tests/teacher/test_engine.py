@@ -125,7 +125,7 @@ def test_what_a_least_length_cannot_be() -> None:
         Request("p", 0, max_tokens=3, min_tokens=4)
 
 
-@settings(max_examples=12, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests=st.lists(any_requests, min_size=1, max_size=14))
 def test_any_mix_keeps_its_promises(
     teacher: LlamaTeacher,

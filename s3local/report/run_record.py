@@ -1,0 +1,221 @@
+"""What a finished run left in its folder, read for its report. Nothing is computed here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, TypeVar
+
+from s3local.evaluation.errors import Error
+from s3local.exceptions import RunError
+from s3local.records import SPAN, Candidate, Dropped, Example, Row, read_jsonl
+from s3local.report.text import read_summary
+from s3local.results import (
+    DEV_FILE,
+    FINAL,
+    MAP_FILE,
+    MAP_OF_DEV,
+    MAP_OF_SYNTHETIC,
+    SHARES,
+    FoldResult,
+    MapResult,
+    RunSummary,
+    read_result,
+)
+from s3local.runner.state import CONFIG_FILE, RunFolder
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row lies on the map, the id of the nearest row of the other side, and the cosine to it."""
+
+    x: float
+    y: float
+    nearest: str
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowMap:
+    """The map of a run: the places of dev rows and of synthetic rows by their ids, see ``MapResult``."""
+
+    dev: Mapping[str, Place]
+    synthetic: Mapping[str, Place]
+    explained: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One round: its synthetic rows with their final label, what was dropped, the dev rows it was extrapolated from
+    (none in the seed), and its student's predictions of dev."""
+
+    stage: str
+    kept: Sequence[Candidate]
+    dropped: Sequence[Dropped]
+    extrapolated: Sequence[Error]
+    predictions: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A finished run. ``dev`` is empty and ``row_map`` None in a run of an s3local that did not write them yet.
+
+    ``command`` is the command line that started it, None if it was started from Python. ``ended`` is the time of its
+    end in seconds since 1970, None if that is unknown.
+    """
+
+    folder: Path
+    summary: RunSummary
+    config: Mapping[str, Any]
+    command: str | None
+    ended: float | None
+    dev: Sequence[Example]
+    row_map: RowMap | None
+    rounds: Sequence[Round]
+    folds: Sequence[FoldResult]
+    test_predictions: Mapping[str, Sequence[Row]]
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        """The task as config.json holds it: name, kind, texts, labels, fields ..."""
+        found: Mapping[str, Any] = self.config["task"]
+        return found
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels in the task's order; none for question answering."""
+        return tuple(label["name"] for label in self.task["labels"])
+
+    @property
+    def target_field(self) -> str:
+        """The field that the teacher writes."""
+        return str(self.task["generated"] or self.task["fields"][-1])
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read the finished run in ``folder``.
+
+    Raises ``RunError`` if it holds none, one of another version, or a damaged one; ``InputError`` with the line for a
+    damaged file of rows; ``StorageError`` if a file cannot be read.
+    """
+    summary = read_summary(folder)
+    config = _config(folder / CONFIG_FILE)
+    candidates = _rows(folder / FINAL / "dataset.jsonl", Candidate.from_row)
+    counts = [entry.synthesis.kept for entry in summary.rounds]
+    if len(candidates) != sum(counts):
+        raise _damaged(folder / FINAL / "dataset.jsonl", f"{len(candidates):,} rows, the rounds kept {sum(counts):,}")
+    rounds = [
+        _round(folder, entry.stage, candidates[end - count : end])
+        for entry, count, end in zip(summary.rounds, counts, accumulate(counts), strict=True)
+    ]
+    events = RunFolder(folder).events()
+    commands = [event["command"] for event in events if event.get("event") == "begun" and event.get("command")]
+    ends = [event["time"] for event in events if event.get("event") == "ended" and "time" in event]
+    return RunRecord(
+        folder=folder,
+        summary=summary,
+        config=config,
+        command=str(commands[-1]) if commands else None,
+        ended=ends[0] if ends else None,
+        dev=_rows(folder / DEV_FILE, Example.from_row) if (folder / DEV_FILE).is_file() else [],
+        row_map=_row_map(folder) if (folder / MAP_FILE).is_file() else None,
+        rounds=rounds,
+        folds=_folds(folder, rounds[-1].predictions, len(config["task"]["labels"])),
+        test_predictions={
+            student.stage: _predictions(folder / student.stage / "test_predictions.jsonl")
+            for student in summary.students
+            if student.test is not None
+        },
+    )
+
+
+def _round(folder: Path, stage: str, kept: Sequence[Candidate]) -> Round:
+    extrapolated = folder / stage / "extrapolated.jsonl"
+    return Round(
+        stage=stage,
+        kept=kept,
+        dropped=_rows(folder / stage / "dropped.jsonl", _dropped),
+        extrapolated=_rows(extrapolated, _error) if extrapolated.is_file() else [],
+        predictions=_predictions(folder / stage / "predictions.jsonl"),
+    )
+
+
+def _predictions(path: Path) -> list[Row]:
+    """The rows of a file of predictions; each has an id, its own label or answers, and what was predicted."""
+
+    def parse(row: Row) -> Row:
+        own = row["label"] if "label" in row else row[SPAN][0]
+        if not all(isinstance(value, str) for value in (row["id"], row["predicted"], own)):
+            raise ValueError("an id and what was predicted belong on each line")
+        return {**row, "probability": float(row["probability"])}
+
+    return _rows(path, parse)
+
+
+def _folds(folder: Path, predictions: Sequence[Row], n_labels: int) -> list[FoldResult]:
+    """The results of the folds, in order; their rows are among those of ``predictions``."""
+    paths = sorted((folder / "model-selection").glob("fold-*.json"), key=lambda path: (len(path.name), path))
+    folds, known = [], {row["id"] for row in predictions}
+    for path in paths:
+        fold = read_result(path, FoldResult)
+        n_rows = len(fold.ids)
+        sizes = [len(share) for share in (*fold.scores, *(fold.logits or ()))]
+        widths = {len(row) for share in fold.logits or () for row in share}
+        if len(fold.scores) != len(SHARES) or set(sizes) != {n_rows} or widths - {n_labels} or set(fold.ids) - known:
+            raise _damaged(path, "its scores do not fit its rows")
+        folds.append(fold)
+    return folds
+
+
+def _dropped(row: Row) -> Dropped:
+    rest = {key: row[key] for key in row if key not in ("reason", "score", "detail")}
+    return Dropped(Candidate.from_row(rest), row["reason"], float(row["score"]), row["detail"])
+
+
+def _error(row: Row) -> Error:
+    figures = ("predicted", "predicted_probability", "own_probability")
+    rest = {key: row[key] for key in row if key not in figures}
+    predicted, probability, own = (row[key] for key in figures)
+    return Error(Example.from_row(rest), predicted, float(probability), float(own))
+
+
+def _row_map(folder: Path) -> RowMap:
+    dev, synthetic = (dict(_rows(folder / name, _place)) for name in (MAP_OF_DEV, MAP_OF_SYNTHETIC))
+    return RowMap(dev, synthetic, read_result(folder / MAP_FILE, MapResult).explained)
+
+
+def _place(row: Row) -> tuple[str, Place]:
+    return row["id"], Place(float(row["x"]), float(row["y"]), row["nearest"], float(row["cosine"]))
+
+
+def _config(path: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        task, settings = config["task"], config["settings"]
+        if not all(isinstance(task[key], kind) for key, kind in (("name", str), ("texts", str), ("fields", list))):
+            raise ValueError("task: a name, texts and fields belong there")
+        if not isinstance(settings, dict) or not all(isinstance(label["name"], str) for label in task["labels"]):
+            raise ValueError("settings and the labels of the task belong there")
+    except (OSError, ValueError, TypeError, KeyError) as exc:
+        raise _damaged(path, exc) from exc
+    found: Mapping[str, Any] = config
+    return found
+
+
+def _rows(path: Path, parse: Callable[[Row], T]) -> list[T]:
+    """Each row of a JSON Lines file of the run."""
+    try:
+        return [parse(row) for _, row in read_jsonl(path)]
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise _damaged(path, exc) from exc
+
+
+def _damaged(path: Path, problem: object) -> RunError:
+    if isinstance(problem, KeyError):
+        problem = f"the key {problem} is missing"
+    return RunError(f"{path} is damaged ({problem}); restore it, or run again under another --name")

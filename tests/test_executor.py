@@ -1,0 +1,123 @@
+"""Executors: every job once, wherever it runs; errors end all; workers reach no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys import LABELS, SETTINGS, reviews
+
+from s3local.exceptions import ModelError, NetworkError, RunError
+from s3local.executor import Executor, InThisProcess, WorkerProcesses, executor_for
+from s3local.progress import Advance, ignore
+from s3local.student.training import train
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[WorkerProcesses]:
+    executor = WorkerProcesses(2)
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(params=["in this process", "workers"])
+def executor(request: pytest.FixtureRequest, workers: WorkerProcesses) -> Executor:
+    return workers if request.param == "workers" else InThisProcess()
+
+
+def squared(number: int, advance: Advance) -> int:
+    for _ in range(number):
+        advance(2)
+    return number**2
+
+
+def failing(_: Advance) -> int:
+    raise ModelError("it is damaged")
+
+
+def connecting(_: Advance) -> None:
+    socket.create_connection(("192.0.2.1", 80), timeout=1)
+
+
+def dying(_: Advance) -> None:
+    os._exit(3)
+
+
+def logits_of(body: Path, seed: int, _: Advance) -> np.ndarray:
+    return train(body, reviews(), LABELS, SETTINGS, seed=seed).predict_logits(reviews())
+
+
+def test_every_job_ends_once_and_all_its_units_are_told(executor: Executor) -> None:
+    told: list[int] = []
+    found = dict(executor.completed([partial(squared, number) for number in range(7)], told.append))
+    assert found == {number: number**2 for number in range(7)}
+    assert sum(told) == 2 * sum(range(7))
+    assert list(executor.completed([])) == []
+
+
+def test_an_error_in_a_job_comes_out_as_it_is_and_the_executor_goes_on(executor: Executor) -> None:
+    with pytest.raises(ModelError, match="it is damaged"):
+        list(executor.completed([failing, partial(squared, 3)]))
+    assert dict(executor.completed([partial(squared, 3)])) == {0: 9}
+
+
+def test_a_worker_trains_the_same_student(workers: WorkerProcesses, tiny_bert: Path) -> None:
+    found = dict(workers.completed([partial(logits_of, tiny_bert, seed) for seed in (1, 2)]))
+    assert (found[0] != found[1]).any()
+    for place, seed in enumerate((1, 2)):
+        np.testing.assert_array_equal(found[place], logits_of(tiny_bert, seed, ignore))
+
+
+def test_a_worker_reaches_no_network(workers: WorkerProcesses) -> None:
+    with pytest.raises(NetworkError, match=r"192\.0\.2\.1"):
+        list(workers.completed([connecting]))
+
+
+def test_a_worker_that_dies_is_one_line(workers: WorkerProcesses) -> None:
+    with pytest.raises(RunError, match="--workers 1"):
+        list(workers.completed([dying]))
+    assert dict(workers.completed([partial(squared, 2)])) == {0: 4}
+
+
+def test_a_script_needs_no_guard_against_being_run_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            from functools import partial
+            from s3local.executor import WorkerProcesses
+
+            def double(number, advance):
+                return 2 * number
+
+            executor = WorkerProcesses(2)
+            print(sorted(executor.completed([partial(double, n) for n in (1, 2)])))
+            executor.close()
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, script],
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "[(0, 2), (1, 4)]\n"), done.stderr
+
+
+def test_one_worker_is_this_process() -> None:
+    assert isinstance(executor_for(1), InThisProcess)
+    assert isinstance(executor_for(3), WorkerProcesses)
+    with pytest.raises(ValueError, match="workers"):
+        WorkerProcesses(0)
