@@ -28,8 +28,8 @@ from s3local.embedder import CachedEmbedder
 from s3local.exceptions import RunError
 from s3local.executor import executor_for
 from s3local.progress import Progress
-from s3local.records import Candidate, Example
-from s3local.results import DEV_FILE, RESULT_FILE, RunSummary, score_of
+from s3local.records import Candidate, Dropped, Example
+from s3local.results import DEV_FILE, RESULT_FILE, RoundResult, RunSummary, score_of
 from s3local.review.decisions import DECISIONS_FILE, REJECTIONS, Decision, read_decisions
 from s3local.review.rows import RETRAINED, dataset_checksum, read_config, read_finished
 from s3local.runner.context import Folds, RunContext
@@ -49,6 +49,8 @@ from s3local.text import normal_form
 from s3local.wording import counted, shown
 
 MOST_RETRAININGS = 1000
+REJECTED = "rejected_in_review"
+"""The reason of rows that a person dropped."""
 DONE = {"keep": "kept", "drop": "dropped", "relabel": "relabelled", "edit": "edited"}
 """What a report calls decisions."""
 
@@ -117,13 +119,14 @@ def retrain(folder: Path, task: Path | None = None, *, progress: Progress, model
         context = RunContext(found, kind, dev, settings, state, progress, models, teacher, executor)
         folds = _folds(dataclasses.replace(context, dev=dev_before).divide_dev(), dev)
         relabeller = ReviewedRelabeller(context, folds, decisions)
-        relabeller.read_rounds([entry.stage for entry in before.rounds])
-        rows = reviewed(relabeller.originals + _rescued(folder, before, decisions), decisions)
-        if not rows:
+        kept = relabeller.read_rounds([entry.stage for entry in before.rounds])
+        rounds = _review_rounds(folder, context, before, kept, decisions, len(dev_before))
+        if not rounds.rows:
             raise RunError(f"{folder}: every synthetic row was dropped; keep some, or train on dev rows alone")
-        finals = finish(context, relabeller, rows, before.rounds)
-        map_rows(context, rows)
-        summary = state.once(RESULT_FILE, RunSummary, lambda: _summary(context, before, finals, test, len(rows)))
+        finals = finish(context, relabeller, rounds.rows, rounds.results)
+        map_rows(context, rounds.rows)
+        summary = state.once(RESULT_FILE, RunSummary, lambda: score_on_test(context, rounds.results, finals, test))
+        state.event("ended")
     counts: Counter[str] = Counter(decision.action for decision in decisions.values())
     return Retrained(RunResult(target, summary), before, counts, len(dev) - len(dev_before))
 
@@ -136,12 +139,15 @@ class ReviewedRelabeller(Relabeller):
         self._decisions = decisions
         self.originals: list[Candidate] = []
 
-    def read_rounds(self, stages: Sequence[str]) -> None:
-        """Read the rows of each round, and what the run's judges said of them."""
+    def read_rounds(self, stages: Sequence[str]) -> dict[str, list[Candidate]]:
+        """Read the rows of each round, and what the run's judges said of them; the rows by round."""
+        found = {}
         for stage in stages:
             rows = [Candidate.from_row(row) for row in self.context.state.read_rows(f"{stage}/synthetic.jsonl")]
             self.read(stage, rows)
             self.originals += rows
+            found[stage] = rows
+        return found
 
     def relabel(self, candidates: Sequence[Candidate]) -> Relabelled:
         """Reviewed ``candidates`` as students learn them."""
@@ -190,11 +196,6 @@ def reviewed(candidates: Sequence[Candidate], decisions: Mapping[str, Decision])
             origin = {**candidate.origin, **asked, "decision": decision.action, "decided": decision.time}
             rows.append(Candidate(dataclasses.replace(example, fields=changed, label=label), origin))
     return rows
-
-
-def _summary(context: RunContext, before: RunSummary, finals: Any, test: Sequence[Example], n_rows: int) -> RunSummary:
-    summary = score_on_test(context, before.rounds, finals, test)
-    return dataclasses.replace(summary, rows=n_rows)
 
 
 def _settings(folder: Path, config: Mapping[str, Any]) -> RunSettings:
@@ -272,17 +273,60 @@ def _folds(before: Folds, dev: Sequence[Example]) -> Folds:
     return Folds(np.array(folds, dtype=np.int64))
 
 
-def _rescued(folder: Path, before: RunSummary, decisions: Mapping[str, Decision]) -> list[Candidate]:
-    """Rows that the run's rules dropped and a person kept."""
-    state, rows = RunFolder(folder), []
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Rounds:
+    """The rounds of a run after a review: their results, and the rows that are learned, round by round."""
+
+    results: list[RoundResult]
+    rows: list[Candidate]
+
+
+def _review_rounds(
+    folder: Path,
+    context: RunContext,
+    before: RunSummary,
+    kept: Mapping[str, Sequence[Candidate]],
+    decisions: Mapping[str, Decision],
+    n_dev_before: int,
+) -> _Rounds:
+    """Write the rounds of the run in ``folder`` as they are after the review, ``kept`` by stage: what was kept and
+    dropped, and, if dev has new rows, how well the round's student does on all of them."""
+    state = context.state
+    results: list[RoundResult] = []
+    rows: list[Candidate] = []
     for entry in before.rounds:
-        if (folder / entry.stage / "dropped.jsonl").is_file():
-            for row in state.read_rows(f"{entry.stage}/dropped.jsonl"):
-                decision = decisions.get(row["id"])
-                if decision is not None and decision.action not in REJECTIONS:
-                    extra = ("reason", "score", "detail")
-                    rows.append(Candidate.from_row({key: row[key] for key in row if key not in extra}))
-    return rows
+        rejected = [row for row in kept[entry.stage] if _is_rejected(decisions.get(row.example.id))]
+        drops = RunFolder(folder).read_rows(f"{entry.stage}/dropped.jsonl")
+        taken = [row for row in drops if row["id"] in decisions and not _is_rejected(decisions[row["id"]])]
+        back = [
+            Candidate.from_row({key: row[key] for key in row if key not in ("reason", "score", "detail")})
+            for row in taken
+        ]
+        names = {row["id"] for row in taken}
+        drops = [row for row in drops if row["id"] not in names]
+        drops += [Dropped(row, REJECTED, 0.0).to_row() for row in rejected]
+        state.write_rows(f"{entry.stage}/dropped.jsonl", drops)
+        learned = reviewed([*kept[entry.stage], *back], decisions)
+        synthesis = dataclasses.replace(
+            entry.synthesis,
+            kept=len(learned),
+            kept_per_label=dict(Counter(row.example.label for row in learned)),
+            dropped=len(drops),
+            dropped_by_reason=dict(Counter(row["reason"] for row in drops)),
+        )
+        student = entry.student
+        if len(context.dev) > n_dev_before:
+            evaluated = context.kind.evaluate(folder / entry.stage / "student", context.dev)
+            state.write_rows(f"{entry.stage}/predictions.jsonl", evaluated.predictions)
+            state.write_rows(f"{entry.stage}/errors.jsonl", (error.to_row() for error in evaluated.errors))
+            student = dataclasses.replace(student, dev=evaluated.metrics, errors=len(evaluated.errors))
+        results.append(dataclasses.replace(entry, synthesis=synthesis, student=student))
+        rows += learned
+    return _Rounds(results, rows)
+
+
+def _is_rejected(decision: Decision | None) -> bool:
+    return decision is not None and decision.action in REJECTIONS
 
 
 def _copy_rounds(folder: Path, target: Path, before: RunSummary) -> None:
