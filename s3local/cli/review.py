@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,6 +215,7 @@ def _serve(desk: Desk, port: int, in_browser: bool, following: str) -> None:
         if in_browser:
             click.launch(address)
 
-    serve(desk, port, following, ready)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(desk, port, following, ready)
     decided = len(desk.decisions.holding())
     click.echo(f"{counted(decided, 'decision')} in {desk.path}; next: {following}")

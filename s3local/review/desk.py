@@ -178,7 +178,7 @@ class Desk:
             raise RefusedError(unknown("decision", action, allowed))
         note: dict[str, Any] = {}
         if self.sheet.mode == "label":
-            note["source"] = self.sheet.content(place)["source"]
+            note["source"] = self.sheet.content(place)["origin"]
             if place in self._asked:
                 note["suggested"] = self._asked[place]
         if action in REJECTIONS:

@@ -202,7 +202,7 @@ def sheet_of_texts(
         editable=None,
         ids=[row.id for row in examples],
         lines=[
-            json.dumps({"id": row.id, **row.fields, "source": place}, ensure_ascii=False)
+            json.dumps({"id": row.id, **row.fields, "origin": place}, ensure_ascii=False)
             for row, place in zip(examples, places, strict=True)
         ],
         label=np.full(count, -1, np.int64),
@@ -213,7 +213,7 @@ def sheet_of_texts(
         reason_names=reasons,
         order=np.arange(count),
         told=told,
-        extra=lambda row: {"source": row["source"]},
+        extra=lambda row: {"source": row["origin"]},
     )
 
 

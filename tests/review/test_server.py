@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from program import call, complains
 from review_world import Server, serving, synthetic, write_run
@@ -50,9 +51,8 @@ def test_a_change_needs_the_origin_of_the_page_and_json(server: Server, folder: 
 
 
 def test_the_server_listens_on_loopback_only(server: Server) -> None:
-    port = int(server.address.split(":")[2].split("/")[0])
-    with pytest.raises(OSError):
-        socket.create_connection((socket.gethostbyname(socket.gethostname()), port), 1).close()
+    connections = psutil.Process(server.process.pid).net_connections("inet")
+    assert {its.laddr.ip for its in connections if its.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
 
 
 def test_two_windows_at_once_lose_nothing(folder: Path, server: Server) -> None:
@@ -85,3 +85,13 @@ def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
     with serving("review", str(folder)) as second:
         counts = second.call("api/session")[1]["counts"]["states"]
         assert (counts["drop"], counts["open"]) == (5, 3)
+
+
+def test_ctrl_c_ends_the_server_and_says_what_comes_next(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", synthetic(3))
+    with serving("review", str(folder)) as server:
+        server.call("api/decide", {"place": 0, "seen": 0, "action": "keep"})
+        server.process.send_signal(signal.SIGINT)
+        said, complaint = server.process.communicate(timeout=60)
+    assert (server.process.returncode, complaint) == (0, "")
+    assert said.splitlines()[-1] == f"1 decision in {folder / 'decisions.jsonl'}; next: s3local retrain {folder}"
