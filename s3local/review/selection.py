@@ -1,10 +1,9 @@
 """Which real texts to label next: those that teach the most, none of them nearly the same.
 
-Without a student, labels are worth most where the texts are typical and nothing like them is labelled yet: the texts
-are divided into as many clusters as there will be labelled rows, and the most typical text of the largest clusters
-without a labelled row comes first (TypiClust; Hacohen, Dekel and Weinshall, ICML 2022). With a student, texts that it
-is unsure of, or that lie nearer to its errors than to what it gets right, come first; among the worst of them, one of
-each cluster is taken, so that they differ (Zhdanov, arXiv 1901.05954).
+The texts are divided into as many clusters as there will be labelled rows. Clusters without a labelled row come first,
+the largest first; of each, the most typical text is taken (TypiClust; Hacohen, Dekel and Weinshall, ICML 2022). With a
+student, the clusters come first of whose texts it is most unsure in sum; of each, the text that it is most unsure of in
+the more typical half is taken. Texts that lie nearer to its errors than to what it gets right count as unsure.
 """
 
 from __future__ import annotations
@@ -28,8 +27,6 @@ MOST_NEIGHBOURS = 20
 """Neighbours in its cluster that a text's typicality is measured by, as in TypiClust."""
 MOST_COMPARED = 2000
 """Rows of a cluster that typicality is measured among."""
-SHORTLIST = 8
-"""Of the most doubtful texts, this many times the batch are divided into clusters."""
 
 TYPICAL, DOUBTFUL, ERROR_LIKE, REST = "typical", "the model is unsure", "like errors of the model", "the rest"
 """Why a text is where it is."""
@@ -74,20 +71,13 @@ def rank(
     while len(chosen) < count and free.any():
         wanted, places = min(batch, count - len(chosen)), np.flatnonzero(free)
         number = derive_seed(seed, len(chosen))
-        if doubts is None:
-            found = [(place, TYPICAL) for place in _typical(vectors[places], known, wanted, number)]
-        else:
-            scores = doubts.scores[places]
-            found = [
-                (place, ERROR_LIKE if doubts.error_like[places[place]] > doubts.unsure[places[place]] else DOUBTFUL)
-                for place in _doubtful(vectors[places], scores, wanted, number)
-            ]
+        scores = doubts.scores[places] if doubts is not None else None
         new: list[int] = []
-        for inside, why in found:
+        for inside in _next(vectors[places], known, wanted, number, scores):
             place = int(places[inside])
             if not new or float((vectors[new] @ vectors[place]).max()) < SAME_COSINE:
                 new.append(place)
-                chosen.append((place, why))
+                chosen.append((place, _why(place, doubts)))
         free &= _nearest(vectors, vectors[new]) < SAME_COSINE
         free[new] = False
         known = np.concatenate([known, vectors[new]]) if len(known) else vectors[new]
@@ -95,43 +85,44 @@ def rank(
     return chosen
 
 
-def _typical(vectors: Vectors, known: Vectors, count: int, seed: int) -> list[int]:
-    """The most typical rows of the largest clusters that hold nothing ``known``, at most ``count``, and at least 1."""
+def _why(place: int, doubts: Doubts | None) -> str:
+    if doubts is None:
+        return TYPICAL
+    return ERROR_LIKE if doubts.error_like[place] > doubts.unsure[place] else DOUBTFUL
+
+
+def _next(vectors: Vectors, known: Vectors, count: int, seed: int, scores: NDArray[np.float32] | None) -> list[int]:
+    """A row of each of the ``count`` clusters that are worth most: first those that hold nothing ``known``, the largest
+    first or, with ``scores``, those with the highest sum of scores."""
     n_clusters = min(len(known) + count, len(vectors), MOST_CLUSTERS)
     cluster, centres = _clusters(vectors, n_clusters, seed)
-    sizes = np.bincount(cluster, minlength=len(centres))
+    worth = np.bincount(cluster, weights=scores, minlength=len(centres))
     held = np.zeros(len(centres), np.int64)
     if len(known):
         held = np.bincount((known @ centres.T).argmax(axis=1), minlength=len(centres))
-    order = sorted(range(len(centres)), key=lambda number: (held[number], -sizes[number]))
-    return [_most_typical(vectors, np.flatnonzero(cluster == number)) for number in order[:count] if sizes[number]]
+    order = sorted(set(cluster.tolist()), key=lambda number: (held[number], -worth[number]))
+    return [_best(vectors, np.flatnonzero(cluster == number), scores) for number in order[:count]]
 
 
-def _most_typical(vectors: Vectors, members: NDArray[np.int64]) -> int:
-    """The member with the least mean distance to its nearest neighbours among ``members``."""
+def _best(vectors: Vectors, members: NDArray[np.int64], scores: NDArray[np.float32] | None) -> int:
+    """The most typical of ``members``; with ``scores``, the one with the highest score in their more typical half.
+
+    A row is typical whose nearest neighbours among the members are near.
+    """
     compared = members[:MOST_COMPARED]
-    similar = vectors[compared] @ vectors[compared].T
     n_neighbours = min(MOST_NEIGHBOURS, len(compared) - 1)
     if n_neighbours < 1:
         return int(compared[0])
+    similar = vectors[compared] @ vectors[compared].T
     np.fill_diagonal(similar, -1)
-    nearest = np.partition(similar, -n_neighbours, axis=1)[:, -n_neighbours:]
-    return int(compared[nearest.mean(axis=1).argmax()])
+    typicality = np.partition(similar, -n_neighbours, axis=1)[:, -n_neighbours:].mean(axis=1)
+    if scores is None:
+        return int(compared[typicality.argmax()])
+    half = compared[typicality >= np.median(typicality)]
+    return int(half[scores[half].argmax()])
 
 
-def _doubtful(vectors: Vectors, scores: NDArray[np.float32], count: int, seed: int) -> list[int]:
-    """Of the rows with the highest ``scores``, the highest of each of ``count`` clusters, the highest first."""
-    shortlist = np.argsort(-scores, kind="stable")[: SHORTLIST * count]
-    cluster, _ = _clusters(vectors[shortlist], min(count, len(shortlist)), seed, scores[shortlist])
-    best: dict[int, int] = {}
-    for row, number in zip(shortlist.tolist(), cluster.tolist(), strict=True):  # in the order of their scores
-        best.setdefault(number, row)
-    return sorted(best.values(), key=lambda row: -scores[row])
-
-
-def _clusters(
-    vectors: Vectors, count: int, seed: int, weights: NDArray[np.float32] | None = None
-) -> tuple[NDArray[np.int64], Vectors]:
+def _clusters(vectors: Vectors, count: int, seed: int) -> tuple[NDArray[np.int64], Vectors]:
     """The cluster of each row, and the centres, by k-means."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -139,7 +130,7 @@ def _clusters(
     model = KMeans(count, n_init=1, max_iter=30, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different texts than clusters
-        numbers = model.fit_predict(vectors, sample_weight=None if weights is None else np.maximum(weights, 1e-6))
+        numbers = model.fit_predict(vectors)
     return numbers.astype(np.int64), model.cluster_centers_.astype(np.float32)
 
 
