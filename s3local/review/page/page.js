@@ -296,7 +296,7 @@ function renderHeader() {
   $("milestone").value = (done - last) / (goal - last);
   const left = goal - done;
   const speed = perMinute();
-  $("pace").textContent = speed === null ? `${left} to ${goal}` : `${speed.toFixed(0)} a minute, ${left} to ${goal}: ${duration(left / speed)}`;
+  $("pace").textContent = speed === null ? `${left} more to ${goal}` : `${speed.toFixed(0)} a minute, ${left} more to ${goal}: ${duration(left / speed)}`;
 }
 
 function perMinute() {
