@@ -38,8 +38,10 @@ report.text  report.check  report.compare
 report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page
 report.comparison_page  report.html
 export.cards  export.dataset  export.model
+review.decisions  review.rows  review.selection  review.dev_file  review.desk  review.server  review.retrain
+review.labelling
 cli.terminal  cli.options  cli.setup  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare  cli.predict
-cli.export  cli.serve  cli.main
+cli.export  cli.serve  cli.review  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

@@ -6,5 +6,6 @@ models.py    ``models``: list, fetch, import, verify, optimize
 task.py      ``init``, ``check``
 data.py      ``data draw``
 run.py  compare.py  predict.py  report.py
+review.py    ``review``, ``label``, ``suggest``, ``retrain``
 main.py      the program: all commands, and how errors are shown
 """

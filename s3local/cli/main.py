@@ -14,6 +14,7 @@ from s3local.cli.export import export
 from s3local.cli.models import models
 from s3local.cli.predict import predict
 from s3local.cli.report import report
+from s3local.cli.review import label, retrain, review, suggest
 from s3local.cli.run import run
 from s3local.cli.serve import serve
 from s3local.cli.setup import setup
@@ -65,6 +66,7 @@ def main() -> None:
       s3local check my_task         validate the task and its rows
       s3local run my_task           generate rows and train; all results are in runs/my_task/default
       s3local predict runs/my_task/default messages.csv
+      s3local review runs/my_task/default   read and correct the generated rows in the browser
       s3local export runs/my_task/default --to onnx -o my_classifier
       s3local compare my_task       compare the method with baselines, on your rows
     """
@@ -72,7 +74,9 @@ def main() -> None:
     offline.engage()
 
 
-for command in (setup, init, check, data, run, predict, serve, report, export, compare, models):
+for command in (setup, init, check, data, run, predict, serve, report, review, label, suggest, retrain, export):
+    main.add_command(command)
+for command in (compare, models):
     main.add_command(command)
 
 

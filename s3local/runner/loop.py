@@ -1,6 +1,6 @@
 """The S3 loop: seed synthesis, then rounds of training, error mining and error extrapolation, then the end.
 
-The labels of test are used in ``_score_on_test`` alone, when all students are trained. Teacher and student are never in
+The labels of test are used in ``score_on_test`` alone, when all students are trained. Teacher and student are never in
 memory together.
 """
 
@@ -133,7 +133,7 @@ def run(
         teacher.close()
         finals = finish(context, relabeller, rounds.kept, done)
         map_rows(context, rounds.kept)
-        summary = state.once(RESULT_FILE, RunSummary, lambda: _score_on_test(context, done, finals, test))
+        summary = state.once(RESULT_FILE, RunSummary, lambda: score_on_test(context, done, finals, test))
         state.event("ended")
     return RunResult(state.path, summary)
 
@@ -267,13 +267,13 @@ class Rounds:
         return max(1, (settings.rows - len(self.kept)) // rounds_left)
 
 
-def _score_on_test(
+def score_on_test(
     context: RunContext, rounds: Sequence[RoundResult], finals: Finals, test: Sequence[Example]
 ) -> RunSummary:
-    """Score every student on test, once, at the end; writes the predictions."""
+    """Score every student on test that has no score yet, once, at the end; writes the predictions."""
 
     def scored(student: StudentResult) -> StudentResult:
-        if not test:
+        if not test or student.test is not None:
             return student
         with context.progress.step(f"{student.stage}: predicting test", len(test), "rows") as advance:
             evaluated = context.kind.evaluate(context.state.path / student.stage / "student", test, advance)

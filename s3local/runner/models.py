@@ -23,7 +23,7 @@ from s3local.progress import Progress
 from s3local.relabelling.judge import JudgeTrainer, train_judges
 from s3local.results import SCHEMA_VERSION
 from s3local.runner.settings import RunSettings
-from s3local.runner.state import PROGRAM
+from s3local.runner.state import FILES, PROGRAM
 from s3local.sources import Reading, rows_hash
 from s3local.storage import sha256_of_folder
 from s3local.synthesis.prompts import TEMPLATES
@@ -182,6 +182,7 @@ def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str
         "contexts_sha256": rows_hash(task.contexts) if task.contexts else None,
         "unlabelled_sha256": rows_hash(task.unlabelled) if task.unlabelled and settings.use_unlabelled else None,
         **models.identity,
+        FILES: files_of(task),
         PROGRAM: {
             "schema_version": SCHEMA_VERSION,
             "prompts_sha256": prompts_hash(models.style, task.kind),
@@ -197,6 +198,12 @@ def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str
             "torch": torch.cuda.get_device_name() if torch_device() == "cuda" else "the processor",
         },
     }
+
+
+def files_of(task: Task) -> dict[str, str | None]:
+    """Where the rows of a task lie."""
+    files = {"dev": task.dev, "test": task.test, "contexts": task.contexts}
+    return {name: str(path.resolve()) if path is not None else None for name, path in files.items()}
 
 
 def prompts_hash(style: PromptStyle, kind: Kind) -> str:

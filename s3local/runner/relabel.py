@@ -189,7 +189,8 @@ class Relabeller:
         """The candidate with its likeliest label; the requested label and all probabilities go into its origin."""
         labels = self.context.task.label_names
         rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
-        origin = {**candidate.origin, "asked": candidate.example.label, "probabilities": rounded}
+        asked = candidate.origin.get("asked", candidate.example.label)
+        origin = {**candidate.origin, "asked": asked, "probabilities": rounded}
         return Candidate(dataclasses.replace(candidate.example, label=labels[int(np.argmax(probabilities))]), origin)
 
 

@@ -28,6 +28,8 @@ means that its stage is complete; a stage without a marker is done again, from i
         map/                 dev.jsonl  synthetic.jsonl  map.json: where rows lie in embedding space, nearest rows
         result.json          the last marker: the figures of the whole run
         report.html          everything in one page, written when the run has ended
+        decisions.jsonl      what people decided on its rows (``s3local review``)
+        retrained-1/ ...     the final students again, with the decisions of that time (``s3local retrain``)
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ EVENTS_FILE = "events.jsonl"
 LOCK_FILE = ".lock"
 PROGRAM = "program"
 """The key of what the program itself adds to a dataset: its prompts, and the format of its files."""
+FILES = "files"
+"""The key of where the rows lay when the run began; they may move."""
 OWNER_FILE = ".owner.json"
 """The process that holds the lock; it stays when the run ends."""
 
@@ -216,8 +220,8 @@ def _require_same(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without what is recorded but may change between two sittings: libraries and the machine."""
-    return {key: value for key, value in config.items() if key not in ("versions", "machine")}
+    """The configuration without what is recorded but may change between two sittings: libraries, machine, places."""
+    return {key: value for key, value in config.items() if key not in ("versions", "machine", FILES)}
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

@@ -110,7 +110,7 @@ def load_contexts(path: str | Path, task: Task) -> list[str]:
 
 
 def load_unlabelled(path: str | Path, task: Task) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line or row, the text of each field) for each row of a file of rows, or of a .txt file; labels are ignored.
+    """Yield (line or row, the text of each field) for each row of a file of rows or a .txt file; labels are ignored.
 
     A .txt file has one text a line; blank lines are no rows. Raises ``InputError`` with the line of the first row that
     has no text, and for a .txt file where a row has two texts.
