@@ -20,16 +20,16 @@ teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engi
 synthesis.prompts  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
 synthesis.extrapolation
 curation.shared_runs  curation.vector_index  curation.decontamination  curation.dedup  curation.rules
-curation.pair_rules
+curation.pair_rules  curation.privacy
 student.agreement  student.encoding  student.windows  student.inference  student.reader
 student.body  student.pooling  student.optimisation  student.contrastive  student.training
 student.reader_training  student.export  student.reader_export
 evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.cross_validation
-evaluation.gap
+evaluation.gap  evaluation.leakage
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
-runner.relabel  runner.model_selection  runner.finish  runner.loop
+runner.relabel  runner.model_selection  runner.finish  runner.leakage  runner.loop
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare
 prediction

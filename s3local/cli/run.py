@@ -87,6 +87,12 @@ if TYPE_CHECKING:
     help="Select the model by cross-validation on dev: the gold-only baseline, or the best weighted mean of that "
     "baseline's weights and the final classifier's.",
 )
+@click.option(
+    "--redact",
+    is_flag=True,
+    help="Replace names, addresses, e-mail, telephone and account numbers, dates of birth and web addresses in your "
+    "rows by invented ones before the teacher reads them. The classifier is still trained on your own rows.",
+)
 @json_option
 @quiet_option
 def run(
@@ -95,6 +101,7 @@ def run(
     out: Path | None,
     engine: EngineSettings,
     round_trip: float,
+    redact: bool,
     as_json: bool,
     quiet: bool,
     **choices: Any,
@@ -108,13 +115,16 @@ def run(
     Examples:
       s3local run my_task
       s3local run my_task --rows 2000 --seed 1 --name larger
+      s3local run my_task --redact --name redacted
     """
+    from s3local.curation.privacy import PrivacySettings
     from s3local.report.text import render
     from s3local.results import to_plain
     from s3local.runner.loop import run as run_task
     from s3local.runner.settings import AnswerSettings, RunSettings
 
-    settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
+    privacy = PrivacySettings(redact=redact)
+    settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), privacy=privacy, **choices)
     result = run_task(task, settings, folder=out, name=name, progress=progress(quiet or as_json))
     if as_json:
         show_json(to_plain(result.summary))

@@ -1,6 +1,6 @@
 """The S3 loop: seed synthesis, then rounds of training, error mining and error extrapolation, then the end.
 
-The labels of test are used in ``_score_on_test`` alone, when all students are trained. Teacher and student are never in
+The labels of test are used in ``_result`` alone, when all students are trained. Teacher and student are never in
 memory together.
 """
 
@@ -35,6 +35,7 @@ from s3local.results import (
 from s3local.runner.context import STUDENT, RunContext
 from s3local.runner.finish import Finals, finish
 from s3local.runner.generation import Generation, Plan
+from s3local.runner.leakage import measure_leakage
 from s3local.runner.models import Models, TeacherSource, configuration, find_models
 from s3local.runner.relabel import Relabeller
 from s3local.runner.settings import RunSettings
@@ -122,7 +123,7 @@ def run(
         done = rounds.run()
         teacher.close()
         finals = finish(context, relabeller, rounds.kept, done)
-        summary = state.once(RESULT_FILE, RunSummary, lambda: _score_on_test(context, done, finals, test))
+        summary = state.once(RESULT_FILE, RunSummary, lambda: _result(context, rounds.kept, done, finals, test))
         state.event("ended")
     return RunResult(state.path, summary)
 
@@ -242,10 +243,14 @@ class Rounds:
         return max(1, (settings.rows - len(self.kept)) // rounds_left)
 
 
-def _score_on_test(
-    context: RunContext, rounds: Sequence[RoundResult], finals: Finals, test: Sequence[Example]
+def _result(
+    context: RunContext,
+    candidates: Sequence[Candidate],
+    rounds: Sequence[RoundResult],
+    finals: Finals,
+    test: Sequence[Example],
 ) -> RunSummary:
-    """Score every student on test, once, at the end; writes the predictions."""
+    """Score every student on test, once, at the end, and measure leakage; writes the predictions."""
 
     def scored(student: StudentResult) -> StudentResult:
         if not test:
@@ -270,6 +275,7 @@ def _score_on_test(
         averaged=finals.averaged and scored(finals.averaged),
         large=finals.large and scored(finals.large),
         selected=finals.selected,
+        leakage=measure_leakage(context, candidates, rounds, finals, test),
     )
 
 

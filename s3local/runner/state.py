@@ -24,6 +24,7 @@ means that its stage is complete; a stage without a marker is done again, from i
         gold/                student/, metrics.json: the gold-only student
         averaged/            student/, metrics.json: the average of final and gold, unless gold was selected
         large/               student/, metrics.json: of the judges' encoder; only where it was asked for
+        leakage.json         what the run gives away of its gold rows; final/leakage.jsonl has it row by row
         result.json          the last marker: the figures of the whole run
 """
 
