@@ -11,11 +11,13 @@ PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
 exceptions  progress  wording  hardware  storage  records  tables  text  allocation  seeds  offline
-weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store  weights.optimize
+weights.llama_runtime  weights.headers  weights.folders
+weights.manifest  weights.verified  weights.store  weights.optimize
 weights.download  weights.archives  weights.fetch  weights.importing
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
-teacher.protocol  teacher.fake  teacher.sampling  teacher.llama_cache
+teacher.protocol  teacher.fake  teacher.sampling  teacher.chat_template
+teacher.llama_cache
 teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine
 synthesis.prompts  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
 synthesis.extrapolation
@@ -33,8 +35,10 @@ runner.relabel  runner.model_selection  runner.finish  runner.leakage  runner.lo
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare
 prediction
+doctor
 report.text  report.check  report.compare
-cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.main
+cli.terminal  cli.options  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report  cli.doctor
+cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

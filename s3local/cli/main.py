@@ -10,6 +10,7 @@ import click
 from s3local import __version__, offline
 from s3local.cli.compare import compare
 from s3local.cli.data import data
+from s3local.cli.doctor import doctor
 from s3local.cli.models import models
 from s3local.cli.predict import predict
 from s3local.cli.report import report
@@ -17,7 +18,7 @@ from s3local.cli.run import run
 from s3local.cli.task import check, init
 from s3local.cli.terminal import write_utf8
 from s3local.exceptions import S3LocalError
-from s3local.wording import shown
+from s3local.wording import escaped, shown
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
@@ -30,7 +31,7 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except S3LocalError as exc:
-            click.echo(f"error: {exc}", err=True)
+            click.echo(f"error: {escaped(str(exc).strip()).replace(chr(10), ' ')}", err=True)
             ctx.exit(exc.exit_code)
         except OSError as exc:  # a path that the system refuses, such as a name of thousands of characters
             if exc.errno == errno.EPIPE:
@@ -62,12 +63,13 @@ def main() -> None:
       s3local run my_task           generate rows and train; all results are in runs/my_task/default
       s3local predict runs/my_task/default messages.csv
       s3local compare my_task       compare the method with baselines, on your rows
+      s3local doctor                show what is installed, and prove that it works offline
     """
     write_utf8()
     offline.engage()
 
 
-for command in (init, check, data, run, predict, report, compare, models):
+for command in (init, check, data, run, predict, report, compare, models, doctor):
     main.add_command(command)
 
 
