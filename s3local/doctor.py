@@ -1,8 +1,8 @@
 """What this installation is: versions, machine, models, speed; and the proof that it works without a network.
 
-The proof runs a small job in child processes whose network the kernel forbids: in a network namespace without an
-interface, or else by a seccomp filter that refuses internet sockets. It counts what was tried in two ways: an audit hook
-inside of Python, and strace, if it is installed, for compiled libraries and child processes as well.
+The proof runs a small job in child processes whose network the kernel forbids: in a network namespace without
+an interface, or else by a seccomp filter that refuses internet sockets. It counts what was tried in two ways: an audit
+hook inside of Python, and strace, if it is installed, for compiled libraries and child processes as well.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Fact:
 
 
 def describe(speed: bool = True) -> list[Fact]:
-    """The installation and the machine. ``speed`` also loads the embedded models and measures them, for some seconds."""
+    """The installation and the machine; with ``speed``, the embedded models are measured for some seconds."""
     facts = [
         Fact("s3local", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         Fact("processor", f"{cpu_name()}, {physical_cores()} cores"),
@@ -271,9 +271,8 @@ def _report(how: str, control: Attempted, done: Sequence[Attempted], hashes: Seq
     package = Path(__file__).parent
     sources = sorted(package.rglob("*.py"))
     code = hashlib.sha256(b"".join(f"{p.relative_to(package).as_posix()} {sha256_of(p)}\n".encode() for p in sources))
-    tracing = (
-        "strace, with child processes and compiled libraries" if control.traced is not None else "strace is absent"
-    )
+    seen = "strace, with child processes and compiled libraries"
+    tracing = seen if control.traced is not None else "nothing else: strace is not installed"
     lines = [
         "s3local: proof of working without a network",
         "",

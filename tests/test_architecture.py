@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
-exceptions  progress  wording  hardware  storage  records  tables  text  allocation  seeds  offline
+exceptions  progress  interruption  wording  hardware  storage  records  tables  text  allocation  seeds  offline
 weights.llama_runtime  weights.headers  weights.folders
 weights.manifest  weights.verified  weights.store  weights.optimize
 weights.download  weights.archives  weights.fetch  weights.importing

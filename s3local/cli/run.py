@@ -108,8 +108,8 @@ def run(
 ) -> None:
     """Run S3: generate rows, train, find errors, generate more.
 
-    TASK is a folder or a task.yaml. Press Ctrl-C whenever you like: the same command resumes the run. Other settings
-    need another --name.
+    TASK is a folder or a task.yaml. Ctrl-C stops after the present step, a second Ctrl-C at once; the same command
+    resumes the run. Other settings need another --name.
 
     \b
     Examples:
@@ -118,6 +118,7 @@ def run(
       s3local run my_task --redact --name redacted
     """
     from s3local.curation.privacy import PrivacySettings
+    from s3local.interruption import stoppable
     from s3local.report.text import render
     from s3local.results import to_plain
     from s3local.runner.loop import run as run_task
@@ -125,7 +126,9 @@ def run(
 
     privacy = PrivacySettings(redact=redact)
     settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), privacy=privacy, **choices)
-    result = run_task(task, settings, folder=out, name=name, progress=progress(quiet or as_json))
+    shown = progress(quiet or as_json)
+    with stoppable(lambda message: click.echo(message, err=True)):
+        result = run_task(task, settings, folder=out, name=name, progress=shown)
     if as_json:
         show_json(to_plain(result.summary))
     else:

@@ -18,6 +18,7 @@ from s3local.allocation import divide_rows
 from s3local.curation.dedup import Deduplicator
 from s3local.curation.privacy import PersonalData
 from s3local.curation.rules import check_rules
+from s3local.interruption import stop_if_asked
 from s3local.records import Candidate, Dropped, Example, FilterResult
 from s3local.results import RationalesResult, SynthesisResult
 from s3local.runner.context import RATIONALES, SYNTHESIS, RunContext
@@ -140,6 +141,7 @@ class Generation:
         rows = [to_row(item, completion) for item, completion in zip(planned, completions, strict=True)]
         state.write_rows(name, rows)
         state.event("shard done", stage=stage, shard=number, seconds=round(time.perf_counter() - started, 3))
+        stop_if_asked()
         return rows
 
 

@@ -171,6 +171,9 @@ class Rounds:
             f"{stage}/synthesis.json", SynthesisResult, lambda: self.generation.fill(stage, quotas, plan, before)
         )
         self.kept += [Candidate.from_row(row) for row in state.read_rows(f"{stage}/synthetic.jsonl")]
+        if len(self.kept) - len(before) != synthesis.kept:
+            found = f"{len(self.kept) - len(before):,} rows, its marker says {synthesis.kept:,}"
+            raise RunError(f"{state.path / stage / 'synthetic.jsonl'} is damaged ({found}); choose another --name")
         if not self.kept:
             reasons = ", ".join(f"{reason} {count}" for reason, count in synthesis.dropped_by_reason.items())
             raise RunError(

@@ -43,6 +43,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from s3local.exceptions import RunError
+from s3local.interruption import stop_if_asked
 from s3local.records import read_jsonl, write_jsonl
 from s3local.results import FINAL, RESULT_FILE, RunSummary, StageResult, read_result, write_result
 from s3local.storage import translated_errors, write_text
@@ -135,6 +136,7 @@ class RunFolder:
         result = dataclasses.replace(result, seconds=round(time.perf_counter() - started, 3))
         self.write(name, result)
         self.event("stage done", stage=name, seconds=result.seconds)
+        stop_if_asked()
         return result
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
