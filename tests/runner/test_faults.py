@@ -100,9 +100,11 @@ def test_a_fault_at_any_write_is_told_and_the_same_command_goes_on(
             work(folder)
             check_finished(folder)
         else:
-            faults.left = -1
-            assert moment > 30
-            return
+            fired, faults.left = faults.left < 0, -1
+            check_finished(folder)  # a folder that cannot be synced is no error
+            if not fired:
+                assert moment > 30
+                return
     pytest.fail("the faults never ended")
 
 
