@@ -12,6 +12,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shutil
@@ -239,7 +240,7 @@ def _attempt(command: Sequence[str], how: str, folder: Path, number: int) -> Att
     whole = [sys.executable, "-c", code, str(audit), how, *command]
     strace = shutil.which("strace")
     if strace:
-        whole = [strace, "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace), *whole]
+        whole = [strace, *_strace_options(strace), "-e", "trace=connect,sendto,sendmsg", "-o", str(trace), *whole]
     if how == "namespace":
         whole = [shutil.which("unshare") or "unshare", "-rn", *whole]
     done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=JOB_SECONDS)
@@ -253,6 +254,13 @@ def _attempt(command: Sequence[str], how: str, folder: Path, number: int) -> Att
         traced=_internet_calls(trace) if strace and trace.is_file() else None,
         said=said[-1] if said else "",
     )
+
+
+def _strace_options(strace: str) -> list[str]:
+    """Follow child processes, and stop a process at the traced calls alone, if this strace can: that is far faster."""
+    fast = [strace, "-f", "-qq", "--seccomp-bpf", "-o", os.devnull, sys.executable, "-c", ""]
+    known = subprocess.run(fast, capture_output=True, check=False).returncode == 0
+    return ["-f", "-qq", *(["--seccomp-bpf"] if known else [])]
 
 
 def _internet_calls(trace: Path) -> tuple[str, ...]:
