@@ -199,7 +199,18 @@ def prove_offline(file: Path, progress: Progress) -> bool:
     with tempfile.TemporaryDirectory(prefix="s3local-proof-") as name:
         folder = Path(name)
         task, run = str(folder / "task"), str(folder / "run")
-        small = ["--rows", "8", "--rounds", "0", "--rationales", "0", "--no-label-check", "--no-model-selection"]
+        small = [
+            "--rows",
+            "8",
+            "--rounds",
+            "0",
+            "--rationales",
+            "0",
+            "--no-label-check",
+            "--no-model-selection",
+            "--threads",
+            "1",
+        ]
         commands = [
             ["init", task],
             ["check", task],
