@@ -47,11 +47,11 @@ class SentenceTransformerEmbedder:
 
         Raises ``ModelError`` if that is not a sentence-transformers model, or asks for code.
         """
-        from sentence_transformers import SentenceTransformer
-
         if not (folder / "modules.json").is_file():
             raise ModelError(f"{folder}: not a sentence-transformers model, modules.json is missing")
         check_model_folder(folder)
+        from sentence_transformers import SentenceTransformer
+
         try:
             self._model = SentenceTransformer(
                 str(folder),

@@ -221,7 +221,7 @@ def _is_sound(kind: Kind, text: str, start: int, end: int) -> bool:
     """Whether a match of a pattern is what it looks like."""
     value = text[start:end]
     if kind == "iban":
-        return _iban_checks(value) or _IBAN_CUE.search(text[:start]) is not None
+        return _iban_checks(value) or _IBAN_CUE.search(text[max(0, start - 12) : start]) is not None
     if kind == "ip":
         try:
             ipaddress.ip_address(value)

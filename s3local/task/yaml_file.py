@@ -32,6 +32,7 @@ def read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, object]]:
         raise InputError(file, problem)
     text = read_utf8(file)
     try:
+        _refuse_depth(file, text)
         node = yaml.compose(text, Loader=yaml.BaseLoader)
         if not isinstance(node, yaml.MappingNode):
             raise InputError(file, "keys such as name, texts and labels belong here", line=1)
@@ -49,8 +50,18 @@ def read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, object]]:
         raise InputError(file, "not a task: nested too deeply") from exc
 
 
+def _refuse_depth(file: Path, text: str) -> None:
+    """Raise ``InputError`` for values nested too deeply, before parsing takes long for it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.BaseLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_YAML_DEPTH:
+            problem = f"nested more than {MAX_YAML_DEPTH} levels deep"
+            raise InputError(file, problem, line=event.start_mark.line + 1)
+
+
 def _refuse_expansion(file: Path, root: yaml.Node) -> None:
-    """Raise ``InputError`` for values nested too deeply, and for aliases that stand for too much, or for themselves."""
+    """Raise ``InputError`` for aliases that stand for too much, for themselves, or for values nested too deeply."""
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 

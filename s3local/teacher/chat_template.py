@@ -76,6 +76,7 @@ class ChatTemplate:
 
     def __init__(self, template: str, name: str, day: str) -> None:
         """Raises ``TeacherError`` for a template that is too long."""
+        self._child: subprocess.Popen[bytes] | None = None
         if len(template) > MAX_TEMPLATE_BYTES:
             raise TeacherError(
                 f"the chat template of {name} has {len(template):,} characters, {MAX_TEMPLATE_BYTES:,} are allowed"
@@ -83,7 +84,6 @@ class ChatTemplate:
         self._template = template
         self._name = name
         self._day = day
-        self._child: subprocess.Popen[bytes] | None = None
 
     def render(self, messages: Sequence[Mapping[str, str]], **values: Any) -> str:
         """The prompt for ``messages``, with ``values`` as the template's other variables.
