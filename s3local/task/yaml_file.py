@@ -56,7 +56,7 @@ def _refuse_depth(file: Path, text: str) -> None:
     for event in yaml.parse(text, Loader=yaml.BaseLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_YAML_DEPTH:
-            problem = f"nested more than {MAX_YAML_DEPTH} levels deep"
+            problem = f"nested too deeply, more than {MAX_YAML_DEPTH} levels"
             raise InputError(file, problem, line=event.start_mark.line + 1)
 
 
@@ -68,7 +68,7 @@ def _refuse_expansion(file: Path, root: yaml.Node) -> None:
     def size_of(node: yaml.Node, depth: int) -> int:
         line = node.start_mark.line + 1
         if depth > MAX_YAML_DEPTH:
-            raise InputError(file, f"nested more than {MAX_YAML_DEPTH} levels deep", line=line)
+            raise InputError(file, f"nested too deeply, more than {MAX_YAML_DEPTH} levels", line=line)
         if id(node) in open_nodes:
             raise InputError(file, "an alias stands for a value that it is part of", line=line)
         if id(node) not in sizes:
