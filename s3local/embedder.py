@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from s3local.exceptions import ModelError
 from s3local.hardware import room_on_card, torch_device
 from s3local.progress import Advance, ignore
+from s3local.weights.folders import check_model_folder
 
 Vectors = NDArray[np.float32]
 
@@ -42,13 +43,23 @@ class SentenceTransformerEmbedder:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Load the model in ``folder``. Raises ``ModelError`` if that is not a sentence-transformers model."""
-        from sentence_transformers import SentenceTransformer
+        """Load the model in ``folder``.
 
+        Raises ``ModelError`` if that is not a sentence-transformers model, or asks for code.
+        """
         if not (folder / "modules.json").is_file():
             raise ModelError(f"{folder}: not a sentence-transformers model, modules.json is missing")
+        check_model_folder(folder)
+        from sentence_transformers import SentenceTransformer
+
         try:
-            self._model = SentenceTransformer(str(folder), device=torch_device(), local_files_only=True)
+            self._model = SentenceTransformer(
+                str(folder),
+                device=torch_device(),
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},  # pickled weights can execute code
+            )
         except (OSError, ValueError, KeyError, RuntimeError) as exc:
             raise ModelError(f"{folder}: the embedding model cannot be loaded: {exc}") from exc
         self.dim: int = self._model.encode([""], show_progress_bar=False).shape[1]

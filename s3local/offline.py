@@ -5,9 +5,11 @@ anything is imported that might look for a network. ``allowed`` opens the guard 
 
 ``admit`` opens it for one port of one host that the user named, where a teacher's server is.
 
-The guard is an audit hook, which cannot be removed. It sees every call of Python's ``socket`` module in every thread.
-It does not see child processes, nor what a compiled library does on its own. Where that matters, cut the network off
-outside of the program. Loopback addresses are allowed: another program that listens there could forward what it gets.
+The guard is an audit hook, which cannot be removed. It sees every call of Python's ``socket`` module in every thread,
+and refuses to start the common network programs. It does not see what other child processes do, nor what a compiled
+library does on its own: ``s3local doctor --offline-proof`` counts that from outside. Loopback addresses are allowed:
+another program that listens there could forward what it gets. A Unix socket is allowed only if this program, or
+Python's multiprocessing, opened it: behind another one a proxy may listen.
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ ENVIRONMENT = {
     "DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "ANONYMIZED_TELEMETRY": "False",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "OTEL_SDK_DISABLED": "true",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "WANDB_MODE": "disabled",
 }
 
 LOOKUPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
@@ -41,10 +48,18 @@ REVERSE_LOOKUP = "socket.getnameinfo"
 """The audit event whose first argument is an address: a tuple of host and port."""
 CONNECTIONS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 """Audit events whose arguments are a socket and an address."""
-LOCAL_FAMILIES = frozenset(getattr(socket, name) for name in ("AF_UNIX", "AF_NETLINK") if hasattr(socket, name))
-"""Families of sockets that reach this machine alone."""
+UNIX_FAMILY = getattr(socket, "AF_UNIX", None)
+KERNEL_FAMILY = getattr(socket, "AF_NETLINK", None)
+"""The family of sockets that reach the kernel of this machine alone."""
 HOST_FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6})
 """Families of sockets whose addresses begin with a host; no address of another family is allowed."""
+
+STARTS = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn"})
+"""Audit events that start a program."""
+NETWORK_PROGRAMS = frozenset(
+    "aria2c curl ftp git nc ncat netcat pip pip3 rsync scp sftp socat ssh telnet wget".split()  # noqa: SIM905
+)
+SHELLS = frozenset({"sh", "bash", "dash", "zsh", "cmd", "powershell", "pwsh"})
 
 NO_PROXY = {"no_proxy": "*", "NO_PROXY": "*"}
 """Tells the common libraries to use no proxy, not even one of the system's settings."""
@@ -59,6 +74,8 @@ _admitted_addresses: set[tuple[str, int]] = set()
 _engaged = False
 _allowed = False
 _hidden = False
+_own_sockets: set[str] = set()
+"""The Unix sockets that this process opened, by their paths."""
 _users_proxies: dict[str, str] = {}
 """The user's variables about proxies, while they are hidden."""
 
@@ -140,20 +157,60 @@ def _forget_opener() -> None:
 
 
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
-    if not event.startswith("socket.") or _allowed:  # called for every event of the interpreter, so this comes first
+    if not event.startswith(("socket.", "subprocess.", "os.")) or _allowed:  # called for every event: this comes first
         return
-    if event in LOOKUPS:
+    if event in STARTS:
+        _check_program(event, arguments)
+    elif event == "os.system":
+        _check_command(_text(arguments[0]))
+    elif event == "socket.bind":
+        if arguments[0].family == UNIX_FAMILY:
+            _own_sockets.add(_text(arguments[1]))
+    elif event in LOOKUPS:
         if not is_local_host(arguments[0]) and _text(arguments[0]).lower() not in _admitted_names:
             _refuse(_text(arguments[0]))
     elif event == REVERSE_LOOKUP:
         _check_address(arguments[0])
     elif event in CONNECTIONS:
         connection, address = arguments[0], arguments[1]
-        if connection.family in LOCAL_FAMILIES or address is None:
+        if connection.family == KERNEL_FAMILY or address is None:
+            return
+        if connection.family == UNIX_FAMILY:
+            _check_unix_socket(_text(address))
             return
         if connection.family not in HOST_FAMILIES:
             _refuse(f"{address!r} by a socket of the family {connection.family!r}")
         _check_address(address)
+
+
+def _check_program(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse to start a program whose purpose is the network; the arguments of a shell are looked through."""
+    program, words = (arguments[1], arguments[2]) if event == "os.spawn" else (arguments[0], arguments[1])
+    listed = [_text(os.fsdecode(word) if isinstance(word, os.PathLike) else word) for word in words or ()]
+    name = _text(os.fsdecode(program) if isinstance(program, os.PathLike) else program or (listed or [""])[0])
+    if _name_of(name) in NETWORK_PROGRAMS:
+        _refuse(f"the network by the program {name}")
+    if _name_of(name) in SHELLS and "-c" in listed:
+        _check_command(listed[-1])
+
+
+def _check_command(command: str) -> None:
+    """Refuse a shell's command with a network program in it."""
+    for word in command.replace(";", " ").replace("|", " ").replace("&", " ").split():
+        if _name_of(word) in NETWORK_PROGRAMS:
+            _refuse(f"the network by the program {word}")
+
+
+def _name_of(program: str) -> str:
+    return program.replace("\\", "/").rpartition("/")[2].lower().removesuffix(".exe")
+
+
+def _check_unix_socket(path: str) -> None:
+    """Refuse a Unix socket that neither this process nor Python's multiprocessing has opened."""
+    name = path.lstrip("\0").rpartition("/")[2]
+    of_multiprocessing = name.startswith("listener-") or "/pymp-" in path
+    if not (path in _own_sockets or of_multiprocessing):
+        _refuse(f"{path!a}, a Unix socket of another program")
 
 
 def _check_address(address: object) -> None:

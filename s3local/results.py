@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from s3local.comparison.significance import Comparison
 from s3local.evaluation.gap import Diversity, Gap
+from s3local.evaluation.leakage import LeakageFigures, Membership
 from s3local.evaluation.metrics import ClassificationMetrics
 from s3local.evaluation.squad import AnswerMetrics
 from s3local.exceptions import RunError
@@ -283,6 +284,39 @@ class MapResult(StageResult):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipResult:
+    """The membership attack on the selected classifier, and on the gold-only one for comparison.
+
+    The rows that were not trained on are those of test or, where there is none, those of each fold of model selection,
+    as predicted by the student without that fold.
+    """
+
+    held_out: Literal["test", "folds"]
+    selected: Membership
+    gold_only: Membership | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakageResult(StageResult):
+    """What a run gives away of its gold rows.
+
+    ``synthetic`` compares the dataset's rows with dev, ``gold`` each dev row with the others (None: there is one), in
+    runs of ``unit``. ``copies_dropped`` counts the texts that copied gold rows, ``personal_dropped`` those that
+    repeated personal data of them. ``redacted``: how many values of each kind were replaced in dev for the prompts;
+    None if that was not asked for. ``membership`` is None where no classifier was trained on dev, or no gold rows are
+    held out.
+    """
+
+    unit: Literal["words", "characters"]
+    synthetic: LeakageFigures
+    gold: LeakageFigures | None
+    copies_dropped: int
+    personal_dropped: int
+    redacted: Mapping[str, int] | None
+    membership: MembershipResult | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary(StageResult):
     """The figures of a finished run. ``selected`` is the stage of the student that ``RunResult.model`` names."""
 
@@ -301,6 +335,7 @@ class RunSummary(StageResult):
     averaged: StudentResult | None
     large: StudentResult | None = None
     selected: str
+    leakage: LeakageResult | None = None
 
     @property
     def students(self) -> tuple[StudentResult, ...]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 
 MAX_SHOWN_CHARACTERS = 60
 MAX_SHOWN_NAMES = 20
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters except tab and line feed, line separators, and marks that turn the direction of text."""
 
 
 def shown(value: object) -> str:
@@ -16,6 +19,14 @@ def shown(value: object) -> str:
         return "a list" if isinstance(value, list) else "keys with values"
     text = json.dumps(value, ensure_ascii=isinstance(value, str) and not value.isprintable(), default=str)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+
+
+def escaped(text: str) -> str:
+    """``text`` with escape sequences for characters that control a terminal or turn the direction of text.
+
+    They are written as JSON writes them, so that escaped JSON is the same JSON.
+    """
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def listed(names: Sequence[str], most: int = MAX_SHOWN_NAMES) -> str:

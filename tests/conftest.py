@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from safetensors.torch import save_file
-from toys import LABELS, SETTINGS, Exported, reviews, tiny_tokenizer
-from transformers import BertConfig, BertModel
+from tiny_body import write_tiny_bert
+from toys import LABELS, SETTINGS, Exported, reviews
 
 from s3local import executor
 from s3local.finished_run import FinishedRun
@@ -60,25 +58,7 @@ def mpnet() -> Path:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a BERT-shaped body."""
-    folder = tmp_path_factory.mktemp("tiny-bert")
-    tokenizer = tiny_tokenizer()
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        weights = {name: value.contiguous() for name, value in BertModel(config).state_dict().items()}
-    # token types far from zero, so that forgetting them shows
-    weights["embeddings.token_type_embeddings.weight"] = weights["embeddings.token_type_embeddings.weight"] + 0.5
-    save_file(weights, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config.to_dict()), encoding="utf-8")
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return write_tiny_bert(tmp_path_factory.mktemp("tiny-bert"))
 
 
 @pytest.fixture(scope="session")

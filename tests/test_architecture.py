@@ -10,30 +10,30 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
-exceptions  progress  wording  hardware  storage  encodings  records  text  tables  labelling_tools  sources
-allocation  seeds  offline  executor
-weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store  weights.optimize
-weights.download  weights.archives  weights.fetch  weights.importing
+exceptions  progress  interruption  wording  hardware  storage  encodings  records  text  tables  labelling_tools
+sources  allocation  seeds  offline  executor
+weights.llama_runtime  weights.headers  weights.folders  weights.manifest  weights.verified  weights.store
+weights.optimize  weights.download  weights.archives  weights.fetch  weights.importing
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
-teacher.protocol  teacher.fake  teacher.sampling  teacher.llama_cache
+teacher.protocol  teacher.fake  teacher.sampling  teacher.chat_template  teacher.llama_cache
 teacher.writing  teacher.scheduler  teacher.batch  teacher.scoring  teacher.engine  teacher.server  teacher.recommend
 synthesis.prompts  synthesis.replies  synthesis.planning  synthesis.rationales  synthesis.answer_spans  synthesis.seed
 synthesis.extrapolation
 curation.shared_runs  curation.vector_index  curation.decontamination  curation.dedup  curation.rules
-curation.pair_rules
+curation.pair_rules  curation.privacy
 student.agreement  student.encoding  student.windows  student.inference  student.reader
 student.body  student.pooling  student.optimisation  student.contrastive  student.training
 student.reader_training  student.export  student.reader_export
 evaluation.metrics  evaluation.errors  evaluation.squad  evaluation.calibration  evaluation.thresholds
-evaluation.cross_validation  evaluation.gap  evaluation.projection
+evaluation.cross_validation  evaluation.gap  evaluation.projection  evaluation.leakage
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.prompt_style  runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
-runner.relabel  runner.unlabelled  runner.model_selection  runner.finish  runner.row_map  runner.loop
+runner.relabel  runner.unlabelled  runner.model_selection  runner.finish  runner.row_map  runner.leakage  runner.loop
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare
-finished_run  prediction  serving
+finished_run  prediction  serving  doctor
 report.text  report.check  report.compare
 report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page
 report.comparison_page  report.html
@@ -41,7 +41,7 @@ export.cards  export.dataset  export.model
 review.decisions  review.rows  review.selection  review.dev_file  review.desk  review.server  review.retrain
 review.labelling
 cli.terminal  cli.options  cli.setup  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare  cli.predict
-cli.export  cli.serve  cli.review  cli.main
+cli.export  cli.serve  cli.review  cli.doctor  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

@@ -30,6 +30,11 @@ ATTEMPTS = {
     "fqdn": "import socket; socket.getfqdn('example.com')",
     "compiled module": "import _socket; _socket.socket(2, 1).connect(('192.0.2.1', 80))",
     "compiled module, reverse": "import _socket; _socket.getnameinfo(('192.0.2.1', 80), 0)",
+    "a network program": "import subprocess; subprocess.run(['curl', 'http://example.com'])",
+    "a network program by its path": "import subprocess; subprocess.run('/usr/bin/WGET example.com'.split())",
+    "a shell": "import subprocess; subprocess.run('true; curl example.com', shell=True)",
+    "the system": "import os; os.system('true && curl example.com')",
+    "a process that is replaced": "import os; os.execvp('ssh', ['ssh', 'example.com'])",
     "asyncio": "import asyncio; asyncio.run(asyncio.open_connection('192.0.2.1', 80))",
     "thread": """
         import socket, concurrent.futures
@@ -55,7 +60,7 @@ def test_nothing_gets_out(attempt: str, tmp_path: Path) -> None:
     last = found.stderr.strip().splitlines()[-1]
     assert last.startswith("s3local.exceptions.NetworkError: "), found.stderr
     assert "tried to reach" in last
-    assert "example.com" in last or "192.0.2.1" in last or "2001:db8::1" in last or "fe80::1" in last
+    assert any(place in last for place in ("example.com", "192.0.2.1", "2001:db8::1", "fe80::1", "by the program"))
 
 
 FAMILIES = {
@@ -163,6 +168,30 @@ def test_the_error_names_file_and_line_of_the_caller(tmp_path: Path) -> None:
         tmp_path,
     )
     assert f"__main__ ({tmp_path / 'attempt.py'}, line 5) tried to reach example.com" in found.stderr
+
+
+def test_a_unix_socket_of_another_program_is_refused(tmp_path: Path) -> None:
+    found = run(
+        f"""
+        import socket
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind({str(tmp_path / "proxy")!r})
+        listener.listen()
+        from s3local import offline
+        offline.engage()
+        own = socket.socket(socket.AF_UNIX)
+        own.bind({str(tmp_path / "own")!r})
+        own.listen()
+        socket.socket(socket.AF_UNIX).connect({str(tmp_path / "own")!r})
+        from multiprocessing.connection import Client, Listener
+        with Listener(family="AF_UNIX") as theirs, Client(theirs.address):
+            print("passed")
+        socket.socket(socket.AF_UNIX).connect({str(tmp_path / "proxy")!r})
+        """,
+        tmp_path,
+    )
+    assert found.stdout.strip() == "passed", found.stderr
+    assert "a Unix socket of another program" in found.stderr
 
 
 def test_loopback_and_unix_sockets_work(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 from s3local import __version__, offline
 from s3local.cli.compare import compare
 from s3local.cli.data import data
+from s3local.cli.doctor import doctor
 from s3local.cli.export import export
 from s3local.cli.models import models
 from s3local.cli.predict import predict
@@ -21,7 +22,7 @@ from s3local.cli.setup import setup
 from s3local.cli.task import check, init
 from s3local.cli.terminal import write_utf8
 from s3local.exceptions import S3LocalError
-from s3local.wording import shown
+from s3local.wording import escaped, shown
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
@@ -34,7 +35,7 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except S3LocalError as exc:
-            click.echo(f"error: {exc}", err=True)
+            click.echo(f"error: {escaped(str(exc).strip()).replace(chr(10), ' ')}", err=True)
             ctx.exit(exc.exit_code)
         except OSError as exc:  # a path that the system refuses, such as a name of thousands of characters
             if exc.errno == errno.EPIPE:
@@ -69,6 +70,7 @@ def main() -> None:
       s3local review runs/my_task/default   read and correct the generated rows in the browser
       s3local export runs/my_task/default --to onnx -o my_classifier
       s3local compare my_task       compare the method with baselines, on your rows
+      s3local doctor                show what is installed, and prove that it works offline
     """
     write_utf8()
     offline.engage()
@@ -76,7 +78,7 @@ def main() -> None:
 
 for command in (setup, init, check, data, run, predict, serve, report, review, label, suggest, retrain, export):
     main.add_command(command)
-for command in (compare, models):
+for command in (compare, models, doctor):
     main.add_command(command)
 
 

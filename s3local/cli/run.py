@@ -91,6 +91,12 @@ if TYPE_CHECKING:
     help="Select the model by cross-validation on dev: the gold-only baseline, or the best weighted mean of that "
     "baseline's weights and the final classifier's.",
 )
+@click.option(
+    "--redact",
+    is_flag=True,
+    help="Replace names, addresses, e-mail, telephone and account numbers, dates of birth and web addresses in your "
+    "rows by invented ones before the teacher reads them. The classifier is still trained on your own rows.",
+)
 @workers_option
 @click.option("--open", "open_page", is_flag=True, help="Open the report in the browser at the end.")
 @json_option
@@ -102,6 +108,7 @@ def run(
     engine: EngineSettings,
     workers: int | None,
     round_trip: float,
+    redact: bool,
     open_page: bool,
     as_json: bool,
     quiet: bool,
@@ -109,25 +116,32 @@ def run(
 ) -> None:
     """Run S3: generate rows, train, find errors, generate more.
 
-    TASK is a folder, a task.yaml or a preset. Press Ctrl-C whenever you like: the same command resumes the run. Other
-    settings need another --name.
+    TASK is a folder, a task.yaml or a preset. Ctrl-C stops after the present step, a second Ctrl-C at once; the same
+    command resumes the run. Other settings need another --name.
 
     \b
     Examples:
       s3local run my_task
       s3local run my_task --rows 2000 --seed 1 --name larger
       s3local run my_task --teacher http://127.0.0.1:11434/v1#qwen3:8b --name ollama
+      s3local run my_task --redact --name redacted
     """
+    from s3local.curation.privacy import PrivacySettings
     from s3local.executor import executor_for
+    from s3local.interruption import stoppable
     from s3local.report.html import write_report
     from s3local.report.text import render
     from s3local.results import to_plain
     from s3local.runner.loop import run as run_task
     from s3local.runner.settings import AnswerSettings, RunSettings
 
-    settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), **choices)
+    privacy = PrivacySettings(redact=redact)
+    settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), privacy=privacy, **choices)
     shown = progress(quiet or as_json)
-    with contextlib.closing(executor_for(workers)) as executor:
+    with (
+        stoppable(lambda message: click.echo(message, err=True)),
+        contextlib.closing(executor_for(workers)) as executor,
+    ):
         result = run_task(
             task, settings, folder=out, name=name, progress=shown, executor=executor, command=command_line()
         )

@@ -1,6 +1,7 @@
 """What the commands show: progress on standard error, tables and JSON on standard output.
 
-Texts, labels and paths of a user are printed as they are: rich's markup and emoji codes are off.
+Texts, labels and paths of a user are printed as they are: rich's markup and emoji codes are off, and characters that
+control a terminal are shown as escape sequences.
 """
 
 from __future__ import annotations
@@ -10,15 +11,29 @@ import io
 import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from s3local.progress import Advance, Progress, Silent, ignore
+from s3local.wording import escaped
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.progress import ProgressColumn
+
+
+def _console(**options: Any) -> Console:
+    """A console of rich that interprets nothing of what it shows."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class PlainConsole(Console):
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(escaped(segment.text), segment.style)
+
+    return PlainConsole(markup=False, emoji=False, **options)
 
 
 class Terminal:
@@ -28,9 +43,7 @@ class Terminal:
     """
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self.console = _console(stderr=True, highlight=False)
 
     @contextlib.contextmanager
     def step(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
@@ -73,11 +86,9 @@ def progress(quiet: bool) -> Progress:
 
 def show(tables: RenderableType) -> None:
     """Print tables on standard output."""
-    from rich.console import Console
-
-    Console(markup=False, emoji=False).print(tables)
+    _console().print(tables)
 
 
 def show_json(value: object) -> None:
     """Print ``value`` as indented JSON on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(escaped(json.dumps(value, indent=2, ensure_ascii=False)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -56,6 +56,7 @@ def render(summary: RunSummary, folder: Path) -> RenderableType:
         *_label_check(summary),
         _gap(summary),
         _dropped(summary),
+        *_leakage(summary),
         _time(summary),
     ]
     return Group(*parts, _where(summary, folder))
@@ -193,6 +194,39 @@ def _dropped(summary: RunSummary) -> Table:
     if any(entry.synthesis.shortfall for entry in summary.rounds):
         table.add_row("missing", *(f"{entry.synthesis.shortfall:,}" for entry in summary.rounds))
     return table
+
+
+def _leakage(summary: RunSummary) -> list[Text]:
+    """What the run gives away of its gold rows, in words."""
+    found = summary.leakage
+    if found is None:
+        return []
+    own, gold = found.synthetic, found.gold
+    beside = f" (two gold rows: {gold.median_run:g} and {gold.longest_run})" if gold else ""
+    lines = [
+        f"Leakage: the {found.unit} in a row that a synthetic row shares with a gold row: {own.median_run:g} at the "
+        f"median, {own.longest_run} at most{beside}. Cosine to the nearest gold row: {own.median_similarity:.2f} at "
+        f"the median, {own.highest_similarity:.2f} at most"
+        + (f" (two gold rows: {gold.median_similarity:.2f} and {gold.highest_similarity:.2f})." if gold else "."),
+        f"{found.copies_dropped:,} copies of gold rows and {found.personal_dropped:,} texts with personal data of gold "
+        "rows were dropped. " + _redacted(found.redacted),
+    ]
+    if found.membership is not None:
+        attack, baseline = found.membership.selected, found.membership.gold_only
+        beside = f"; gold-only classifier: {_percent(baseline.auc)}" if baseline else ""
+        lines.append(
+            f"Membership: of a gold row that the classifier was trained on and one that it was not, its confidence "
+            f"tells which is which in {_percent(attack.auc)} of cases ({100 * attack.low:.0f} to "
+            f"{100 * attack.high:.0f} %; guessing: 50 %{beside})."
+        )
+    return [Text("\n".join(lines) + "\n")]
+
+
+def _redacted(counts: Mapping[str, int] | None) -> str:
+    if counts is None:
+        return "Prompts showed gold rows as they are (--redact replaces personal data)."
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {count:,}" for kind, count in counts.items())
+    return f"Prompts showed invented values in place of {sum(counts.values()):,} ({kinds or 'nothing was found'})."
 
 
 def _time(summary: RunSummary) -> Table:

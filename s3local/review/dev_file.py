@@ -6,7 +6,6 @@ wrote is never touched.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -15,8 +14,9 @@ from pathlib import Path
 
 from s3local.exceptions import InputError
 from s3local.review.decisions import Decision, Decisions
+from s3local.sources import TABLES, format_of, open_rows
 from s3local.storage import atomic_write, translated_errors
-from s3local.tables import DELIMITERS, open_table
+from s3local.tables import row_writer
 from s3local.task.model import Task
 from s3local.text import composed
 from s3local.wording import shown
@@ -26,18 +26,23 @@ class DevFile:
     """The dev file of ``task``, to which labelled rows are appended."""
 
     def __init__(self, task: Task) -> None:
-        """Raises ``InputError`` for a table without a column for a field or for the label."""
+        """Raises ``InputError`` for a file that takes no more rows, or a table without a column for a field or label."""
         self._task = task
         self.path = task.dev
         self._columns: tuple[str, ...] | None = None
-        if self.path.suffix.lower() != ".jsonl":
-            with open_table(self.path) as table:
-                self._columns = table.columns
+        self._separator = ","
+        form = format_of(self.path)
+        if form in TABLES:
+            with open_rows(self.path, task.reading.fitting(form)) as source:
+                assert source.columns is not None and source.separator is not None  # of a table
+                self._columns, self._separator = source.columns, source.separator
             names = [composed(name) for name in self._columns]
             for name in (*task.fields, "label"):
                 if task.column(name) not in names:
                     problem = f"no column {shown(task.column(name))}; labelled rows need it, so put it into the header"
                     raise InputError(self.path, problem, line=1)
+        elif form != "jsonl":
+            raise InputError(self.path, "rows can be added to .jsonl, .csv and .tsv files; save the dev rows as one")
 
     def apply(self, before: Decision | None, after: Decision | None) -> None:
         """Let the file hold the row of ``after`` in place of that of ``before``; doing it again changes nothing.
@@ -94,9 +99,8 @@ class DevFile:
     def _as_table(self, values: Mapping[str, str]) -> bytes:
         assert self._columns is not None
         line = io.StringIO()
-        writer = csv.writer(line, delimiter=DELIMITERS[self.path.suffix.lower().removeprefix(".")], lineterminator="\n")
-        writer.writerow([values.get(composed(name), "") for name in self._columns])
-        return line.getvalue().encode()
+        row_writer(line, self._separator)([values.get(composed(name), "") for name in self._columns])
+        return line.getvalue().encode(self._task.reading.encoding or "utf-8")
 
 
 def touch(path: Path) -> None:

@@ -23,9 +23,10 @@ from s3local.review.rows import Sheet, read_finished, sheet_of_texts
 from s3local.review.selection import REST, Doubts, doubts_of, rank
 from s3local.runner.state import selected_student
 from s3local.seeds import derive_seed
+from s3local.sources import ROW_SUFFIXES
 from s3local.storage import refuse_same_file, write_text
 from s3local.student.inference import Classifier
-from s3local.task.model import ROW_SUFFIXES, TASK_FILE, Task, load_task
+from s3local.task.model import TASK_FILE, Task, load_task
 from s3local.task.rows import load_rows, load_unlabelled
 from s3local.text import normal_form
 from s3local.wording import counted

@@ -125,7 +125,9 @@ def retrain(folder: Path, task: Path | None = None, *, progress: Progress, model
             raise RunError(f"{folder}: every synthetic row was dropped; keep some, or train on dev rows alone")
         finals = finish(context, relabeller, rounds.rows, rounds.results)
         map_rows(context, rounds.rows)
-        summary = state.once(RESULT_FILE, RunSummary, lambda: score_on_test(context, rounds.results, finals, test))
+        summary = state.once(
+            RESULT_FILE, RunSummary, lambda: score_on_test(context, rounds.rows, rounds.results, finals, test)
+        )
         state.event("ended")
     counts: Counter[str] = Counter(decision.action for decision in decisions.values())
     return Retrained(RunResult(target, summary), before, counts, len(dev) - len(dev_before))

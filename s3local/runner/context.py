@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from s3local.curation.privacy import Pseudonymiser, find_personal_data
 from s3local.evaluation.cross_validation import NO_FOLD, divide_into_folds
 from s3local.executor import Executor, InThisProcess
 from s3local.progress import Progress
@@ -84,6 +85,20 @@ class RunContext:
     def target_texts(self) -> list[str]:
         """The texts of dev in the field that the teacher writes."""
         return [row.fields[self.task.target_field] for row in self.dev]
+
+    def redacted(self, rows: Sequence[Example]) -> Sequence[Example]:
+        """``rows`` as a prompt may show them: with invented values for personal data, if the settings say so."""
+        if not self.settings.privacy.redact:
+            return rows
+        pseudonymiser = Pseudonymiser(self.settings.seed, self.task.language)
+        return [pseudonymiser.example(row) for row in rows]
+
+    def redacted_values(self) -> dict[str, int] | None:
+        """How many values of each kind ``redacted`` replaces in dev; None if the settings do not ask for it."""
+        if not self.settings.privacy.redact:
+            return None
+        found = (its.kind for row in self.dev for text in row.fields.values() for its in find_personal_data(text))
+        return dict(Counter(found).most_common())
 
     def label_numbers(self, rows: Sequence[Example]) -> NDArray[np.int64]:
         """The number of each row's label, (n_rows,)."""

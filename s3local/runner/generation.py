@@ -16,7 +16,9 @@ from typing import Any
 
 from s3local.allocation import divide_rows
 from s3local.curation.dedup import Deduplicator
+from s3local.curation.privacy import PersonalData
 from s3local.curation.rules import check_rules
+from s3local.interruption import stop_if_asked
 from s3local.records import Candidate, Dropped, Example, FilterResult
 from s3local.results import RationalesResult, SynthesisResult
 from s3local.runner.context import RATIONALES, SYNTHESIS, RunContext
@@ -81,13 +83,16 @@ class Generation:
     def extrapolation_plan(self, errors: Sequence[Example], number: int) -> Plan:
         """The plan of round ``number``: rows like the dev rows ``errors``."""
         context, settings = self.context, self.context.settings
-        gold = {name: [row for row in context.dev if row.label == name] for name in context.task.groups}
+        rows = context.redacted(context.dev)
+        gold = {name: [row for row in rows if row.label == name] for name in context.task.groups}
+        by_id = {row.id: row for row in rows}
+        shown = [by_id[error.id] for error in errors]
 
         def plan(wanted: Mapping[str, int], shard: int) -> list[Planned]:
             return plan_extrapolation(
                 context.prompts(),
                 wanted,
-                errors,
+                shown,
                 gold,
                 shots=settings.shots,
                 samples=settings.samples,
@@ -155,16 +160,20 @@ class Generation:
         state.write_rows(name, rows)
         (state.path / part).unlink(missing_ok=True)
         state.event("shard done", stage=stage, shard=number, seconds=round(time.perf_counter() - started, 3))
+        stop_if_asked()
         return rows
 
 
 class Curation:
-    """Decides which candidates of a run are kept: rules, the demands of the task's kind, copies and duplicates."""
+    """Decides which candidates of a run are kept: rules, personal data of gold rows, the demands of the task's kind,
+    copies and duplicates."""
 
     def __init__(self, context: RunContext, test_texts: Sequence[str]) -> None:
         self._context = context
         self._compared_field = context.task.target_field if context.task.source_fields else None
         self._dedup = Deduplicator(context.models.embedder, context.settings.dedup, compared_field=self._compared_field)
+        drop_personal = context.settings.privacy.drop_personal
+        self._personal = PersonalData([*context.target_texts, *test_texts]) if drop_personal else None
         self._unprotected: dict[str, Sequence[str]] = {"dev": context.target_texts, "test": test_texts}
 
     def begin(self, kept: Sequence[Candidate]) -> None:
@@ -195,6 +204,8 @@ class Curation:
             prompts=prompts,
             compared_field=self._compared_field,
         )
+        if (personal := self._personal) is not None:
+            result = result.then(lambda kept: personal.filter(kept, task.target_field))
         result = result.then(lambda kept: context.kind.check(kept, lambda: (context.teacher.open(), context.prompts())))
         with context.progress.step("looking for duplicates", len(result.kept), "rows") as advance:
             return result.then(lambda kept: self._dedup.filter(kept, advance))

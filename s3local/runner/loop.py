@@ -22,7 +22,7 @@ from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.exceptions import RunError
 from s3local.executor import Executor, executor_for
 from s3local.progress import Progress, Silent
-from s3local.records import Candidate, Example
+from s3local.records import Candidate, Example, is_unlabelled
 from s3local.results import (
     FINAL,
     RESULT_FILE,
@@ -36,6 +36,7 @@ from s3local.results import (
 from s3local.runner.context import STUDENT, RunContext
 from s3local.runner.finish import Finals, finish
 from s3local.runner.generation import Generation, Plan
+from s3local.runner.leakage import measure_leakage
 from s3local.runner.models import Models, TeacherSource, configuration, find_models
 from s3local.runner.relabel import Relabeller
 from s3local.runner.row_map import map_rows
@@ -133,7 +134,7 @@ def run(
         teacher.close()
         finals = finish(context, relabeller, rounds.kept, done)
         map_rows(context, rounds.kept)
-        summary = state.once(RESULT_FILE, RunSummary, lambda: score_on_test(context, done, finals, test))
+        summary = state.once(RESULT_FILE, RunSummary, lambda: score_on_test(context, rounds.kept, done, finals, test))
         state.event("ended")
     return RunResult(state.path, summary)
 
@@ -192,6 +193,9 @@ class Rounds:
             f"{stage}/synthesis.json", SynthesisResult, lambda: self.generation.fill(stage, quotas, plan, before)
         )
         self.kept += [Candidate.from_row(row) for row in state.read_rows(f"{stage}/synthetic.jsonl")]
+        if len(self.kept) - len(before) != synthesis.kept:
+            found = f"{len(self.kept) - len(before):,} rows, its marker says {synthesis.kept:,}"
+            raise RunError(f"{state.path / stage / 'synthetic.jsonl'} is damaged ({found}); choose another --name")
         if not self.kept:
             reasons = ", ".join(f"{reason} {count}" for reason, count in synthesis.dropped_by_reason.items())
             if not context.settings.generate:
@@ -268,9 +272,18 @@ class Rounds:
 
 
 def score_on_test(
-    context: RunContext, rounds: Sequence[RoundResult], finals: Finals, test: Sequence[Example]
+    context: RunContext,
+    candidates: Sequence[Candidate],
+    rounds: Sequence[RoundResult],
+    finals: Finals,
+    test: Sequence[Example],
 ) -> RunSummary:
-    """Score every student on test that has no score yet, once, at the end; writes the predictions."""
+    """Score every student on test that has no score yet, once, at the end, and measure leakage.
+
+    Writes the predictions.
+    """
+
+    written = [candidate for candidate in candidates if not is_unlabelled(candidate)]
 
     def scored(student: StudentResult) -> StudentResult:
         if not test or student.test is not None:
@@ -295,6 +308,7 @@ def score_on_test(
         averaged=finals.averaged and scored(finals.averaged),
         large=finals.large and scored(finals.large),
         selected=finals.selected,
+        leakage=measure_leakage(context, written, rounds, finals, test) if written else None,
     )
 
 

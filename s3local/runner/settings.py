@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from s3local.curation.dedup import DedupSettings
+from s3local.curation.privacy import PrivacySettings
 from s3local.curation.rules import RuleSettings
 from s3local.relabelling.judge import JudgeSettings
 from s3local.student.training import TrainingSettings
@@ -113,6 +114,7 @@ class RunSettings:
     dedup: DedupSettings = field(default_factory=DedupSettings)
     judging: JudgeSettings = field(default_factory=JudgeSettings)
     answers: AnswerSettings = field(default_factory=AnswerSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
 
     def __post_init__(self) -> None:
         for name in ("rows", "samples", "shard_size", "attempts", "prompt_tokens", "rows_per_error"):

@@ -26,6 +26,7 @@ means that its stage is complete; a stage without a marker is done again, from i
         large/               student/, metrics.json: of the judges' encoder; only where it was asked for
         dev.jsonl            the dev rows as the run read them
         map/                 dev.jsonl  synthetic.jsonl  map.json: where rows lie in embedding space, nearest rows
+        leakage.json         what the run gives away of its gold rows; final/leakage.jsonl has it row by row
         result.json          the last marker: the figures of the whole run
         report.html          everything in one page, written when the run has ended
         decisions.jsonl      what people decided on its rows (``s3local review``)
@@ -47,6 +48,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from s3local.exceptions import RunError
+from s3local.interruption import stop_if_asked
 from s3local.records import read_jsonl, write_jsonl
 from s3local.results import FINAL, RESULT_FILE, RunSummary, StageResult, read_result, write_result
 from s3local.storage import translated_errors, write_text
@@ -145,6 +147,7 @@ class RunFolder:
         result = dataclasses.replace(result, seconds=round(seconds, 3))
         self.write(name, result)
         self.event("stage done", stage=name, seconds=result.seconds)
+        stop_if_asked()
         return result
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.curation.pair_rules import check_pair_rules
+from s3local.curation.privacy import Pseudonymiser
 from s3local.evaluation.calibration import fit_temperature
 from s3local.evaluation.errors import Error, find_errors
 from s3local.evaluation.metrics import classification_metrics
@@ -312,6 +313,9 @@ def kind_of(task: Task, dev: Sequence[Example], test: Sequence[Example], setting
     if task.kind == "classification":
         return Texts(task, dev, settings)
     contexts = _contexts(task, dev, test)
+    if settings.privacy.redact:
+        pseudonymiser = Pseudonymiser(settings.seed, task.language)
+        contexts = [dataclasses.replace(its, text=pseudonymiser.text(its.id, its.text)) for its in contexts]
     return (
         Spans(task, dev, settings, contexts) if task.kind == "extractive_qa" else Pairs(task, dev, settings, contexts)
     )

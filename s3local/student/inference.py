@@ -203,6 +203,7 @@ def open_session(path: Path, threads: int | None = None) -> Any:
 
     if not path.is_file():
         raise ModelError(f"{path} is missing; an exported student belongs there")
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or physical_cores()
     options.log_severity_level = 3

@@ -16,6 +16,9 @@ from s3local.storage import read_utf8
 from s3local.wording import shown
 
 MAX_YAML_BYTES = 1_000_000
+MAX_YAML_NODES = 100_000
+"""The most values, when every alias is replaced by what it stands for."""
+MAX_YAML_DEPTH = 50
 
 
 def read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, object]]:
@@ -29,9 +32,11 @@ def read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, object]]:
         raise InputError(file, problem)
     text = read_utf8(file)
     try:
+        _refuse_depth(file, text)
         node = yaml.compose(text, Loader=yaml.BaseLoader)
         if not isinstance(node, yaml.MappingNode):
             raise InputError(file, "keys such as name, texts and labels belong here", line=1)
+        _refuse_expansion(file, node)
         _refuse_repeated_keys(file, node)
         return node, yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as exc:
@@ -43,6 +48,44 @@ def read_yaml(file: Path) -> tuple[yaml.MappingNode, dict[str, object]]:
         raise InputError(file, f"not valid YAML: the character {exc.character!r} is not allowed", line=line) from exc
     except RecursionError as exc:
         raise InputError(file, "not a task: nested too deeply") from exc
+
+
+def _refuse_depth(file: Path, text: str) -> None:
+    """Raise ``InputError`` for values nested too deeply, before parsing takes long for it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.BaseLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_YAML_DEPTH:
+            problem = f"nested too deeply, more than {MAX_YAML_DEPTH} levels"
+            raise InputError(file, problem, line=event.start_mark.line + 1 if event.start_mark else None)
+
+
+def _refuse_expansion(file: Path, root: yaml.Node) -> None:
+    """Raise ``InputError`` for aliases that stand for too much, for themselves, or for values nested too deeply."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size_of(node: yaml.Node, depth: int) -> int:
+        line = node.start_mark.line + 1
+        if depth > MAX_YAML_DEPTH:
+            raise InputError(file, f"nested too deeply, more than {MAX_YAML_DEPTH} levels", line=line)
+        if id(node) in open_nodes:
+            raise InputError(file, "an alias stands for a value that it is part of", line=line)
+        if id(node) not in sizes:
+            children: list[yaml.Node] = []
+            if isinstance(node, yaml.SequenceNode):
+                children = node.value
+            elif isinstance(node, yaml.MappingNode):
+                children = [child for pair in node.value for child in pair]
+            open_nodes.add(id(node))
+            sizes[id(node)] = 1 + sum(size_of(child, depth + 1) for child in children)
+            open_nodes.discard(id(node))
+        if sizes[id(node)] > MAX_YAML_NODES:
+            problem = f"its aliases stand for more than {MAX_YAML_NODES:,} values"
+            raise InputError(file, problem, line=line)
+        return sizes[id(node)]
+
+    size_of(root, 0)
 
 
 def _refuse_repeated_keys(file: Path, root: yaml.Node) -> None:

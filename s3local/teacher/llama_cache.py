@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError, TeacherError
+from s3local.teacher.chat_template import ChatTemplate
 from s3local.weights.headers import read_gguf_header
 from s3local.weights.llama_runtime import llama_errors, model_parameters, silence_llama_log
 
@@ -155,30 +155,31 @@ class LlamaModel:
         Raises ``TeacherError`` if there is no template, or if it rejects these messages.
         """
         safe = [{"role": message["role"], "content": self._without_control(message["content"])} for message in messages]
-        try:
-            return str(self._formatter(messages=safe, enable_thinking=False).prompt)
-        except (jinja2.TemplateError, ValueError) as exc:  # a template rejects with ValueError
-            raise TeacherError(f"the chat template of {self.path.name} rejects these messages: {exc}") from exc
+        start, end = (llama_cpp.llama_vocab_bos(self.vocabulary), llama_cpp.llama_vocab_eos(self.vocabulary))
+        return self._formatter.render(
+            safe,
+            bos_token=self._spelling(start),
+            eos_token=self._spelling(end),
+            add_generation_prompt=True,
+            enable_thinking=False,
+            tools=None,
+        )
 
     def close(self) -> None:
         """Free the memory. Calling it again does nothing."""
+        formatter: ChatTemplate | None = vars(self).pop("_formatter", None)
+        if formatter is not None:
+            formatter.close()
         handle, self._handle = self._handle, None
         if handle is not None:
             llama_cpp.llama_model_free(handle)
 
     @functools.cached_property
-    def _formatter(self) -> Any:
-        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
+    def _formatter(self) -> ChatTemplate:
         template = llama_cpp.llama_model_chat_template(self.handle, None)
         if not template:
             raise TeacherError(f"{self.path.name} has no chat template; use the prompt style 'list' for this model")
-        start, end = (llama_cpp.llama_vocab_bos(self.vocabulary), llama_cpp.llama_vocab_eos(self.vocabulary))
-        formatter = Jinja2ChatFormatter(
-            template.decode(), eos_token=self._spelling(end), bos_token=self._spelling(start)
-        )
-        formatter.strftime_now = TEMPLATE_DAY.strftime
-        return formatter
+        return ChatTemplate(template.decode(errors="replace"), self.path.name, f"{TEMPLATE_DAY:%Y-%m-%d}")
 
     def _require_open(self) -> None:
         """Raise ``ValueError`` if the model was closed; llama.cpp would crash on a freed vocabulary."""

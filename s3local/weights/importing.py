@@ -7,11 +7,9 @@ Files that match a manifest entry by their checksums get its id. Any other model
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -21,6 +19,7 @@ from s3local.storage import HASH_BLOCK_BYTES, atomic_write, sha256_of, translate
 from s3local.weights.archives import take_files
 from s3local.weights.download import require_space, wrong_checksum
 from s3local.weights.fetch import unpack_parts
+from s3local.weights.folders import check_model_folder, read_json
 from s3local.weights.headers import check_safetensors
 from s3local.weights.manifest import (
     RECORD_NAME,
@@ -145,6 +144,7 @@ def _import_gguf(source: Path, name: str | None, roles: Sequence[Role], progress
 
 
 def _import_folder(source: Path, name: str | None, roles: Sequence[Role], progress: Progress) -> Model:
+    check_model_folder(source)
     paths = sorted(
         path
         for path in source.rglob("*")
@@ -167,13 +167,7 @@ def _import_folder(source: Path, name: str | None, roles: Sequence[Role], progre
 
 
 def _roles_of(folder: Path) -> tuple[Role, ...]:
-    path = folder / "config.json"
-    try:
-        with translated_errors(path, "read"):
-            config: Any = json.loads(path.read_text(encoding="utf-8"))
-        kind = config.get("model_type")
-    except (ValueError, AttributeError) as exc:
-        raise ModelError(f"{path} is not a model's configuration: {exc}") from exc
+    kind = read_json(folder / "config.json").get("model_type")
     roles: list[Role] = []
     if (folder / "modules.json").is_file():
         roles.append("encoder")

@@ -16,6 +16,7 @@ from s3local.exceptions import InputError, ModelError
 from s3local.hardware import cpu_name
 from s3local.progress import Advance, Progress, ignore
 from s3local.storage import read_utf8, sha256_of, translated_errors
+from s3local.weights.folders import check_model_folder
 from s3local.weights.headers import GGUFHeader, check_safetensors, read_gguf_header
 from s3local.weights.manifest import (
     Model,
@@ -309,6 +310,7 @@ def _find_folder(name_or_path: str | None, *roles: Role) -> Path:
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise ModelError(f"{folder} has no .safetensors weights; other forms of weights are not loaded")
+    check_model_folder(folder)
     for path in weights:
         check_safetensors(path)
     return folder

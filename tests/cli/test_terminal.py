@@ -6,7 +6,9 @@ import json
 import re
 
 import pytest
+from program import call
 from rich.table import Table
+from rich.text import Text
 
 from s3local.cli.terminal import Terminal, progress, show, show_json
 
@@ -55,3 +57,26 @@ def test_json_keeps_every_script(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert json.loads(printed) == {"label": "café 客服"}
     assert "客服" in printed
+
+
+HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\x9b31md\x7f\u202ee"
+"""Clears the screen, sets a title, colours, deletes, and turns the direction of text."""
+
+
+def test_no_text_controls_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("texts", title="x")
+    table.add_row(Text(HOSTILE))
+    show(table)
+    Terminal().say(HOSTILE)
+    show_json({"text": HOSTILE})
+    captured = capsys.readouterr()
+    for output in (captured.out, captured.err):
+        assert not set(output) & {"\x1b", "\x07", "\x9b", "\x7f", "\u202e"}
+        assert "\\u001b" in output
+    assert json.loads(captured.out[captured.out.index("{") :]) == {"text": HOSTILE}
+
+
+def test_an_error_does_not_control_the_terminal_and_is_one_line() -> None:
+    result = call("check", "no\x1b[31m\nwhere")
+    assert result.exit_code == 2
+    assert "\x1b" not in result.stderr and len(result.stderr.splitlines()) == 1
