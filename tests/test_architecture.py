@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
 exceptions  progress  wording  hardware  storage  records  tables  text  allocation  seeds  offline
-weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store  weights.optimize
-weights.download  weights.archives  weights.fetch  weights.importing
+weights.llama_build  weights.llama_runtime  weights.headers  weights.manifest  weights.verified  weights.store
+weights.optimize  weights.download  weights.archives  weights.fetch  weights.importing
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
 teacher.protocol  teacher.fake  teacher.sampling  teacher.llama_cache

@@ -6,7 +6,9 @@ The log is kept off the terminal; its last errors are kept for our own messages.
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 from s3local.hardware import cpu_flags
@@ -25,10 +27,23 @@ def model_parameters(gpu_layers: int) -> Any:
     """
     import llama_cpp
 
+    _load_kernels()
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = gpu_layers
     parameters.use_extra_bufts = "amx_tile" not in cpu_flags()
     return parameters
+
+
+@functools.cache
+def _load_kernels() -> None:
+    """Load the best kernels for this processor, where llama.cpp has several in libraries of their own."""
+    import llama_cpp
+
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    if any(folder.glob("*ggml-cpu-*")):
+        from llama_cpp._ggml import libggml
+
+        libggml.ggml_backend_load_all_from_path(str(folder).encode())
 
 
 def silence_llama_log() -> None:
