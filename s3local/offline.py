@@ -1,7 +1,7 @@
 """The offline guard: no connection leaves this machine.
 
 ``engage`` switches the hub libraries offline, hides the user's proxies and guards Python's sockets. Call it before
-anything is imported that might look for a network. ``allowed`` opens the guard for ``setup`` and ``models fetch``.
+anything is imported that might look for a network. ``allowed`` opens the guard for what fetches packages and models.
 
 The guard is an audit hook, which cannot be removed. It sees every call of Python's ``socket`` module in every thread.
 It does not see child processes, nor what a compiled library does on its own. Where that matters, cut the network off
@@ -160,7 +160,7 @@ def _text(part: object) -> str:
 
 def _refuse(address: str) -> None:
     raise NetworkError(
-        f"{_who_asks()} tried to reach {address}; only 's3local setup' and 's3local models fetch' may use the network"
+        f"{_who_asks()} tried to reach {address}; only 'setup', 'models fetch' and 'bundle create' may use the network"
     )
 
 

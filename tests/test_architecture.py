@@ -34,8 +34,9 @@ comparison.methods  comparison.baselines  comparison.cache  comparison.cells  co
 comparison.compare
 prediction
 report.text  report.check  report.compare
-cli.terminal  cli.options  cli.setup  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict  cli.report
-cli.main
+bundle.carried  bundle.sbom  bundle.create
+cli.terminal  cli.options  cli.setup  cli.bundle  cli.models  cli.task  cli.data  cli.run  cli.compare  cli.predict
+cli.report  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

@@ -8,6 +8,7 @@ import sys
 import click
 
 from s3local import __version__, offline
+from s3local.cli.bundle import bundle
 from s3local.cli.compare import compare
 from s3local.cli.data import data
 from s3local.cli.models import models
@@ -69,7 +70,7 @@ def main() -> None:
     offline.engage()
 
 
-for command in (setup, init, check, data, run, predict, report, compare, models):
+for command in (setup, init, check, data, run, predict, report, compare, models, bundle):
     main.add_command(command)
 
 

@@ -42,8 +42,6 @@ PORTABLE: Mapping[str, str] = {
 }
 """CMake definitions of a build whose kernels are chosen at run time. ggml has threads of its own, so that the other
 machine needs no library of OpenMP."""
-STATIC_RUNTIME = "-static-libstdc++ -static-libgcc"
-"""Flags of the linker of GCC, for a build that needs no C++ library of the same age."""
 VARIANTS = ("x64", "haswell", "zen4")
 """The kernels of a portable build for x86-64: any processor, AVX2, and AVX-512 with BF16. llama.cpp has eleven more,
 which differ little from these; each takes a third as long to compile as all the rest of llama.cpp."""
@@ -83,8 +81,6 @@ class Build:
         source = requirement
         if portable:
             definitions |= PORTABLE
-            if sys.platform.startswith("linux"):
-                definitions |= {f"CMAKE_{kind}_LINKER_FLAGS": STATIC_RUNTIME for kind in ("SHARED", "MODULE")}
             source = str(_portable_source(python, requirement, self._folder))
         # pip would take a wheel of another processor or another build from its own cache
         command = [str(python), "-m", "pip", "wheel", "-v", "--no-deps", "--no-cache-dir", "--no-binary", LLAMA]
@@ -173,8 +169,9 @@ def without_other_variants(cmake: str) -> str:
 
 def _portable_source(python: Path, requirement: str, folder: Path) -> Path:
     """The unpacked source of llama-cpp-python, without the kernels that a portable build leaves out."""
-    command = [python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", LLAMA, "--dest", folder]
-    done = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    command = [str(python), "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", LLAMA]
+    command += ["--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     archive = next(folder.glob("*.tar.gz"), None)
     if done.returncode != 0 or archive is None:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or ["pip gave no reason"]
