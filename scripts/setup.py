@@ -52,7 +52,7 @@ if hasattr(os, "add_dll_directory"):
 (path,) = [folder / name for name in ("libllama.so", "libllama.dylib", "llama.dll") if (folder / name).is_file()]
 library = ctypes.CDLL(str(path))
 if any(folder.glob("*ggml-cpu-*")):  # kernels that are chosen at run time
-    ggml = ctypes.CDLL(str(folder / path.name.replace("llama", "ggml")))
+    ggml = ctypes.CDLL(str(folder / "ggml.dll")) if os.name == "nt" else library
     ggml.ggml_backend_load_all_from_path(str(folder).encode())
 library.llama_print_system_info.restype = ctypes.c_char_p
 print(library.llama_print_system_info().decode())

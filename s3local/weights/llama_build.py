@@ -39,6 +39,7 @@ PORTABLE: Mapping[str, str] = {
     "GGML_OPENMP": "OFF",
     "CMAKE_INSTALL_BINDIR": "llama_cpp/lib",
     "CMAKE_INSTALL_LIBDIR": "llama_cpp/lib",
+    "CMAKE_INSTALL_INCLUDEDIR": "llama_cpp/include",
 }
 """CMake definitions of a build whose kernels are chosen at run time. ggml has threads of its own, so that the other
 machine needs no library of OpenMP."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,18 @@ def model_parameters(gpu_layers: int) -> Any:
 
 @functools.cache
 def _load_kernels() -> None:
-    """Load the best kernels for this processor, where llama.cpp has several in libraries of their own."""
+    """Load the best kernels for this processor, where llama.cpp has several in libraries of their own.
+
+    The function is called by way of libllama: wheels hold copies in place of links, so that libggml, opened by its own
+    name, would be a second one that llama.cpp does not use. Windows finds a function only in its own library.
+    """
     import llama_cpp
+    from llama_cpp import _ggml
 
     folder = Path(llama_cpp.__file__).parent / "lib"
     if any(folder.glob("*ggml-cpu-*")):
-        from llama_cpp._ggml import libggml
-
-        libggml.ggml_backend_load_all_from_path(str(folder).encode())
+        library = _ggml.libggml if os.name == "nt" else llama_cpp.llama_cpp._lib
+        library.ggml_backend_load_all_from_path(str(folder).encode())
 
 
 def silence_llama_log() -> None:
