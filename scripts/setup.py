@@ -2,7 +2,6 @@
 
     python3 scripts/setup.py                 what `make setup` calls; on Windows: py scripts\\setup.py
     python3 scripts/setup.py --judge none    without the 0.4 GB judge
-    python3 scripts/setup.py --collect DIR   also the packages for a machine without a network
 
 Only the standard library is needed. An interrupted call is continued by the next one; when all is there, a call takes
 a second or two. llama-cpp-python has no ready wheels on the ordinary index, so it is built while the other packages
@@ -32,7 +31,7 @@ sys.path.insert(0, str(ROOT))  # for modules that need the standard library alon
 
 from s3local.exceptions import ModelError  # noqa: E402
 from s3local.hardware import cpu_flags  # noqa: E402
-from s3local.weights.llama_build import LLAMA, building, cache_folder, kept_wheel  # noqa: E402
+from s3local.weights.llama_build import LLAMA, building, kept_wheel  # noqa: E402
 
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -64,8 +63,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     judge_help = "'none' leaves out the large encoder that checks labels, a download of 0.4 GB (default: embedded)"
     parser.add_argument("--judge", choices=["embedded", "none"], default="embedded", help=judge_help)
-    collect_help = "afterwards collect all packages in FOLDER, for a machine of the same kind without a network"
-    parser.add_argument("--collect", metavar="FOLDER", type=Path, help=collect_help)
     options = parser.parse_args()
     with_judge = options.judge != "none"
     if sys.version_info < (3, 10):  # noqa: UP036  an older Python shall say so itself
@@ -77,8 +74,6 @@ def main() -> None:
         STAMP.write_text(fingerprint, encoding="utf-8")
     say("checking the embedded models (fetched once)")
     fetch_models([] if with_judge else ["--no-judge"])
-    if options.collect is not None:
-        collect_packages(options.collect.resolve())
     say("all is set up")
 
 
@@ -128,16 +123,6 @@ def install_packages(with_judge: bool) -> None:
             wheel = build.wait()
         if wheel is not None:
             pip("install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
-
-
-def collect_packages(folder: Path) -> None:
-    """Put the wheels of everything that is installed into ``folder``; there, pip needs neither network nor compiler."""
-    llama = next(line for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if line.startswith(LLAMA))
-    say(f"collecting the packages in {folder}")
-    pip(
-        *("wheel", "--quiet", "-r", str(CONSTRAINTS), "pip>=23.1"),
-        *("--find-links", str(cache_folder(llama)), "--wheel-dir", str(folder)),
-    )
 
 
 def fetch_models(arguments: list[str]) -> None:

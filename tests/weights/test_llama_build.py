@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
 import pytest
 
-from s3local.weights.llama_build import cache_folder, share_done, without_other_variants
+from s3local.weights.llama_build import cache_folder, kept_wheel, share_done, without_other_variants
 
 
 @pytest.mark.parametrize(
@@ -58,3 +64,18 @@ def test_a_portable_wheel_is_that_of_every_processor(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("s3local.weights.llama_build.cpu_flags", lambda: frozenset({"avx2"}))
     assert cache_folder("llama_cpp_python==0.3.36", portable=True) == first
     assert cache_folder("llama_cpp_python==0.3.36") != first
+
+
+def test_a_portable_wheel_holds_wide_instructions_only_where_they_are_chosen_at_run_time(tmp_path: Path) -> None:
+    """Registers of AVX are called ymm, those of AVX-512 zmm. Needs the wheel of ``s3local bundle create``."""
+    wheel = kept_wheel(f"llama_cpp_python=={version('llama_cpp_python')}", portable=True)
+    if wheel is None or shutil.which("objdump") is None:
+        pytest.skip("needs objdump and a portable wheel, which 's3local bundle create' builds")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    found = {}
+    for path in (tmp_path / "llama_cpp" / "lib").glob("*.so"):
+        done = subprocess.run(["objdump", "-d", "--no-show-raw-insn", path], capture_output=True, text=True, check=True)
+        found[path.stem] = {register for register in ("ymm", "zmm") if f"%{register}" in done.stdout}
+    assert found.pop("libggml-cpu-haswell") == {"ymm"} and found.pop("libggml-cpu-zen4") == {"ymm", "zmm"}
+    assert set(found) == {"libllama", "libggml", "libggml-base", "libggml-cpu-x64"} and not any(found.values())
