@@ -1,7 +1,7 @@
 """The offline guard: no connection leaves this machine.
 
 ``engage`` switches the hub libraries offline, hides the user's proxies and guards Python's sockets. Call it before
-anything is imported that might look for a network. ``allowed`` opens the guard for ``setup`` and ``models fetch``.
+anything is imported that might look for a network. ``allowed`` opens the guard for what fetches packages and models.
 
 ``admit`` opens it for one port of one host that the user named, where a teacher's server is.
 
@@ -240,8 +240,8 @@ def _text(part: object) -> str:
 
 def _refuse(address: str) -> None:
     raise NetworkError(
-        f"{_who_asks()} tried to reach {address}; only 's3local setup', 's3local models fetch' and a teacher's "
-        f"server that --allow-host names may use the network"
+        f"{_who_asks()} tried to reach {address}; only 'setup', 'models fetch', 'bundle create' and a teacher's server "
+        f"that --allow-host names may use the network"
     )
 
 

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "s3local"
 _ORDER = """
 exceptions  progress  interruption  wording  hardware  storage  encodings  records  text  tables  labelling_tools
 sources  allocation  seeds  offline  executor
-weights.llama_runtime  weights.headers  weights.folders  weights.manifest  weights.verified  weights.store
+weights.llama_build  weights.llama_runtime  weights.headers  weights.folders  weights.manifest  weights.verified
+weights.store
 weights.optimize  weights.download  weights.archives  weights.fetch  weights.importing
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
@@ -40,8 +41,9 @@ report.comparison_page  report.html
 export.cards  export.dataset  export.model
 review.decisions  review.rows  review.selection  review.dev_file  review.desk  review.server  review.retrain
 review.labelling
-cli.terminal  cli.options  cli.setup  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare  cli.predict
-cli.export  cli.serve  cli.review  cli.doctor  cli.main
+bundle.carried  bundle.sbom  bundle.create
+cli.terminal  cli.options  cli.setup  cli.bundle  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare
+cli.predict  cli.export  cli.serve  cli.review  cli.doctor  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

@@ -8,6 +8,7 @@ import sys
 import click
 
 from s3local import __version__, offline
+from s3local.cli.bundle import bundle
 from s3local.cli.compare import compare
 from s3local.cli.data import data
 from s3local.cli.doctor import doctor
@@ -78,7 +79,7 @@ def main() -> None:
 
 for command in (setup, init, check, data, run, predict, serve, report, review, label, suggest, retrain, export):
     main.add_command(command)
-for command in (compare, models, doctor):
+for command in (compare, models, bundle, doctor):
     main.add_command(command)
 
 

@@ -26,7 +26,7 @@ class DevFile:
     """The dev file of ``task``, to which labelled rows are appended."""
 
     def __init__(self, task: Task) -> None:
-        """Raises ``InputError`` for a file that takes no more rows, or a table without a column for a field or label."""
+        """Raises ``InputError`` for a file that takes no more rows, or a table that lacks a field or the label."""
         self._task = task
         self.path = task.dev
         self._columns: tuple[str, ...] | None = None

@@ -1,5 +1,6 @@
 """Model files: what each model is, where its files lie, how they get here, and in which format they are fastest.
 
+llama_build.py    wheels of llama.cpp, for this processor or for any
 llama_runtime.py  how llama.cpp loads a model, and its log
 headers.py        GGUF and safetensors headers, read without loading a model
 manifest.py       models/manifest.toml and the records of imported models

@@ -6,7 +6,10 @@ The log is kept off the terminal; its last errors are kept for our own messages.
 from __future__ import annotations
 
 import ctypes
+import functools
+import os
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 from s3local.hardware import cpu_flags
@@ -25,10 +28,27 @@ def model_parameters(gpu_layers: int) -> Any:
     """
     import llama_cpp
 
+    _load_kernels()
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = gpu_layers
     parameters.use_extra_bufts = "amx_tile" not in cpu_flags()
     return parameters
+
+
+@functools.cache
+def _load_kernels() -> None:
+    """Load the best kernels for this processor, where llama.cpp has several in libraries of their own.
+
+    The function is called by way of libllama: wheels hold copies in place of links, so that libggml, opened by its own
+    name, would be a second one that llama.cpp does not use. Windows finds a function only in its own library.
+    """
+    import llama_cpp
+    from llama_cpp import _ggml
+
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    if any(folder.glob("*ggml-cpu-*")):
+        library = _ggml.libggml if os.name == "nt" else llama_cpp.llama_cpp._lib
+        library.ggml_backend_load_all_from_path(str(folder).encode())
 
 
 def silence_llama_log() -> None:

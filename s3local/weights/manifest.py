@@ -178,11 +178,15 @@ class _Manifest(_Strict):
 
 
 def models_folder() -> Path:
-    """Where the models lie: S3LOCAL_MODELS, else ``models/`` of the checkout, else the user's data folder."""
+    """Where the models lie: S3LOCAL_MODELS, else ``models/`` of the checkout, else what a bundle brought, else the
+    user's data folder."""
     if named := os.environ.get("S3LOCAL_MODELS"):
         return Path(named).expanduser()
     if _CHECKOUT_MANIFEST.is_file():
         return _CHECKOUT_MANIFEST.parent
+    brought = Path(sys.prefix) / "share" / "s3local" / "models"  # by bundle.carried.install
+    if brought.is_dir():
+        return brought
     return platformdirs.user_data_path("s3local", appauthor=False) / "models"
 
 

@@ -22,36 +22,8 @@ def test_it_starts_with_the_standard_library_alone(setup: ModuleType) -> None:
     isolated = [sys.executable, "-I", "-S", "-c", code]
     done = subprocess.run(isolated, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "--judge" in done.stdout, done.stderr
-    hardware = "import sys; sys.path.insert(0, sys.argv[1]); import s3local.hardware"
+    hardware = "import sys; sys.path.insert(0, sys.argv[1]); import s3local.weights.llama_build"
     subprocess.run([sys.executable, "-I", "-S", "-c", hardware, str(setup.ROOT)], check=True)
-
-
-@pytest.mark.parametrize(
-    ("line", "share"),
-    [
-        ("  [12/83] Building CXX object vendor/a.o", 12 / 83),
-        ("[83/83] Linking CXX shared library", 1.0),
-        ("  [ 14%] Building CXX object vendor/a.o", 0.14),
-        ("  [1/2] Building CXX object CMakeFiles/cmTC_1.dir/test.o", None),  # one of CMake's own checks
-        ("  Building wheel for llama_cpp_python (pyproject.toml): started", None),
-    ],
-)
-def test_progress_is_read_off_what_the_compiler_prints(setup: ModuleType, line: str, share: float | None) -> None:
-    assert setup.share_done(line) == share
-
-
-def test_wheels_of_other_versions_and_other_builds_lie_apart(
-    setup: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CMAKE_ARGS", raising=False)
-    first = setup.cache_folder("llama_cpp_python==0.3.36")
-    assert first == setup.cache_folder("llama_cpp_python==0.3.36")
-    others = {setup.cache_folder("llama_cpp_python==0.3.37")}
-    monkeypatch.setenv("CMAKE_ARGS", "-DGGML_CUDA=on")
-    others.add(setup.cache_folder("llama_cpp_python==0.3.36"))
-    monkeypatch.setattr("s3local.hardware.cpu_flags", lambda: frozenset({"avx2"}))
-    others.add(setup.cache_folder("llama_cpp_python==0.3.36"))
-    assert len(others | {first}) == 4
 
 
 def test_a_wheel_that_does_not_load_is_seen(setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,5 +42,5 @@ def test_the_instruction_sets_that_a_wheel_does_without_are_named(
         archive.writestr("llama_cpp/lib/none", b"")
     monkeypatch.setattr(setup, "PYTHON", Path(sys.executable))
     monkeypatch.setattr(setup, "PRINT_SYSTEM_INFO", "print('CPU : SSE3 = 1 | AVX2 = 1 | AVX512_VNNI = 0 |')")
-    monkeypatch.setattr("s3local.hardware.cpu_flags", lambda: frozenset({"avx2", "avx512f", "avx512_vnni"}))
+    monkeypatch.setattr(setup, "cpu_flags", lambda: frozenset({"avx2", "avx512f", "avx512_vnni"}))
     assert setup.instruction_sets_lacking(wheel) == ["AVX512", "AVX512_VNNI"]
