@@ -83,11 +83,9 @@ def test_a_field_of_another_type_is_named(tmp_path: Path) -> None:
         read_result(tmp_path / "r.json", RunSummary)
 
 
-def test_a_report_needs_no_torch(tmp_path: Path) -> None:
-    write_result(tmp_path / "result.json", run_summary())
+def test_a_report_needs_no_torch() -> None:
     code = (
-        "import sys; from click.testing import CliRunner; from s3local.cli.main import main\n"
-        f"done = CliRunner().invoke(main, ['report', {str(tmp_path)!r}]); assert done.exit_code == 0, done.output\n"
+        "import sys, s3local.cli.main, s3local.report.html, s3local.report.text\n"
         "print([m for m in ('torch', 'llama_cpp', 'transformers', 'onnxruntime') if m in sys.modules])"
     )
     root = Path(__file__).parents[1]

@@ -22,7 +22,12 @@ FORMATS = ("jsonl", "csv", "parquet", "hf", "onnx", "argilla", "label-studio")
     type=path_type,
     help="Add the gold rows of this task, the one of the run, as the splits validation (dev) and test.",
 )
-def export(run: Path, form: str, output: Path, task_path: Path | None) -> None:
+@click.option(
+    "--include-real-texts",
+    is_flag=True,
+    help="Also write the rows that the run took from the task's unlabelled ones.",
+)
+def export(run: Path, form: str, output: Path, task_path: Path | None, include_real_texts: bool) -> None:
     """Export the rows or the classifier of a finished run.
 
     RUN is the run's folder. Rows come with their provenance. OUTPUT is a file for jsonl, csv and parquet, a folder for
@@ -53,5 +58,5 @@ def export(run: Path, form: str, output: Path, task_path: Path | None) -> None:
         click.echo(f"wrote the classifier ({file}) to {output}", err=True)
         return
     gold = gold_rows(finished, task_path) if task_path is not None else {}
-    count = export_dataset(finished, form, output, gold)  # type: ignore[arg-type]
+    count = export_dataset(finished, form, output, gold, real_texts=include_real_texts)  # type: ignore[arg-type]
     click.echo(f"wrote {counted(count, 'row')} to {output}", err=True)

@@ -18,7 +18,7 @@ from xml.sax.saxutils import quoteattr
 from s3local.exceptions import InputError, RunError, StorageError
 from s3local.export.cards import dataset_card
 from s3local.finished_run import FinishedRun
-from s3local.records import Candidate, Example, write_jsonl
+from s3local.records import UNLABELLED, Candidate, Example, is_unlabelled, write_jsonl
 from s3local.results import FINAL
 from s3local.sources import rows_hash
 from s3local.storage import atomic_write, replace_durably, translated_errors, write_text
@@ -60,14 +60,22 @@ CARD_FILE = "README.md"
 ExportedRow: TypeAlias = dict[str, Any]
 
 
-def export_dataset(run: FinishedRun, form: DatasetFormat, place: Path, gold: Mapping[str, Sequence[Example]]) -> int:
+def export_dataset(
+    run: FinishedRun,
+    form: DatasetFormat,
+    place: Path,
+    gold: Mapping[str, Sequence[Example]],
+    *,
+    real_texts: bool = False,
+) -> int:
     """Write the rows of ``run`` to ``place``, a file or a folder as the format has it; the number of rows.
 
-    ``gold`` holds gold rows to add, by split. ``place`` appears whole or not at all.
+    ``gold`` holds gold rows to add, by split. ``real_texts``: also the rows that were taken from the task's unlabelled
+    ones. ``place`` appears whole or not at all.
     Raises ``RunError`` if the format needs labels and the run has none, ``InputError`` for a folder that holds
     something else, ``StorageError`` if ``place`` cannot be written.
     """
-    rows = exported_rows(run, gold)
+    rows = exported_rows(run, gold, real_texts=real_texts)
     if not run.labels and form in ("argilla", "label-studio"):
         raise RunError(f"{run.folder} answers questions; {form} is written for labels, use jsonl, csv, parquet or hf")
     if form == "jsonl":
@@ -88,12 +96,15 @@ def export_dataset(run: FinishedRun, form: DatasetFormat, place: Path, gold: Map
     return len(rows)
 
 
-def exported_rows(run: FinishedRun, gold: Mapping[str, Sequence[Example]]) -> list[ExportedRow]:
+def exported_rows(
+    run: FinishedRun, gold: Mapping[str, Sequence[Example]], *, real_texts: bool = False
+) -> list[ExportedRow]:
     """All rows, each with the same keys: id, split, texts, label (or answers), and where it comes from.
 
     ``round``, ``shard`` and ``request`` say which request of the teacher it was, with the run's random seed ``seed``.
     ``method`` is "seed" for rows that were written from the task's description, "extrapolation" for rows like the gold
-    rows ``shots``, of which ``error`` is the one that the student got wrong, and "gold" for gold rows.
+    rows ``shots``, of which ``error`` is the one that the student got wrong, "gold" for gold rows, and "unlabelled" for
+    real rows that came without a label.
     ``requested_label`` is what the teacher was asked for; its probabilities were contrasted with those for the prompt
     of ``contrast_label``, or with the gold rows ``contrast_shots``. ``label`` is the likeliest by ``probabilities``,
     those of the judges and the label model. ``decision`` is what a person decided on the row, at the time ``decided``
@@ -105,7 +116,8 @@ def exported_rows(run: FinishedRun, gold: Mapping[str, Sequence[Example]]) -> li
             f"the field {shown(taken[0])} of the task has the name of a column that says where a row comes from; take "
             f"{run.folder / FINAL / 'dataset.jsonl'} as it is"
         )
-    rows = [_synthetic(run, candidate) for candidate in run.candidates]
+    kept = [candidate for candidate in run.candidates if real_texts or not is_unlabelled(candidate)]
+    rows = [_synthetic(run, candidate) for candidate in kept]
     for split, examples in gold.items():
         rows += [_row(run, example, split, "gold", {}) for example in examples]
     return rows
@@ -113,6 +125,8 @@ def exported_rows(run: FinishedRun, gold: Mapping[str, Sequence[Example]]) -> li
 
 def _synthetic(run: FinishedRun, candidate: Candidate) -> ExportedRow:
     origin = candidate.origin
+    if is_unlabelled(candidate):
+        return {**_row(run, candidate.example, SYNTHETIC, UNLABELLED, origin), "requested_label": None}
     method = "extrapolation" if origin.get("error") or origin.get("shots") else "seed"
     return _row(run, candidate.example, SYNTHETIC, method, origin)
 

@@ -186,11 +186,12 @@ class Relabeller:
         return np.stack([self._predictions[candidate.example.id] for candidate in candidates], axis=1)
 
     def _with_probabilities(self, candidate: Candidate, probabilities: NDArray[Any]) -> Candidate:
-        """The candidate with its likeliest label; the requested label and all probabilities go into its origin."""
+        """The candidate with its likeliest label; the requested label, if there was one, and all probabilities go into
+        its origin."""
         labels = self.context.task.label_names
         rounded = {label: round(float(value), 4) for label, value in zip(labels, probabilities, strict=True)}
-        asked = candidate.origin.get("asked", candidate.example.label)
-        origin = {**candidate.origin, "asked": asked, "probabilities": rounded}
+        asked = {} if is_unlabelled(candidate) else {"asked": candidate.origin.get("asked", candidate.example.label)}
+        origin = {**candidate.origin, **asked, "probabilities": rounded}
         return Candidate(dataclasses.replace(candidate.example, label=labels[int(np.argmax(probabilities))]), origin)
 
 

@@ -14,6 +14,8 @@ import pytest
 from small_world import make_task, rows_of, settings, toy_models, write
 
 from s3local.exceptions import InputError, RunError
+from s3local.export.dataset import exported_rows
+from s3local.finished_run import FinishedRun
 from s3local.records import Candidate, is_unlabelled
 from s3local.report.run_record import read_run
 from s3local.runner.loop import RunResult, run
@@ -124,10 +126,15 @@ def test_without_a_teacher_none_is_opened(task: Task, tiny_bert: Path, tmp_path:
     assert all(map(is_unlabelled, candidates(finished)))
 
 
-def test_real_texts_stay_out_of_the_report(result: RunResult) -> None:
+def test_real_texts_stay_out_of_reports_and_exports(result: RunResult) -> None:
     real = {row.text for row in candidates(result) if is_unlabelled(row)}
     shown = {row.text for entry in read_run(result.folder).rounds for row in entry.kept}
     assert real and not real & shown
+    run = FinishedRun.read(result.folder)
+    exported = exported_rows(run, {})
+    assert not real & {row["text"] for row in exported} and len(exported) == result.summary.rows - len(real)
+    marked = {row["text"] for row in exported_rows(run, {}, real_texts=True) if row["method"] == "unlabelled"}
+    assert marked == real
 
 
 def test_where_judges_know_nothing_no_real_row_is_used(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
