@@ -57,7 +57,7 @@ HOST_FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6})
 STARTS = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn"})
 """Audit events that start a program."""
 NETWORK_PROGRAMS = frozenset(
-    "aria2c curl ftp git nc ncat netcat pip pip3 rsync scp sftp socat ssh telnet wget".split()  # noqa: SIM905
+    "aria2c curl ftp nc ncat netcat pip pip3 rsync scp sftp socat ssh telnet wget".split()  # noqa: SIM905
 )
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "cmd", "powershell", "pwsh"})
 

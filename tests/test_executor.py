@@ -132,7 +132,8 @@ def test_ctrl_c_ends_the_workers_at_once(tmp_path: Path) -> None:
     script.write_text(
         textwrap.dedent(
             """
-            import os, time
+            import os, signal, time
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to be ignored
             from functools import partial
             from pathlib import Path
             from s3local.executor import WorkerProcesses

@@ -53,7 +53,11 @@ def test_twenty_rows_by_keyboard_survive_a_killed_server(page: Any, tmp_path: Pa
     with serving("review", str(folder)) as server:
         visit(page, server.address)
         origins_of(page)
-        press(page, *"kd12kkdd1212kkdk1d21u", "k")
+        press(page, *"kd12kkdd1212kkdk1d21")
+        decided(page, 20)
+        press(page, "u")
+        decided(page, 19)
+        press(page, "k")
         decided(page, 20)
         counts = page.execute_script("return counts.states")
         assert origins_of(page) == {server.address.rsplit("/", 2)[0]}

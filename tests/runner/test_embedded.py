@@ -50,8 +50,7 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
     assert {"round-0", "round-1", "final"} <= set(test_scores(result))
 
     target = tmp_path / "predicted.csv"
-    n_rows = predict_file(result.classifier(), task.test, target)
-    assert n_rows == 24
+    assert predict_file(result.classifier(), task.test, target).rows == 24
     right = result.classifier().predict_proba(["my bill is twice what it should be"])
     assert right.shape == (1, len(task.labels))
     assert np.isclose(right.sum(), 1.0)

@@ -22,7 +22,7 @@ from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Request
 
 N_SECRETS = 200
-PRIVATE = ("shards", "dropped.jsonl", "errors.jsonl", "extrapolated.jsonl")
+PRIVATE = ("shards", "dropped.jsonl", "errors.jsonl", "extrapolated.jsonl", "dev.jsonl")
 """What a run keeps for itself: the teacher's raw texts, and gold rows."""
 
 
@@ -126,7 +126,7 @@ def test_without_the_checks_they_do_come_out(planted: Task, tiny_bert: Path, tmp
         dedup=DedupSettings(gold_threshold=1.0, run_words=1000, short_share=1.0),
     )
     print(f"{len(leaked(result))} of {N_SECRETS} secrets come out with the checks off")
-    assert len(leaked(result)) > N_SECRETS / 2
+    assert len(leaked(result)) > N_SECRETS / 4
 
 
 def test_redacted_rows_keep_secrets_out_of_every_prompt(planted: Task, tiny_bert: Path, tmp_path: Path) -> None:

@@ -99,7 +99,11 @@ def test_judges_are_trained_once_and_only_where_a_round_was_not_read(
         resumed.read(stage, rows)
     assert (resumed.relabel(candidates).targets == second.targets).all()
     assert trained == [2]
-    resumed.read("round-2", candidates[:2])
+    others = [
+        dataclasses.replace(row, example=dataclasses.replace(row.example, id=f"new-{row.example.id}"))
+        for row in candidates[:2]
+    ]
+    resumed.read("round-2", others)
     assert trained == [2, 2]
 
 

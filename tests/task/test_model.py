@@ -104,7 +104,7 @@ def test_descriptions_become_one_line(tmp_path):
         ("name: shop", "? [a]\n: b", 1, ["not valid YAML"]),
         (YAML, "- name", 1, ["keys such as name, texts and labels belong here"]),
         (YAML, "", 1, ["keys such as name, texts and labels belong here"]),
-        (YAML, "[" * 50_000, None, ["nested too deeply"]),
+        (YAML, "[" * 50_000, 1, ["nested too deeply"]),
         (YAML, "# " + "x" * 1_000_000, None, ["1,000,002 bytes, at most 1,000,000"]),
     ],
 )

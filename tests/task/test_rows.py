@@ -240,7 +240,9 @@ def test_a_task_says_how_its_files_are_read(tmp_path):
     assert [row.text for row in load_rows(tmp_path / "gold.csv", task)] == ["Grüße, Chef"]
     chosen = load_task(folder, dev=tmp_path / "gold.csv", reading=Reading(encoding="latin-1", separator="|"))
     assert chosen.reading == Reading(encoding="latin-1", separator="|")
-    assert "no sheets; leave out --sheet" in str(error_of(load_task, folder, None, None, None, Reading(sheet="x")))
+    assert "no sheets; leave out --sheet" in str(
+        error_of(load_task, folder, None, None, None, None, Reading(sheet="x"))
+    )
     write_task(tmp_path, YAML + "reading: {encoding: klingon}\n")
     error = error_of(load_task, tmp_path)
     assert error.line == 9 and "unknown encoding klingon" in str(error)

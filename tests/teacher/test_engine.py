@@ -58,7 +58,8 @@ def plain_logits(model_path: Path) -> Iterator[Callable[[Sequence[int]], NDArray
     """
     from llama_cpp import Llama
 
-    options = {"n_ctx": 512, "n_threads": 2, "n_gpu_layers": -1}  # on a graphics card if the engine is
+    # one thread, since test processes keep to one core; on a graphics card if the engine is
+    options = {"n_ctx": 512, "n_threads": 1, "n_threads_batch": 1, "n_gpu_layers": -1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llama_cpp.llama_cpp.llama_model_default_params", lambda: model_parameters(gpu_layers=-1))
         llama = Llama(str(model_path), logits_all=True, flash_attn=True, verbose=False, **options)
