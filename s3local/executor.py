@@ -122,8 +122,7 @@ class WorkerProcesses:
             max_workers=self._workers,
             timeout=IDLE_SECONDS,
             initializer=_begin,
-            initargs=(threads,),
-            env={"OMP_NUM_THREADS": str(threads)},
+            env={"OMP_NUM_THREADS": str(threads)},  # as PyTorch reads it when a job imports it
         )
 
 
@@ -158,10 +157,7 @@ def _run(job: Callable[[Advance], Any], path: str, place: int, count: int) -> An
     return job(advance)
 
 
-def _begin(threads: int) -> None:
-    """Prepare a worker: no network, its share of the cores, and Ctrl-C is for the main process alone."""
+def _begin() -> None:
+    """Prepare a worker: no network, and Ctrl-C is for the main process alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     offline.engage()
-    import torch
-
-    torch.set_num_threads(threads)

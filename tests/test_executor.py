@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from jobs import connecting, dying, failing, squared
 from toys import LABELS, SETTINGS, reviews
 
 from s3local.exceptions import ModelError, NetworkError, RunError
@@ -36,24 +36,6 @@ def workers() -> Iterator[WorkerProcesses]:
 @pytest.fixture(params=["in this process", "workers"])
 def executor(request: pytest.FixtureRequest, workers: WorkerProcesses) -> Executor:
     return workers if request.param == "workers" else InThisProcess()
-
-
-def squared(number: int, advance: Advance) -> int:
-    for _ in range(number):
-        advance(2)
-    return number**2
-
-
-def failing(_: Advance) -> int:
-    raise ModelError("it is damaged")
-
-
-def connecting(_: Advance) -> None:
-    socket.create_connection(("192.0.2.1", 80), timeout=1)
-
-
-def dying(_: Advance) -> None:
-    os._exit(3)
 
 
 def logits_of(body: Path, seed: int, _: Advance) -> np.ndarray:

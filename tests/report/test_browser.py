@@ -82,7 +82,8 @@ def count(browser: Browser) -> int | None:
 
 def rows(browser: Browser) -> list[str]:
     """The texts of the rows in the page, top to bottom."""
-    return [item.text for item in browser.find_elements(By.CSS_SELECTOR, "#list .row")]
+    found = browser.execute_script("return [...document.querySelectorAll('#list .row')].map(row => row.innerText)")
+    return list(found)  # read at once: the list may be drawn again at any moment
 
 
 def test_it_asks_for_nothing_and_no_text_acts(shown: Browser, report: Path) -> None:
@@ -147,8 +148,11 @@ def test_the_least_probable_label_comes_first(shown: Browser) -> None:
     Select(shown.find_element(By.NAME, "show")).select_by_visible_text("synthetic rows")
     Select(shown.find_element(By.NAME, "order")).select_by_visible_text("least probable label first")
     wait_for(lambda: count(shown) == MANY_ROWS)
-    shares = [int(re.findall(r"(\d+)\s%", text)[0]) for text in rows(shown)]
-    assert shares == sorted(shares) and shares[0] < 50
+
+    def shares() -> list[int]:
+        return [int(re.findall(r"(\d+)\s%", text)[0]) for text in rows(shown)]
+
+    wait_for(lambda: shares() == sorted(shares()) and shares()[0] < 50)
 
 
 def test_a_row_opens_with_its_neighbour(shown: Browser) -> None:

@@ -38,6 +38,7 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
         rows=16,
         rounds=1,
         rationales=2,
+        contrast=0.0,
         shard_size=32,
         folds=2,
         judging=JudgeSettings(passes=32),

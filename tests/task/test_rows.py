@@ -17,10 +17,10 @@ from s3local.records import Example
 from s3local.sources import Reading
 from s3local.task.model import Task, load_task
 from s3local.task.rows import MAX_TEXT_CHARACTERS, load_dev, load_rows
+from s3local.text import is_blank
 
-names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).map(
-    lambda name: unicodedata.normalize("NFC", name)
-)
+characters = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
+names = characters.map(lambda name: unicodedata.normalize("NFC", name)).filter(lambda name: not is_blank(name))
 labelled = st.lists(st.tuples(texts, st.sampled_from(TASK.label_names)), min_size=1, max_size=5)
 
 
