@@ -11,6 +11,8 @@ import pytest
 from browser import chromium, origins_of
 from review_world import AWKWARD, serving, synthetic, write_run
 
+pytestmark = pytest.mark.flaky(reruns=2)  # a browser on a loaded machine may be slow
+
 WAIT_SECONDS = 60
 
 
