@@ -1,6 +1,6 @@
 """Rows of users in the formats that they have, one at a time: tables of text, JSON, workbooks, Parquet, ``datasets``.
 
-``open_rows`` is the one reader of ``check``, ``run``, ``predict`` and ``data draw``. It knows nothing of tasks.
+``open_rows`` is the one reader of ``check``, ``run``, ``predict`` and ``data draw``.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def install(path: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def translated_bundle_errors() -> Iterator[None]:
-    """Turn the error of the part that knows nothing of s3local into one of ours."""
+    """Turn the error of ``bundle.carried``, which imports nothing of s3local, into an ``S3LocalError``."""
     from s3local.bundle.carried import BundleError
 
     try:
