@@ -6,15 +6,14 @@ Needs a Chromium and its driver, as Debian's packages chromium and chromium-driv
 from __future__ import annotations
 
 import itertools
-import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import chromium, requests_of
 from report_world import HOSTILE, write_run
 
 from s3local.report.html import write_report
@@ -22,8 +21,6 @@ from s3local.report.page import visible
 
 selenium = pytest.importorskip("selenium", reason="needs the package selenium")
 
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
@@ -38,19 +35,8 @@ Browser = Any
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless Chromium that cannot resolve any name, and notes every request."""
-    program, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("needs a browser: install the packages chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
-    options.add_argument("--window-size=1200,900")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=Service(driver))
-    yield found
-    found.quit()
+    with chromium(1200, 900, "--host-resolver-rules=MAP * ~NOTFOUND") as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +78,7 @@ def test_it_asks_for_nothing_and_no_text_acts(shown: Browser, report: Path) -> N
     shown.execute_script("window.scrollTo(0, document.body.scrollHeight)")
     for item in shown.find_elements(By.TAG_NAME, "details"):
         shown.execute_script("arguments[0].open = true", item)
-    messages = [json.loads(entry["message"])["message"] for entry in shown.get_log("performance")]
-    asked = [
-        message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
-    ]
+    asked = requests_of(shown)
     assert [url for url in asked if url != report.as_uri() and not url.startswith("data:")] == []
     assert shown.execute_script("return window.attacked") is None
     assert [entry for entry in shown.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -13,15 +13,15 @@ import pytest
 
 
 @contextlib.contextmanager
-def chromium(width: int = 1280, height: int = 900) -> Iterator[Any]:
-    """A selenium driver; the test is skipped where there is no browser."""
+def chromium(width: int = 1280, height: int = 900, *arguments: str) -> Iterator[Any]:
+    """A selenium driver, with further ``arguments`` of Chromium; the test is skipped where there is no browser."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium, of the extra dev")
     program, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
     if program is None or driver is None:
         pytest.skip("needs a browser: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *arguments):
         options.add_argument(argument)
     options.add_argument(f"--window-size={width},{height}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
