@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import os
 import signal
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -122,6 +125,7 @@ class WorkerProcesses:
             max_workers=self._workers,
             timeout=IDLE_SECONDS,
             initializer=_begin,
+            initargs=(os.getpid(),),
             env={"OMP_NUM_THREADS": str(threads)},  # as PyTorch reads it when a job imports it
         )
 
@@ -157,7 +161,15 @@ def _run(job: Callable[[Advance], Any], path: str, place: int, count: int) -> An
     return job(advance)
 
 
-def _begin() -> None:
-    """Prepare a worker: no network, and Ctrl-C is for the main process alone."""
+def _begin(main_process: int) -> None:
+    """Prepare a worker: no network, Ctrl-C is for the main process alone, and the worker ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     offline.engage()
+    threading.Thread(target=_end_with, args=(main_process,), daemon=True).start()
+
+
+def _end_with(main_process: int) -> None:
+    """End this worker when the main process, its parent, is gone: kill -9 leaves it no time to end its workers."""
+    while os.getppid() == main_process:
+        time.sleep(POLL_SECONDS)
+    os._exit(1)

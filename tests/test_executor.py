@@ -108,8 +108,9 @@ def test_one_worker_is_this_process() -> None:
         WorkerProcesses(0)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to a process group")
-def test_ctrl_c_ends_the_workers_at_once(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_a_stopped_program_leaves_no_workers(tmp_path: Path, number: int) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(
@@ -137,6 +138,6 @@ def test_ctrl_c_ends_the_workers_at_once(tmp_path: Path) -> None:
         assert process.poll() is None
         time.sleep(0.1)
     worker = psutil.Process(int((tmp_path / "pid").read_text()))
-    os.killpg(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     assert process.wait() != 0
     assert not psutil.wait_procs([worker], timeout=60)[1]
