@@ -25,7 +25,7 @@ from s3local.evaluation.gap import distinct
 from s3local.records import Example, read_jsonl, write_jsonl
 from s3local.relabelling.judge import Judges, JudgeSettings, train_judges
 from s3local.synthesis.extrapolation import plan_extrapolation
-from s3local.synthesis.planning import Planned, read_candidates, to_row
+from s3local.synthesis.planning import Planned, Reply, read_candidates
 from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.synthesis.seed import plan_seed
@@ -99,8 +99,8 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             started = time.perf_counter()
             replies = teacher.generate([item.request for item in plan])
             seconds = time.perf_counter() - started
-            rows = [to_row(item, reply) for item, reply in zip(plan, replies, strict=True)]
-            read = read_candidates(rows, prefix="c", fields=task.fields, target_field=task.target_field)
+            answered = [Reply.to(item, reply) for item, reply in zip(plan, replies, strict=True)]
+            read = read_candidates(answered, prefix="c", fields=task.fields, target_field=task.target_field)
             written = [candidate.example for candidate in read if candidate.text]
             right = [said == row.label for said, row in zip(predicted(judge, labels, written), written, strict=True)]
             entry = {

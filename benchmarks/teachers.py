@@ -32,7 +32,7 @@ from s3local.evaluation.gap import distinct, measure_gap
 from s3local.records import Candidate, Example, read_jsonl, write_jsonl
 from s3local.relabelling.judge import Judges, JudgeSettings, train_judges
 from s3local.synthesis.extrapolation import plan_extrapolation
-from s3local.synthesis.planning import read_candidates, request_seeds, to_row
+from s3local.synthesis.planning import Reply, read_candidates, request_seeds
 from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.synthesis.replies import cleaner_for
 from s3local.synthesis.seed import plan_seed
@@ -80,7 +80,7 @@ def replies_of(
     else:
         planned = plan_seed(prompts, wanted, {}, shown=0, **options)
     completions = teacher.generate([item.request for item in planned])
-    return [to_row(item, reply) for item, reply in zip(planned, completions, strict=True)], completions
+    return [Reply.to(item, reply) for item, reply in zip(planned, completions, strict=True)], completions
 
 
 def _several(
@@ -107,10 +107,7 @@ def _several(
     for label, reply in zip(labels, completions, strict=True):
         lines = [line for line in reply.text.splitlines() if line.strip()]
         whole = lines if reply.finish != "length" or len(lines) < 2 else lines[:-1]
-        rows += [
-            {"label": label, "origin": {}, "text": line, "finish": "stop", "logprob": None, "n_tokens": 0}
-            for line in whole
-        ]
+        rows += [Reply(label, {}, {}, (), Completion(line, 0, "stop", None)) for line in whole]
     return rows, completions
 
 

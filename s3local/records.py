@@ -118,6 +118,12 @@ class Dropped:
     def to_row(self) -> Row:
         return {**self.candidate.to_row(), "reason": self.reason, "score": self.score, "detail": self.detail}
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Dropped:
+        """The inverse of ``to_row``."""
+        rest = {key: row[key] for key in row if key not in ("reason", "score", "detail")}
+        return cls(Candidate.from_row(rest), row["reason"], float(row["score"]), row["detail"])
+
 
 @dataclass(frozen=True, slots=True)
 class FilterResult:

@@ -20,6 +20,7 @@ from s3local.evaluation.leakage import LeakageFigures, Membership
 from s3local.evaluation.metrics import ClassificationMetrics
 from s3local.evaluation.squad import AnswerMetrics
 from s3local.exceptions import RunError
+from s3local.records import Row
 from s3local.storage import write_text
 from s3local.student.agreement import ExportReport
 
@@ -281,6 +282,32 @@ class MapResult(StageResult):
     """The share of the variance of all rows that each axis of the map explains, from 0 to 1."""
 
     explained: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the row ``id`` lies on the map, the id of the nearest row of the other side, and the cosine to it."""
+
+    id: str
+    x: float
+    y: float
+    nearest: str
+    cosine: float
+
+    def to_row(self) -> Row:
+        """The place as a dictionary of plain JSON values."""
+        return {
+            "id": self.id,
+            "x": round(self.x, 4),
+            "y": round(self.y, 4),
+            "nearest": self.nearest,
+            "cosine": round(self.cosine, 4),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Place:
+        """The inverse of ``to_row``. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+        return cls(row["id"], float(row["x"]), float(row["y"]), row["nearest"], float(row["cosine"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, {cores[int(config.workerinput["workerid"].removeprefix("gw")) % len(cores)]})
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests with the real models come first: they take longest, and short ones at the end share out evenly."""
+    items.sort(key=lambda item: "models" not in item.keywords)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_process() -> Iterator[None]:
     """Runs train in this process unless a test says otherwise: workers take seconds to start."""

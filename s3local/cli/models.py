@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from s3local.cli.options import FiniteRange, json_option
 from s3local.cli.terminal import Terminal, show, show_json
 from s3local.exceptions import ModelError
+
+if TYPE_CHECKING:
+    from s3local.weights.manifest import Model
 
 
 @click.group()
@@ -29,31 +32,33 @@ def list_models(as_json: bool) -> None:
 
     from s3local.weights.store import folder_of, survey
 
-    rows: list[dict[str, Any]] = [
-        {
-            "id": local.model.id,
-            "roles": list(local.model.roles),
-            "licence": local.model.licence,
-            "size": local.size,
-            "memory_gb": local.model.memory_gb,
-            "state": "imported" if not local.model.sources and local.state == "ready" else local.state,
-            "optimized": local.fast,
-            "origin": local.model.origin,
-            "folder": str(folder_of(local.model)),
-        }
-        for local in survey()
-    ]
+    found = survey()
+    states = ["imported" if not its.model.sources and its.state == "ready" else its.state for its in found]
     if as_json:
+        rows = [
+            {
+                "id": local.model.id,
+                "roles": list(local.model.roles),
+                "licence": local.model.licence,
+                "size": local.size,
+                "memory_gb": local.model.memory_gb,
+                "state": state,
+                "optimized": local.fast,
+                "origin": local.model.origin,
+                "folder": str(folder_of(local.model)),
+            }
+            for local, state in zip(found, states, strict=True)
+        ]
         click.echo(json.dumps(rows, indent=2))
         return
     table = Table("id", "role", "licence", "size", "memory", "state", box=SIMPLE_HEAD, padding=0)
     for column in table.columns:
         column.no_wrap = True
-    for row in rows:
-        size = decimal(row["size"]) if row["size"] is not None else "?"
-        memory = f"{row['memory_gb']:g} GB" if row["memory_gb"] else ""
-        state = f"{row['state']} ({row['optimized']})" if row["optimized"] else row["state"]
-        table.add_row(row["id"], "\n".join(row["roles"]), row["licence"], size, memory, state)
+    for local, state in zip(found, states, strict=True):
+        model = local.model
+        size = decimal(local.size) if local.size is not None else "?"
+        state = f"{state} ({local.fast})" if local.fast else state
+        table.add_row(model.id, "\n".join(model.roles), model.licence, size, _memory(model), state)
     Console().print(table)
 
 
@@ -88,19 +93,19 @@ def recommend(hours: float, as_json: bool) -> None:
         speed = measure_speed(find_teacher().path)
     estimates = estimate(list(known_models().values()), measured, speed, memory)
     best = recommended(estimates, 60 * hours)
-    rows: list[dict[str, Any]] = [
-        {
-            "id": entry.model.id,
-            "licence": entry.model.licence,
-            "size": entry.model.size,
-            "memory_gb": entry.model.memory_gb,
-            "fits": entry.fits,
-            "minutes": round(entry.minutes, 1),
-            "state": state_of(entry.model),
-        }
-        for entry in estimates
-    ]
     if as_json:
+        rows = [
+            {
+                "id": entry.model.id,
+                "licence": entry.model.licence,
+                "size": entry.model.size,
+                "memory_gb": entry.model.memory_gb,
+                "fits": entry.fits,
+                "minutes": round(entry.minutes, 1),
+                "state": state_of(entry.model),
+            }
+            for entry in estimates
+        ]
         chosen = None if best is None else best.model.id
         show_json({"tokens_per_second": round(speed, 1), "memory": memory, "recommended": chosen, "teachers": rows})
         return
@@ -109,18 +114,21 @@ def recommend(hours: float, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table("teacher", "licence", "size", "memory", "fits", "1,000 rows", "state", box=SIMPLE_HEAD, padding=0)
-    for row in rows:
-        fits = "yes" if row["fits"] else "no"
-        needs = f"{row['memory_gb']:g} GB" if row["memory_gb"] else ""
-        table.add_row(
-            row["id"], row["licence"], decimal(row["size"]), needs, fits, _duration(row["minutes"]), row["state"]
-        )
+    for entry in estimates:
+        model, fits = entry.model, "yes" if entry.fits else "no"
+        size = decimal(model.size or 0)
+        time = _duration(entry.minutes)
+        table.add_row(model.id, model.licence, size, _memory(model), fits, time, state_of(model))
     show(table)
     found = f"{measured.id} writes {speed:.0f} tokens a second here; {decimal(memory)} of memory."
     if best is None:
         click.echo(f"{found} No teacher writes 1,000 rows within {hours:g} hours; say --within for more.")
     else:
         click.echo(f"{found} The largest that fits and writes 1,000 rows within {hours:g} hours: {best.model.id}")
+
+
+def _memory(model: Model) -> str:
+    return f"{model.memory_gb:g} GB" if model.memory_gb else ""
 
 
 def _duration(minutes: float) -> str:

@@ -67,7 +67,7 @@ def train_on_gold(given: BaselineInput) -> list[str]:
     kind.export(student, given.folder / "student", 1.0)
     with given.progress.step("predicting test", len(given.test), "rows") as advance:
         evaluated = kind.evaluate(given.folder / "student", given.test, advance)
-    return [row["predicted"] for row in evaluated.predictions]
+    return [prediction.predicted for prediction in evaluated.predictions]
 
 
 def probe(given: BaselineInput) -> list[str]:

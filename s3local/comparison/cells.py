@@ -21,6 +21,7 @@ from s3local.comparison.cache import JudgeCache, SharedTeacher
 from s3local.comparison.methods import METHODS, RUNS, Method
 from s3local.embedder import CachedEmbedder
 from s3local.evaluation.metrics import classification_metrics
+from s3local.evaluation.predictions import Prediction
 from s3local.executor import Executor
 from s3local.progress import Progress
 from s3local.records import Example, write_jsonl
@@ -208,7 +209,8 @@ class CellComputer:
         for student in folder.glob("*/student"):  # some 200 MB each; their predictions are kept
             _remove(student)
         stage = summary.selected if method.student == "selected" else FINAL_WITHOUT_GOLD
-        predicted = {row["id"]: row["predicted"] for row in record.read_rows(f"{stage}/test_predictions.jsonl")}
+        rows = map(Prediction.from_row, record.read_rows(f"{stage}/test_predictions.jsonl"))
+        predicted = {prediction.id: prediction.predicted for prediction in rows}
         return _Outcome(
             self.test,
             [predicted[row.id] for row in self.test],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,14 @@ class Error:
             "predicted_probability": round(self.predicted_probability, 4),
             "own_probability": round(self.own_probability, 4),
         }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Error:
+        """The inverse of ``to_row``. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+        figures = ("predicted", "predicted_probability", "own_probability")
+        example = Example.from_row({key: row[key] for key in row if key not in figures})
+        predicted, probability, own = (row[key] for key in figures)
+        return cls(example, predicted, float(probability), float(own))
 
 
 def find_errors(

@@ -170,7 +170,7 @@ def _weakest_label(record: RunRecord, evidence: Evidence) -> Iterator[Step]:
     if known[name].recall >= 1:
         return
     have = sum(row.label == name for row in record.dev) or sum(
-        row.get("label") == name for row in record.rounds[-1].predictions
+        prediction.label == name for prediction in record.rounds[-1].predictions
     )
     wanted = max(LEAST_NEW_ROWS, round(have, -1))
     found = round(known[name].recall * known[name].support)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from s3local.comparison.significance import Comparison, compare_pair
 from s3local.evaluation.metrics import ClassificationMetrics, classification_metrics, share_interval
+from s3local.evaluation.predictions import Prediction
 from s3local.evaluation.squad import AnswerMetrics, exact_match
-from s3local.records import SPAN, Row
 from s3local.report.run_record import RunRecord
 from s3local.results import (
     AVERAGED,
@@ -108,7 +108,7 @@ def _from_test(record: RunRecord, selected: StudentResult) -> Evidence:
     gold_only = summary.gold_only
     difference = None
     if gold_only is not None and gold_only.test is not None and gold_only is not selected and record.labels:
-        right = {row["id"]: row["label"] == row["predicted"] for row in record.test_predictions[gold_only.stage]}
+        right = {its.id: its.right for its in record.test_predictions[gold_only.stage]}
         difference = compare_pair(judged.right[None], np.array([[right[name] for name in judged.ids]]))
     last, seed = summary.rounds[-1].student.test, summary.rounds[0].student.test
     assert last is not None and seed is not None  # all students are scored on test, or none
@@ -134,7 +134,7 @@ def _from_cross_validation(record: RunRecord, verdict: Verdict) -> Evidence:
     judged, difference = None, None
     logits = [fold.logits[place] for fold in folds if fold.logits is not None]
     if logits:
-        own = {row["id"]: row["label"] for row in record.rounds[-1].predictions}
+        own = {its.id: str(its.label) for its in record.rounds[-1].predictions}
         values = np.concatenate([np.asarray(rows) for rows in logits]) / summary.selected_student.temperature
         powers = np.exp(values - values.max(axis=1, keepdims=True))
         probabilities = powers / powers.sum(axis=1, keepdims=True)
@@ -181,16 +181,17 @@ def _seed_score(record: RunRecord, metrics: Metrics) -> Score | None:
     return None if record.config["settings"].get("extrapolate") == "dev" else Score.from_metrics(metrics)
 
 
-def _judged(rows: Sequence[Row]) -> Judged:
-    spans = bool(rows) and SPAN in rows[0] and "label" not in rows[0]
+def _judged(predictions: Sequence[Prediction]) -> Judged:
+    own = [(its.gold,) if isinstance(its.gold, str) else its.gold for its in predictions]
     right = [
-        exact_match(row["predicted"], row[SPAN]) == 1 if spans else row["predicted"] == row["label"] for row in rows
+        exact_match(its.predicted, answers) == 1 if its.right is None else its.right
+        for its, answers in zip(predictions, own, strict=True)
     ]
     return Judged(
-        [row["id"] for row in rows],
-        [row[SPAN][0] if spans else row["label"] for row in rows],
-        [row["predicted"] for row in rows],
-        np.array([row["probability"] for row in rows], dtype=np.float64),
+        [its.id for its in predictions],
+        [answers[0] for answers in own],
+        [its.predicted for its in predictions],
+        np.array([its.probability for its in predictions], dtype=np.float64),
         np.array(right, dtype=np.bool_),
     )
 
@@ -210,4 +211,4 @@ def dev_predictions(record: RunRecord, evidence: Evidence) -> Mapping[str, tuple
         judged = evidence.judged
         guesses: list[tuple[str, Any]] = list(zip(judged.predicted, judged.confidence.tolist(), strict=True))
         return dict(zip(judged.ids, guesses, strict=True))
-    return {row["id"]: (row["predicted"], row["probability"]) for row in record.rounds[-1].predictions}
+    return {its.id: (its.predicted, its.probability) for its in record.rounds[-1].predictions}

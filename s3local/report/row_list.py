@@ -11,7 +11,8 @@ from typing import Any
 
 from s3local.records import Candidate, Example
 from s3local.report.page import visible
-from s3local.report.run_record import Place, RunRecord
+from s3local.report.run_record import RunRecord
+from s3local.results import Place
 
 MAX_ROWS = 100_000
 """Rows in a report. A browser shows these without a pause; more of them would make the file hard to open."""

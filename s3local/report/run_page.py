@@ -446,7 +446,7 @@ def _extrapolation(record: RunRecord, number: int) -> Extrapolation:
     children: dict[str, list[Candidate]] = defaultdict(list)
     for row in entry.kept:
         children[str(row.origin.get("error"))].append(row)
-    right = {row["id"]: _is_right(row) for row in entry.predictions}
+    right = {prediction.id: prediction.right for prediction in entry.predictions}
     found = [
         FromError(
             error,
@@ -461,11 +461,6 @@ def _extrapolation(record: RunRecord, number: int) -> Extrapolation:
     ordered = sorted(found, key=lambda item: (not item.wrong, -item.count))
     mended = sum(item.now_right is True for item in wrong)
     return Extrapolation(_stage_name(entry.stage), ordered[:SHOWN_ERRORS], len(wrong), len(found) - len(wrong), mended)
-
-
-def _is_right(row: Mapping[str, Any]) -> bool | None:
-    """Whether a prediction is right; None for an answer, which may be right in part."""
-    return row["predicted"] == row["label"] if "label" in row else None
 
 
 # Kept and dropped

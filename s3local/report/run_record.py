@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from s3local.evaluation.errors import Error
+from s3local.evaluation.predictions import Prediction
 from s3local.exceptions import RunError
-from s3local.records import SPAN, Candidate, Dropped, Example, Row, is_unlabelled, read_jsonl
+from s3local.records import Candidate, Dropped, Example, Row, is_unlabelled, read_jsonl
 from s3local.report.text import read_summary
 from s3local.results import (
     DEV_FILE,
@@ -23,6 +24,7 @@ from s3local.results import (
     SHARES,
     FoldResult,
     MapResult,
+    Place,
     RunSummary,
     read_result,
 )
@@ -31,16 +33,6 @@ from s3local.runner.state import CONFIG_FILE, RunFolder
 T = TypeVar("T")
 
 REAL_TEXT = "(a real text, which stays in the run's folder)"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a row lies on the map, the id of the nearest row of the other side, and the cosine to it."""
-
-    x: float
-    y: float
-    nearest: str
-    cosine: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ class Round:
     kept: Sequence[Candidate]
     dropped: Sequence[Dropped]
     extrapolated: Sequence[Error]
-    predictions: Sequence[Row]
+    predictions: Sequence[Prediction]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +73,7 @@ class RunRecord:
     row_map: RowMap | None
     rounds: Sequence[Round]
     folds: Sequence[FoldResult]
-    test_predictions: Mapping[str, Sequence[Row]]
+    test_predictions: Mapping[str, Sequence[Prediction]]
 
     @property
     def task(self) -> Mapping[str, Any]:
@@ -130,7 +122,7 @@ def read_run(folder: Path) -> RunRecord:
         rounds=rounds,
         folds=_folds(folder, rounds[-1].predictions, len(config["task"]["labels"])),
         test_predictions={
-            student.stage: _predictions(folder / student.stage / "test_predictions.jsonl")
+            student.stage: _rows(folder / student.stage / "test_predictions.jsonl", Prediction.from_row)
             for student in summary.students
             if student.test is not None
         },
@@ -142,28 +134,16 @@ def _round(folder: Path, stage: str, kept: Sequence[Candidate]) -> Round:
     return Round(
         stage=stage,
         kept=kept,
-        dropped=_rows(folder / stage / "dropped.jsonl", _dropped),
-        extrapolated=_rows(extrapolated, _error) if extrapolated.is_file() else [],
-        predictions=_predictions(folder / stage / "predictions.jsonl"),
+        dropped=_rows(folder / stage / "dropped.jsonl", Dropped.from_row),
+        extrapolated=_rows(extrapolated, Error.from_row) if extrapolated.is_file() else [],
+        predictions=_rows(folder / stage / "predictions.jsonl", Prediction.from_row),
     )
 
 
-def _predictions(path: Path) -> list[Row]:
-    """The rows of a file of predictions; each has an id, its own label or answers, and what was predicted."""
-
-    def parse(row: Row) -> Row:
-        own = row["label"] if "label" in row else row[SPAN][0]
-        if not all(isinstance(value, str) for value in (row["id"], row["predicted"], own)):
-            raise ValueError("an id and what was predicted belong on each line")
-        return {**row, "probability": float(row["probability"])}
-
-    return _rows(path, parse)
-
-
-def _folds(folder: Path, predictions: Sequence[Row], n_labels: int) -> list[FoldResult]:
+def _folds(folder: Path, predictions: Sequence[Prediction], n_labels: int) -> list[FoldResult]:
     """The results of the folds, in order; their rows are among those of ``predictions``."""
     paths = sorted((folder / "model-selection").glob("fold-*.json"), key=lambda path: (len(path.name), path))
-    folds, known = [], {row["id"] for row in predictions}
+    folds, known = [], {prediction.id for prediction in predictions}
     for path in paths:
         fold = read_result(path, FoldResult)
         n_rows = len(fold.ids)
@@ -175,25 +155,11 @@ def _folds(folder: Path, predictions: Sequence[Row], n_labels: int) -> list[Fold
     return folds
 
 
-def _dropped(row: Row) -> Dropped:
-    rest = {key: row[key] for key in row if key not in ("reason", "score", "detail")}
-    return Dropped(Candidate.from_row(rest), row["reason"], float(row["score"]), row["detail"])
-
-
-def _error(row: Row) -> Error:
-    figures = ("predicted", "predicted_probability", "own_probability")
-    rest = {key: row[key] for key in row if key not in figures}
-    predicted, probability, own = (row[key] for key in figures)
-    return Error(Example.from_row(rest), predicted, float(probability), float(own))
-
-
 def _row_map(folder: Path) -> RowMap:
-    dev, synthetic = (dict(_rows(folder / name, _place)) for name in (MAP_OF_DEV, MAP_OF_SYNTHETIC))
+    dev, synthetic = (
+        {place.id: place for place in _rows(folder / name, Place.from_row)} for name in (MAP_OF_DEV, MAP_OF_SYNTHETIC)
+    )
     return RowMap(dev, synthetic, read_result(folder / MAP_FILE, MapResult).explained)
-
-
-def _place(row: Row) -> tuple[str, Place]:
-    return row["id"], Place(float(row["x"]), float(row["y"]), row["nearest"], float(row["cosine"]))
 
 
 def _without_real_text(candidate: Candidate) -> Candidate:

@@ -298,28 +298,24 @@ def _review_rounds(
     rows: list[Candidate] = []
     for entry in before.rounds:
         rejected = [row for row in kept[entry.stage] if _is_rejected(decisions.get(row.example.id))]
-        drops = RunFolder(folder).read_rows(f"{entry.stage}/dropped.jsonl")
-        taken = [row for row in drops if row["id"] in decisions and not _is_rejected(decisions[row["id"]])]
-        back = [
-            Candidate.from_row({key: row[key] for key in row if key not in ("reason", "score", "detail")})
-            for row in taken
-        ]
-        names = {row["id"] for row in taken}
-        drops = [row for row in drops if row["id"] not in names]
-        drops += [Dropped(row, REJECTED, 0.0).to_row() for row in rejected]
-        state.write_rows(f"{entry.stage}/dropped.jsonl", drops)
+        drops = list(map(Dropped.from_row, RunFolder(folder).read_rows(f"{entry.stage}/dropped.jsonl")))
+        back = [drop.candidate for drop in drops if _is_taken_back(decisions.get(drop.candidate.example.id))]
+        names = {candidate.example.id for candidate in back}
+        drops = [drop for drop in drops if drop.candidate.example.id not in names]
+        drops += [Dropped(row, REJECTED, 0.0) for row in rejected]
+        state.write_rows(f"{entry.stage}/dropped.jsonl", (drop.to_row() for drop in drops))
         learned = reviewed([*kept[entry.stage], *back], decisions)
         synthesis = dataclasses.replace(
             entry.synthesis,
             kept=len(learned),
             kept_per_label=dict(Counter(row.example.label for row in learned)),
             dropped=len(drops),
-            dropped_by_reason=dict(Counter(row["reason"] for row in drops)),
+            dropped_by_reason=dict(Counter(drop.reason for drop in drops)),
         )
         student = entry.student
         if len(context.dev) > n_dev_before:
             evaluated = context.kind.evaluate(folder / entry.stage / "student", context.dev)
-            state.write_rows(f"{entry.stage}/predictions.jsonl", evaluated.predictions)
+            state.write_rows(f"{entry.stage}/predictions.jsonl", (its.to_row() for its in evaluated.predictions))
             state.write_rows(f"{entry.stage}/errors.jsonl", (error.to_row() for error in evaluated.errors))
             student = dataclasses.replace(student, dev=evaluated.metrics, errors=len(evaluated.errors))
         results.append(dataclasses.replace(entry, synthesis=synthesis, student=student))
@@ -329,6 +325,10 @@ def _review_rounds(
 
 def _is_rejected(decision: Decision | None) -> bool:
     return decision is not None and decision.action in REJECTIONS
+
+
+def _is_taken_back(decision: Decision | None) -> bool:
+    return decision is not None and not _is_rejected(decision)
 
 
 def _copy_rounds(folder: Path, target: Path, before: RunSummary) -> None:

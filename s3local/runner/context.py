@@ -148,7 +148,7 @@ class RunContext:
         with self.progress.step(f"{stage}: exporting to ONNX", None, "steps"):
             temperature, report = self.kind.export(student, folder, temperature)
         evaluated = self.kind.evaluate(folder, self.dev)
-        self.state.write_rows(f"{stage}/predictions.jsonl", evaluated.predictions)
+        self.state.write_rows(f"{stage}/predictions.jsonl", (its.to_row() for its in evaluated.predictions))
         self.state.write_rows(f"{stage}/errors.jsonl", (error.to_row() for error in evaluated.errors))
         return StudentResult(
             stage=stage,

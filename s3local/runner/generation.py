@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from s3local.allocation import divide_rows
 from s3local.curation.dedup import Deduplicator
@@ -25,7 +24,7 @@ from s3local.runner.context import RATIONALES, SYNTHESIS, RunContext
 from s3local.runner.state import RunFolder
 from s3local.runner.task_kinds import SeedOrder
 from s3local.synthesis.extrapolation import plan_extrapolation
-from s3local.synthesis.planning import Planned, read_candidates, to_row
+from s3local.synthesis.planning import Planned, Reply, read_candidates
 from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.synthesis.replies import cleaner_for
 from s3local.teacher.protocol import TeacherLostError
@@ -119,32 +118,33 @@ class Generation:
         tally = _Tally(quotas)
         while tally.missing and tally.requests < max_requests:
             wanted = tally.wanted(min(settings.shard_size, max_requests - tally.requests))
-            rows = self._shard(stage, tally.shards, plan, wanted)
-            result = self.curation.filter(self._candidates(rows, f"{stage}-{tally.shards:04d}"))
-            if tally.add(rows, result):
+            replies = self._shard(stage, tally.shards, plan, wanted)
+            result = self.curation.filter(self._candidates(replies, f"{stage}-{tally.shards:04d}"))
+            if tally.add(replies, result):
                 self.curation.keep_only([*before, *tally.kept])
         state.write_rows(f"{stage}/synthetic.jsonl", (candidate.to_row() for candidate in tally.kept))
         state.write_rows(f"{stage}/dropped.jsonl", (drop.to_row() for drop in tally.dropped))
         return tally.result(_teacher_seconds(state, stage))
 
-    def _candidates(self, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[Candidate]:
+    def _candidates(self, replies: Sequence[Reply], prefix: str) -> list[Candidate]:
         task = self.context.task
         return read_candidates(
-            rows, prefix=prefix, fields=task.fields, target_field=task.target_field, cleaner=self._cleaner
+            replies, prefix=prefix, fields=task.fields, target_field=task.target_field, cleaner=self._cleaner
         )
 
-    def _shard(self, stage: str, number: int, plan: Plan, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
-        """The rows of a shard, from disk or from the teacher: label, origin and completion of each request.
+    def _shard(self, stage: str, number: int, plan: Plan, wanted: Mapping[str, int]) -> list[Reply]:
+        """The replies of a shard, from disk or from the teacher.
 
         If the teacher goes away in the middle, what it has written is stored, and asked for no more.
         """
         state = self.context.state
         name, part = (f"{stage}/shards/{number:04d}{suffix}.jsonl" for suffix in ("", ".part"))
         if (state.path / name).is_file():
-            return state.read_rows(name)
+            return list(map(Reply.from_row, state.read_rows(name)))
         teacher = self.context.teacher.open()
         planned = plan(wanted, number)
-        found = {row.pop("place"): row for row in state.read_rows(part)} if (state.path / part).is_file() else {}
+        stored = state.read_rows(part) if (state.path / part).is_file() else []
+        found = {item["place"]: Reply.from_row(item) for item in stored}
         waiting = [place for place in range(len(planned)) if place not in found]
         started = time.perf_counter()
         step = f"{stage}: the teacher writes, shard {number + 1}"
@@ -152,16 +152,16 @@ class Generation:
             with self.context.progress.step(step, len(waiting), "texts") as advance:
                 completions = teacher.generate([planned[place].request for place in waiting], advance)
         except TeacherLostError as exc:
-            found |= {waiting[n]: to_row(planned[waiting[n]], written) for n, written in exc.completions.items()}
-            state.write_rows(part, ({**found[place], "place": place} for place in sorted(found)))
+            found |= {waiting[n]: Reply.to(planned[waiting[n]], written) for n, written in exc.completions.items()}
+            state.write_rows(part, ({**found[place].to_row(), "place": place} for place in sorted(found)))
             raise
-        found |= {place: to_row(planned[place], text) for place, text in zip(waiting, completions, strict=True)}
-        rows = [found[place] for place in range(len(planned))]
-        state.write_rows(name, rows)
+        found |= {place: Reply.to(planned[place], text) for place, text in zip(waiting, completions, strict=True)}
+        replies = [found[place] for place in range(len(planned))]
+        state.write_rows(name, (reply.to_row() for reply in replies))
         (state.path / part).unlink(missing_ok=True)
         state.event("shard done", stage=stage, shard=number, seconds=round(time.perf_counter() - started, 3))
         stop_if_asked()
-        return rows
+        return replies
 
 
 class Curation:
@@ -250,11 +250,11 @@ class _Tally:
         count = min(max(math.ceil(sum(likely.values())), MIN_SHARD), most)
         return divide_rows(count, likely)
 
-    def add(self, rows: Sequence[Mapping[str, Any]], result: FilterResult) -> bool:
-        """Count a shard's ``rows`` and what the filters made of them; whether some were beyond their quota."""
+    def add(self, replies: Sequence[Reply], result: FilterResult) -> bool:
+        """Count a shard's ``replies`` and what the filters made of them; whether some were beyond their quota."""
         self.shards += 1
-        self.asked.update(row["label"] for row in rows)
-        self.tokens += sum(row["n_tokens"] for row in rows)
+        self.asked.update(reply.label for reply in replies)
+        self.tokens += sum(reply.completion.n_tokens for reply in replies)
         surplus = []
         for candidate in (*result.kept, *(drop.candidate for drop in result.dropped)):
             self.cleaned.update(candidate.origin.get("cleaned", ()))

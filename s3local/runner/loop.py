@@ -19,6 +19,7 @@ from s3local.allocation import divide_rows
 from s3local.embedder import CachedEmbedder
 from s3local.evaluation.errors import Error, choose_errors
 from s3local.evaluation.gap import measure_diversity, measure_gap
+from s3local.evaluation.predictions import Prediction
 from s3local.exceptions import RunError
 from s3local.executor import Executor, executor_for
 from s3local.progress import Progress, Silent
@@ -246,15 +247,12 @@ class Rounds:
         """
         context, settings, state = self.context, self.context.settings, self.context.state
         examples = {row.id: row for row in context.dev}
-        wrong = [
-            Error(examples[row["id"]], row["predicted"], row["predicted_probability"], row["own_probability"])
-            for row in state.read_rows(f"{_stage(number)}/errors.jsonl")
-        ]
+        wrong = list(map(Error.from_row, state.read_rows(f"{_stage(number)}/errors.jsonl")))
         missed = {error.example.id for error in wrong}
         right = [
-            Error(examples[row["id"]], examples[row["id"]].label, row["probability"], row["probability"])
-            for row in state.read_rows(f"{_stage(number)}/predictions.jsonl")
-            if row["id"] not in missed
+            Error(examples[row.id], examples[row.id].label, row.probability, row.probability)
+            for row in map(Prediction.from_row, state.read_rows(f"{_stage(number)}/predictions.jsonl"))
+            if row.id not in missed
         ]
         wanted = math.ceil(self._rows_of_round(number + 1) / settings.rows_per_error)
         least = settings.least_share * wanted / len(context.task.groups)
@@ -290,7 +288,9 @@ def score_on_test(
             return student
         with context.progress.step(f"{student.stage}: predicting test", len(test), "rows") as advance:
             evaluated = context.kind.evaluate(context.state.path / student.stage / "student", test, advance)
-        context.state.write_rows(f"{student.stage}/test_predictions.jsonl", evaluated.predictions)
+        context.state.write_rows(
+            f"{student.stage}/test_predictions.jsonl", (its.to_row() for its in evaluated.predictions)
+        )
         return dataclasses.replace(student, test=evaluated.metrics)
 
     return RunSummary(

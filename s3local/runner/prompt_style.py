@@ -18,7 +18,7 @@ from s3local.embedder import Embedder, LazyEmbedder
 from s3local.exceptions import ModelError, TeacherError
 from s3local.progress import Advance, Progress, ignore
 from s3local.records import Example
-from s3local.synthesis.planning import Planned, read_candidates, request_seeds, to_row
+from s3local.synthesis.planning import Planned, Reply, read_candidates, request_seeds
 from s3local.synthesis.prompts import Prompts
 from s3local.task.model import Label, Task
 from s3local.teacher.engine import LlamaTeacher
@@ -96,8 +96,8 @@ def measure_styles(teacher: Teacher, embedder: Embedder, advance: Advance = igno
         except TeacherError:
             continue
         completions = teacher.generate([item.request for item in planned], advance)
-        rows = [to_row(item, completion) for item, completion in zip(planned, completions, strict=True)]
-        scores.append(StyleScore(style, _good_share(rows, embedder)))
+        replies = [Reply.to(item, completion) for item, completion in zip(planned, completions, strict=True)]
+        scores.append(StyleScore(style, _good_share(replies, embedder)))
     return scores
 
 
@@ -153,9 +153,9 @@ def _planned(prompts: Prompts) -> list[Planned]:
     return planned
 
 
-def _good_share(rows: Sequence[Mapping[str, object]], embedder: Embedder) -> float:
+def _good_share(replies: Sequence[Reply], embedder: Embedder) -> float:
     gold = [(text, label) for label, texts in GOLD.items() for text in texts]
-    candidates = read_candidates(rows, prefix="style", fields=["text"], target_field="text")
+    candidates = read_candidates(replies, prefix="style", fields=["text"], target_field="text")
     kept = check_rules(candidates, gold=[text for text, _ in gold], names=TASK.label_names).kept
     clean = [candidate.example for candidate in kept if not set(candidate.origin.get("cleaned", ())) - {"quotes"}]
     if not clean:
@@ -164,4 +164,4 @@ def _good_share(rows: Sequence[Mapping[str, object]], embedder: Embedder) -> flo
     nearest = (embedder.embed([row.text for row in clean]) @ centres.T).argmax(axis=1)
     labels = list(GOLD)
     right = sum(labels[place] == row.label for place, row in zip(nearest.tolist(), clean, strict=True))
-    return float(right / len(rows))
+    return float(right / len(replies))

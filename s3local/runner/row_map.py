@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.evaluation.projection import nearest_rows, principal_plane
-from s3local.records import Candidate, Example, Row
-from s3local.results import DEV_FILE, MAP_FILE, MAP_OF_DEV, MAP_OF_SYNTHETIC, MapResult
+from s3local.records import Candidate, Example
+from s3local.results import DEV_FILE, MAP_FILE, MAP_OF_DEV, MAP_OF_SYNTHETIC, MapResult, Place
 from s3local.runner.context import RunContext
 
 
@@ -38,19 +38,18 @@ def map_rows(context: RunContext, candidates: Sequence[Candidate]) -> MapResult:
             (MAP_OF_DEV, context.dev, synthetic, plane.gold, nearest_rows(gold_targets, targets)),
             (MAP_OF_SYNTHETIC, synthetic, context.dev, plane.synthetic, nearest_rows(targets, gold_targets)),
         ):
-            state.write_rows(name, _lines(rows, others, positions, *found))
+            state.write_rows(name, (place.to_row() for place in _places(rows, others, positions, *found)))
         return MapResult(explained=plane.explained)
 
     return context.state.once(MAP_FILE, MapResult, compute)
 
 
-def _lines(
+def _places(
     rows: Sequence[Example],
     others: Sequence[Example],
     positions: NDArray[np.float64],
     cosines: NDArray[np.float32],
     places: NDArray[np.int64],
-) -> Iterator[Row]:
+) -> Iterator[Place]:
     for row, (x, y), cosine, place in zip(rows, positions.tolist(), cosines.tolist(), places.tolist(), strict=True):
-        nearest = others[place].id
-        yield {"id": row.id, "x": round(x, 4), "y": round(y, 4), "nearest": nearest, "cosine": round(cosine, 4)}
+        yield Place(row.id, x, y, others[place].id, cosine)

@@ -21,10 +21,11 @@ from s3local.curation.privacy import Pseudonymiser
 from s3local.evaluation.calibration import fit_temperature
 from s3local.evaluation.errors import Error, find_errors
 from s3local.evaluation.metrics import classification_metrics
+from s3local.evaluation.predictions import Prediction
 from s3local.evaluation.squad import answer_f1, answer_metrics, answer_scores, find_answer_errors
 from s3local.exceptions import InputError
 from s3local.progress import Advance, ignore
-from s3local.records import SPAN, Candidate, Dropped, Example, FilterResult
+from s3local.records import Candidate, Dropped, Example, FilterResult
 from s3local.results import Metrics
 from s3local.runner.settings import RunSettings
 from s3local.student.agreement import ExportReport
@@ -75,7 +76,7 @@ class EvaluationResult:
     """A student's scores on labelled rows, its prediction for each row, and the rows that it gets wrong."""
 
     metrics: Metrics
-    predictions: Sequence[Mapping[str, Any]]
+    predictions: Sequence[Prediction]
     errors: Sequence[Error]
 
 
@@ -184,7 +185,7 @@ class Texts:
         return EvaluationResult(
             classification_metrics([row.label for row in rows], predicted, labels),
             [
-                {"id": row.id, "label": row.label, "predicted": guess, "probability": round(float(values.max()), 4)}
+                Prediction(row.id, row.label, guess, float(values.max()))
                 for row, guess, values in zip(rows, predicted, probabilities, strict=True)
             ],
             find_errors(rows, labels, probabilities),
@@ -285,13 +286,9 @@ class Spans(Pairs):
         return EvaluationResult(
             answer_metrics(rows, found),
             [
-                {
-                    "id": row.id,
-                    SPAN: [own.text for own in row.answers],
-                    "predicted": answer.text,
-                    "predicted_start": answer.start,
-                    "probability": round(answer.probability, 4),
-                }
+                Prediction(
+                    row.id, tuple(own.text for own in row.answers), answer.text, answer.probability, answer.start
+                )
                 for row, (answer, _) in zip(rows, answers, strict=True)
             ],
             find_answer_errors(

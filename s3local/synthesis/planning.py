@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from s3local.records import Answer, Candidate, Example
+from s3local.records import Answer, Candidate, Example, Row
 from s3local.seeds import seed_sequence
 from s3local.synthesis.replies import PLAIN_CLEANER, ReplyCleaner, whole_sentences
 from s3local.teacher.protocol import Completion, Request
@@ -76,44 +76,69 @@ def sample(items: Sequence[T], count: int, generator: np.random.Generator) -> li
     return [items[int(place)] for place in places]
 
 
-def to_row(planned: Planned, completion: Completion) -> dict[str, Any]:
-    """A planned request and its completion as one plain row of a shard."""
-    return {
-        "label": planned.label,
-        "origin": dict(planned.origin),
-        **({"given": dict(planned.source_fields)} if planned.source_fields else {}),
-        **({"answers": [[answer.text, answer.start] for answer in planned.answers]} if planned.answers else {}),
-        "text": completion.text,
-        "n_tokens": completion.n_tokens,
-        "finish": completion.finish,
-        "logprob": None if completion.logprob is None else round(completion.logprob, 4),
-    }
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the teacher wrote for a planned request: one row of a shard. See ``Planned`` for the first four."""
+
+    label: str
+    origin: Mapping[str, Any]
+    source_fields: Mapping[str, str]
+    answers: tuple[Answer, ...]
+    completion: Completion
+
+    @classmethod
+    def to(cls, planned: Planned, completion: Completion) -> Reply:
+        """The reply to ``planned``."""
+        return cls(planned.label, planned.origin, planned.source_fields, planned.answers, completion)
+
+    def to_row(self) -> Row:
+        """The reply as a dictionary of plain JSON values."""
+        completion = self.completion
+        return {
+            "label": self.label,
+            "origin": dict(self.origin),
+            **({"given": dict(self.source_fields)} if self.source_fields else {}),
+            **({"answers": [[answer.text, answer.start] for answer in self.answers]} if self.answers else {}),
+            "text": completion.text,
+            "n_tokens": completion.n_tokens,
+            "finish": completion.finish,
+            "logprob": None if completion.logprob is None else round(completion.logprob, 4),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Reply:
+        """The inverse of ``to_row``."""
+        answers = tuple(Answer(span, start) for span, start in row.get("answers", ()))
+        completion = Completion(row["text"], row["n_tokens"], row["finish"], row["logprob"])
+        return cls(row["label"], row["origin"], row.get("given", {}), answers, completion)
 
 
 def read_candidates(
-    rows: Sequence[Mapping[str, Any]],
+    replies: Sequence[Reply],
     *,
     prefix: str,
     fields: Sequence[str],
     target_field: str,
     cleaner: ReplyCleaner = PLAIN_CLEANER,
 ) -> list[Candidate]:
-    """One candidate for each row of a shard. Replies that are not texts are kept here; the rules drop them.
+    """One candidate for each reply of a shard. Replies that are not texts are kept here; the rules drop them.
 
-    An id is ``prefix`` and the row's position in the shard. ``fields`` are the names of an example's fields in order,
+    An id is ``prefix`` and the reply's position in the shard. ``fields`` are the names of an example's fields in order,
     ``target_field`` is the one that the teacher wrote. ``cleaner`` cuts off what surrounds the text; the origin names
     its rules under ``cleaned``.
     """
     candidates = []
-    for place, row in enumerate(rows):
-        text, cuts = cleaner.clean(row["text"])
-        if "characters" in row["origin"]:
+    for place, reply in enumerate(replies):
+        completion = reply.completion
+        text, cuts = cleaner.clean(completion.text)
+        if "characters" in reply.origin:
             text = one_line(text)
-            text = whole_sentences(text) if row["finish"] == "length" else text
-        texts = {**row.get("given", {}), target_field: text}
-        answers = tuple(Answer(span, start) for span, start in row.get("answers", ()))
-        example = Example(f"{prefix}-{place:03d}", {name: texts[name] for name in fields}, row["label"], answers)
+            text = whole_sentences(text) if completion.finish == "length" else text
+        texts = {**reply.source_fields, target_field: text}
+        id_ = f"{prefix}-{place:03d}"
+        example = Example(id_, {name: texts[name] for name in fields}, reply.label, reply.answers)
         cleaned = {"cleaned": list(cuts)} if cuts else {}
-        origin = {**row["origin"], "finish": row["finish"], "logprob": row["logprob"], **cleaned}
+        logprob = None if completion.logprob is None else round(completion.logprob, 4)
+        origin = {**reply.origin, "finish": completion.finish, "logprob": logprob, **cleaned}
         candidates.append(Candidate(example, origin))
     return candidates

@@ -25,7 +25,7 @@ from s3local.runner.models import find_models
 from s3local.runner.settings import AnswerSettings, RunSettings
 from s3local.runner.task_kinds import SeedOrder, kind_of
 from s3local.storage import sha256_of
-from s3local.synthesis.planning import read_candidates, to_row
+from s3local.synthesis.planning import Reply, read_candidates
 from s3local.synthesis.prompts import Prompts
 from s3local.task.model import Task
 from s3local.task.rows import load_dev, load_rows
@@ -187,7 +187,7 @@ class World:
             self.prompts, SeedOrder(divide_rows(count, dict.fromkeys(self.task.groups, 1.0)), [0], {})
         )
         completions = self.teacher.generate([item.request for item in planned])
-        written = [to_row(item, completion) for item, completion in zip(planned, completions, strict=True)]
+        written = [Reply.to(item, completion) for item, completion in zip(planned, completions, strict=True)]
         return read_candidates(written, prefix="s", fields=self.task.fields, target_field=self.task.target_field)
 
     def check(self, candidates: list[Candidate]) -> FilterResult:

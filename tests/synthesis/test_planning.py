@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 
 import numpy as np
@@ -13,13 +14,13 @@ from hypothesis import strategies as st
 from s3local.records import Answer
 from s3local.synthesis.planning import (
     Planned,
+    Reply,
     another_label,
     in_turn,
     read_candidates,
     request_seeds,
     sample,
     shuffled_labels,
-    to_row,
 )
 from s3local.teacher.protocol import Completion, Request
 
@@ -62,8 +63,9 @@ def test_a_sample_has_no_item_twice(n_items: int, count: int) -> None:
 def test_a_row_of_a_shard_becomes_a_candidate() -> None:
     request = Request("prompt", 1, 20)
     planned = Planned(request, "fits", {"error": "r1"}, {"note": "the mill"}, (Answer("mill", 4),))
-    row = to_row(planned, Completion('"Which building?"\n', 5, "stop", -3.25))
-    (candidate,) = read_candidates([row], prefix="s", fields=["note", "question"], target_field="question")
+    reply = Reply.to(planned, Completion('"Which building?"\n', 5, "stop", -3.25))
+    assert Reply.from_row(json.loads(json.dumps(reply.to_row()))) == reply
+    (candidate,) = read_candidates([reply], prefix="s", fields=["note", "question"], target_field="question")
     assert candidate.example.fields == {"note": "the mill", "question": "Which building?"}
     assert (candidate.example.id, candidate.example.label) == ("s-000", "fits")
     assert candidate.example.answers == (Answer("mill", 4),)
@@ -71,6 +73,6 @@ def test_a_row_of_a_shard_becomes_a_candidate() -> None:
 
 
 def test_a_long_text_that_was_cut_ends_with_its_last_sentence() -> None:
-    row = {"label": "x", "origin": {"characters": 90}, "text": "One. Two and", "finish": "length", "logprob": 0.0}
-    (candidate,) = read_candidates([row], prefix="s", fields=["text"], target_field="text")
+    reply = Reply("x", {"characters": 90}, {}, (), Completion("One. Two and", 5, "length", 0.0))
+    (candidate,) = read_candidates([reply], prefix="s", fields=["text"], target_field="text")
     assert candidate.text == "One."
