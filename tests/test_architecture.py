@@ -39,8 +39,8 @@ report.text  report.check  report.compare
 report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page
 report.comparison_page  report.html
 export.cards  export.dataset  export.model
-review.decisions  review.rows  review.selection  review.dev_file  review.desk  review.server  review.retrain
-review.labelling
+review.decisions  review.rows  review.selection  review.drift  review.dev_file  review.desk  review.server
+review.retrain  review.labelling
 bundle.carried  bundle.sbom  bundle.create
 cli.terminal  cli.options  cli.setup  cli.bundle  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare
 cli.predict  cli.export  cli.serve  cli.review  cli.doctor  cli.main

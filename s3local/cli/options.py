@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from s3local.embedder import Embedder
     from s3local.sources import Reading
     from s3local.teacher.llama_cache import CacheType
 
@@ -232,6 +233,19 @@ _model_options = with_options(
         help="Number format of the teacher's key-value cache; q8_0 needs half the memory.",
     ),
 )
+
+
+encoder_option = click.option(
+    "--encoder", metavar="ID|FOLDER", help="Sentence encoder that compares texts. [default: the embedded one]"
+)
+
+
+def embedder_of(encoder: str | None) -> Embedder:
+    """The embedder that ``--encoder`` names, loaded when it is first used. Raises ``ModelError`` if it is missing."""
+    from s3local.embedder import LazyEmbedder
+    from s3local.weights.store import find_encoder
+
+    return LazyEmbedder(find_encoder(encoder))
 
 
 def with_task(command: Function) -> Function:

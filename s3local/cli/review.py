@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from s3local.cli.options import json_option, path_type, quiet_option, seed_option
+from s3local.cli.options import embedder_of, encoder_option, json_option, path_type, quiet_option, seed_option
 from s3local.cli.report import show_page
 from s3local.cli.terminal import progress, show, show_json
 from s3local.wording import counted
 
 if TYPE_CHECKING:
-    from s3local.embedder import Embedder
     from s3local.review.desk import Desk
 
 port_option = click.option(
@@ -30,9 +29,6 @@ run_option = click.option(
     "run_folder",
     type=path_type,
     help="A finished run of this task, whose classifier says what it is unsure of.",
-)
-encoder_option = click.option(
-    "--encoder", metavar="ID|FOLDER", help="Sentence encoder that compares texts. [default: the embedded one]"
 )
 
 
@@ -105,7 +101,7 @@ def label(
     with DecisionLog.open(loaded.dev.parent / DECISIONS_FILE) as log:
         file.finish(log.decisions)
         pool = read_pool(source, loaded, gold, log.decisions, seed)
-        picks = in_order(pool, gold, _embedder(encoder), progress(quiet), student=student, seed=seed)
+        picks = in_order(pool, gold, embedder_of(encoder), progress(quiet), student=student, seed=seed)
         if not quiet:
             click.echo(pool.in_words(), err=True)
         desk = Desk(
@@ -160,7 +156,7 @@ def suggest(
         refuse_same_file(file, output)
     student = Student(run_folder, loaded) if run_folder is not None else None
     pool = read_pool(source, loaded, gold, seed=seed)
-    picks = in_order(pool, gold, _embedder(encoder), progress(quiet), student=student, count=rows, seed=seed)
+    picks = in_order(pool, gold, embedder_of(encoder), progress(quiet), student=student, count=rows, seed=seed)
     write_suggestions(output, loaded, pool, picks)
     if not quiet:
         click.echo(f"wrote {counted(len(picks), 'text')} to {output}; {pool.in_words()}", err=True)
@@ -197,13 +193,6 @@ def retrain(folder: Path, task: Path | None, as_json: bool, quiet: bool) -> None
     page = write_report(found.result.folder)
     if not as_json:
         show_page(page)
-
-
-def _embedder(encoder: str | None) -> Embedder:
-    from s3local.embedder import LazyEmbedder
-    from s3local.weights.store import find_encoder
-
-    return LazyEmbedder(find_encoder(encoder))
 
 
 def _serve(desk: Desk, port: int, in_browser: bool, following: str) -> None:

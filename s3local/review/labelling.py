@@ -28,6 +28,7 @@ from s3local.storage import refuse_same_file, write_text
 from s3local.student.inference import Classifier
 from s3local.task.model import TASK_FILE, Task, load_task
 from s3local.task.rows import load_rows, load_unlabelled
+from s3local.task.subsample import Choose
 from s3local.text import normal_form
 from s3local.wording import counted
 
@@ -166,6 +167,17 @@ def in_order(
     doubts = student.doubts(pool.rows, vectors, dev, of_dev, progress) if student is not None else None
     with progress.step("choosing the most useful ones", None, "texts"):
         return rank(vectors, of_dev, count, seed, doubts)
+
+
+def most_diverse(embedder: Embedder, progress: Progress, seed: int) -> Choose:
+    """What chooses diverse texts for ``draw_rows``, as ``in_order`` does for a task without a labelled row."""
+
+    def choose(texts: Sequence[str], count: int) -> list[int]:
+        with progress.step("embedding the texts", len(texts), "texts") as advance:
+            vectors = embedder.embed(texts, advance)
+        return [place for place, _ in rank(vectors, vectors[:0], count, seed)]
+
+    return choose
 
 
 def sheet_to_label(

@@ -52,7 +52,7 @@ def doubts_of(probabilities: NDArray[np.float32], vectors: Vectors, wrong: Vecto
     ordered = np.sort(probabilities, axis=1)
     error_like = np.zeros(len(vectors), np.float32)
     if len(wrong) and len(right):
-        error_like = np.maximum(0, _nearest(vectors, wrong) - _nearest(vectors, right))
+        error_like = np.maximum(0, nearest_cosines(vectors, wrong) - nearest_cosines(vectors, right))
     return Doubts(1 - (ordered[:, -1] - ordered[:, -2]), error_like)
 
 
@@ -65,7 +65,7 @@ def rank(
     """
     free = np.ones(len(vectors), np.bool_)
     if len(labelled):
-        free &= _nearest(vectors, labelled) < SAME_COSINE
+        free &= nearest_cosines(vectors, labelled) < SAME_COSINE
     chosen: list[tuple[int, str]] = []
     known, batch = labelled, FIRST_BATCH
     while len(chosen) < count and free.any():
@@ -78,7 +78,7 @@ def rank(
             if not new or float((vectors[new] @ vectors[place]).max()) < SAME_COSINE:
                 new.append(place)
                 chosen.append((place, _why(place, doubts)))
-        free &= _nearest(vectors, vectors[new]) < SAME_COSINE
+        free &= nearest_cosines(vectors, vectors[new]) < SAME_COSINE
         free[new] = False
         known = np.concatenate([known, vectors[new]]) if len(known) else vectors[new]
         batch *= 2
@@ -95,7 +95,7 @@ def _next(vectors: Vectors, known: Vectors, count: int, seed: int, scores: NDArr
     """A row of each of the ``count`` clusters that are worth most: first those that hold nothing ``known``, the largest
     first or, with ``scores``, those with the highest sum of scores."""
     n_clusters = min(len(known) + count, len(vectors), MOST_CLUSTERS)
-    cluster, centres = _clusters(vectors, n_clusters, seed)
+    cluster, centres = clusters(vectors, n_clusters, seed)
     worth = np.bincount(cluster, weights=scores, minlength=len(centres))
     held = np.zeros(len(centres), np.int64)
     if len(known):
@@ -105,24 +105,28 @@ def _next(vectors: Vectors, known: Vectors, count: int, seed: int, scores: NDArr
 
 
 def _best(vectors: Vectors, members: NDArray[np.int64], scores: NDArray[np.float32] | None) -> int:
-    """The most typical of ``members``; with ``scores``, the one with the highest score in their more typical half.
-
-    A row is typical whose nearest neighbours among the members are near.
-    """
-    compared = members[:MOST_COMPARED]
-    n_neighbours = min(MOST_NEIGHBOURS, len(compared) - 1)
-    if n_neighbours < 1:
-        return int(compared[0])
-    similar = vectors[compared] @ vectors[compared].T
-    np.fill_diagonal(similar, -1)
-    typicality = np.partition(similar, -n_neighbours, axis=1)[:, -n_neighbours:].mean(axis=1)
+    """The most typical of ``members``; with ``scores``, the one with the highest score in their more typical half."""
+    compared = most_typical(vectors, members)
     if scores is None:
-        return int(compared[typicality.argmax()])
-    half = compared[typicality >= np.median(typicality)]
+        return int(compared[0])
+    half = compared[: len(compared) // 2 + 1]
     return int(half[scores[half].argmax()])
 
 
-def _clusters(vectors: Vectors, count: int, seed: int) -> tuple[NDArray[np.int64], Vectors]:
+def most_typical(vectors: Vectors, members: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most ``MOST_COMPARED`` of ``members``, the most typical first: those whose nearest neighbours among the others
+    are near."""
+    compared = members[:MOST_COMPARED]
+    n_neighbours = min(MOST_NEIGHBOURS, len(compared) - 1)
+    if n_neighbours < 1:
+        return compared
+    similar = vectors[compared] @ vectors[compared].T
+    np.fill_diagonal(similar, -1)
+    typicality = np.partition(similar, -n_neighbours, axis=1)[:, -n_neighbours:].mean(axis=1)
+    return compared[np.argsort(-typicality, kind="stable")]
+
+
+def clusters(vectors: Vectors, count: int, seed: int) -> tuple[NDArray[np.int64], Vectors]:
     """The cluster of each row, and the centres, by k-means."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -134,7 +138,7 @@ def _clusters(vectors: Vectors, count: int, seed: int) -> tuple[NDArray[np.int64
     return numbers.astype(np.int64), model.cluster_centers_.astype(np.float32)
 
 
-def _nearest(vectors: Vectors, others: Vectors) -> NDArray[np.float32]:
+def nearest_cosines(vectors: Vectors, others: Vectors) -> NDArray[np.float32]:
     """The highest cosine of each row to one of ``others``, of which there is at least one."""
     index = VectorIndex()
     index.add(others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from s3local.exceptions import InputError
 from s3local.records import read_jsonl
 from s3local.sources import Reading
-from s3local.task.subsample import draw_file, draw_rows
+from s3local.task.subsample import draw_file, draw_rows, text_of
 
 COUNTS = {"a": 50, "b": 30, "c": 4}
 
@@ -80,3 +81,25 @@ def test_a_table_with_another_separator_is_read(tmp_path: Path) -> None:
     assert draw_rows(table, 2, 0, reading=named) == [{"text;label": "a, b;x"}, {"text;label": "c;y"}]
     with pytest.raises(InputError, match="leave out --separator"):
         draw_rows(pool(tmp_path), 1, 0, reading=named)
+
+
+def test_what_chooses_takes_the_place_of_chance_and_chance_fills_up(tmp_path: Path) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def last_ones(texts: Sequence[str], count: int) -> list[int]:
+        asked.append((len(texts), count))
+        by_name = sorted(range(len(texts)), key=lambda place: int(texts[place].split()[1].rstrip(",")))
+        return by_name[-min(count, 2) :]
+
+    rows = draw_rows(pool(tmp_path), 30, 0, label_column="label", choose=last_ones)
+    assert sorted(asked) == [(4, 4), (30, 13), (50, 13)]
+    assert Counter(row["label"] for row in rows) == {"a": 13, "b": 13, "c": 4}
+    texts = [row["text"] for row in rows]
+    assert {"text 49, of a", "text 48, of a", "text 29, of b", "text 28, of b"} <= set(texts)
+    assert len(set(texts)) == 30
+    assert len(draw_rows(pool(tmp_path), 30, 0, choose=last_ones)) == 30
+
+
+def test_the_label_is_no_part_of_what_a_row_says() -> None:
+    row = {"id": "7", "text": "a storm", "place": "the coast", "kind": "rain", "rows": 3, "label": "x"}
+    assert text_of(row, "kind") == "a storm\nthe coast"
