@@ -1,17 +1,17 @@
-"""Ablation of contrast, label check, warm-up and near-mistakes, and the effect of a bad teacher.
+"""Ablation of contrast, label check, training of the body and near-mistakes, and the effect of a bad teacher.
 
     python benchmarks/curation.py --json benchmarks/results/curation.json
     python benchmarks/curation.py --only trec --seeds 0 --rows 400 --work FOLDER
 
 For each dataset and seed, gold rows are drawn from its pool, balanced over the labels, and each variant is one run.
 Every student is scored on other rows of the same pool; the test rows of the dataset are not read. "plain" is S3 without
-contrast, label check and warm-up, the next three variants have one of them each, "all" is the default. "labels as
-requested" has no label check; "MiniLM judges" has judges of the embedded sentence encoder; "no floor" has no least
-share of a round for each label; "without near-mistakes" extrapolates errors only, and so has no floor either. These
-variants have no model selection, which changes none of their students. "shuffled" assigns the teacher's texts to random
-labels, "random words" writes sentences of unrelated words: there, model selection must find that the rows do not help.
-Variants share the teacher's calls; each counts their full time. Figures that the file has from an earlier call with as
-many rows are kept: only missing ones are computed. Needs ../shared/datasets.
+contrast, label check and training of the body, the next three variants have one of them each, "all" is the default.
+"labels as requested" has no label check; "MiniLM judges" has judges of the embedded sentence encoder; "no floor" has no
+least share of a round for each label; "without near-mistakes" extrapolates errors only, and so has no floor either.
+These variants have no model selection, which changes none of their students. "shuffled" assigns the teacher's texts to
+random labels, "random words" writes sentences of unrelated words: there, model selection must find that the rows do not
+help. Variants share the teacher's calls; each counts their full time. Figures that the file has from an earlier call
+with as many rows are kept: only missing ones are computed. Needs ../shared/datasets.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Completion, Request, Score, Teacher
 
 NAMES = ("ag_news", "trec", "sst2")
-COLD = TrainingSettings(contrast_passes=0)
+COLD = TrainingSettings(passes=0)
 NONE = {"contrast": 0.0, "label_check": False, "training": COLD, "model_selection": False}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": NONE,
     "contrast": {**NONE, "contrast": None},
     "label check": {**NONE, "label_check": True},
-    "warm-up": {**NONE, "training": TrainingSettings()},
+    "body by contrast": {**NONE, "training": TrainingSettings()},
     "labels as requested": {"label_check": False, "model_selection": False},
     "MiniLM judges": {"judge": "none", "model_selection": False},
     "without near-mistakes": {"rows_per_error": 1_000_000, "least_share": 0.0, "model_selection": False},

@@ -31,7 +31,6 @@ from s3local.results import Metrics
 from s3local.runner.loop import run
 from s3local.runner.settings import RunSettings
 from s3local.runner.task_kinds import Texts, TrainingSet, kind_of
-from s3local.student.training import TrainingSettings
 from s3local.task.model import Task, load_task
 from s3local.task.rows import load_dev, load_rows
 from s3local.task.subsample import draw_rows
@@ -77,7 +76,7 @@ def share(count: int, name: str) -> int:
 def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], folder: Path, seed: int) -> Metrics:
     """The test scores of a gold-only student."""
     body = find_student_body(None)
-    student = kind.train(body, TrainingSet(dev, seed), kind.training_settings(body).resolved(len(dev)))
+    student = kind.train(body, TrainingSet(dev, seed), kind.training_settings(body))
     kind.export(student, folder, 1.0)
     return kind.evaluate(folder, test).metrics
 
@@ -85,12 +84,10 @@ def gold_only(kind: Texts, dev: Sequence[Example], test: Sequence[Example], fold
 def measure(name: str, datasets: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One dataset: its scores, time and memory."""
     task = prepared(name, folder / name, datasets, options)
-    training = TrainingSettings(epochs=options.epochs)
     settings = RunSettings(
         seed=options.seed,
         rows=share(options.rows, name),
         rounds=options.rounds,
-        training=training,
         label_check=not options.without_label_check,
         model_selection=options.model_selection,
     )
@@ -159,7 +156,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="rounds of error extrapolation, at most (1)")
     parser.add_argument("--contexts", type=int, default=200, help="unlabelled contexts of the pool (200)")
     parser.add_argument("--test", type=int, default=500, help="test rows, the first so many; 0 takes all (500)")
-    parser.add_argument("--epochs", type=int, help="training epochs (chosen by the rows)")
     parser.add_argument(
         "--model-selection", action="store_true", help="cross-validate as well: as long again, for long texts"
     )

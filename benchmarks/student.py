@@ -4,9 +4,10 @@
     python benchmarks/student.py --quick                                    one turn on few rows
     python benchmarks/student.py --quick --body models/all-mpnet-base-v2    another body
 
-Training: the same rows, epochs and body with ``s3local``, with the ``Trainer`` of transformers and its defaults (which
-needs the package accelerate), and with every row padded to 512 tokens. The last one is timed on a few steps of the
-Trainer's loop and extrapolated to all rows. Accuracy is measured on held-out rows of the same pool.
+Training: the same rows and body with ``s3local``, whose body learns by contrast, with the ``Trainer`` of transformers,
+its defaults and a classification head (which needs the package accelerate), and with every row padded to 512 tokens.
+The last one is timed on a few steps of the Trainer's loop and extrapolated to all rows. Accuracy is measured on held-
+out rows of the same pool.
 Classification: the SST-2 test rows, for throughput and agreement only. The methods take turns, and the medians of all
 turns are printed. On a machine with other load, ``--busy`` gives every method one thread and counts processor seconds
 instead of wall-clock seconds.
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 from s3local.evaluation.calibration import fit_temperature
 from s3local.hardware import physical_cores
 from s3local.records import Example, read_jsonl
-from s3local.student.body import build_classifier
+from s3local.student.body import load_body
 from s3local.student.export import export
 from s3local.student.inference import Classifier
 from s3local.student.training import TrainedStudent, TrainingSettings, train
@@ -61,9 +62,18 @@ def train_by_trainer(
     body: Path, rows: Sequence[Example], labels: list[str], clock: Clock, *, padded_steps: int = 0
 ) -> Any:
     """The Trainer's model and its seconds; ``padded_steps`` stops it after that many steps of 512 tokens a row."""
-    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+    from transformers import (
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+    )
 
-    model, tokenizer = build_classifier(body, labels, SEED)
+    pretrained, tokenizer = load_body(body)
+    pretrained.config.num_labels = len(labels)
+    torch.manual_seed(SEED)
+    model = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(pretrained.config)](pretrained.config)
+    setattr(model, model.base_model_prefix, pretrained)
     model.requires_grad_(True)
     padding: dict[str, Any] = {"padding": "max_length", "max_length": 512} if padded_steps else {"padding": True}
     data = [{**tokenizer(row.text, truncation=True, max_length=512), "labels": labels.index(row.label)} for row in rows]
@@ -93,7 +103,7 @@ def compare_training(
     body: Path, rows: list[Example], held_out: list[Example], labels: list[str], clock: Clock, turns: int
 ) -> Any:
     """A table row for each way to train, and a student trained by s3local."""
-    settings = TrainingSettings(epochs=EPOCHS, contrast_passes=0)  # what the Trainer does, no more
+    settings = TrainingSettings()
     seconds: dict[str, list[float]] = {OURS: [], OURS_FP32: [], TRAINER: [], PADDED: []}
     accuracies: dict[str, float] = {}
     for _ in range(turns):
@@ -107,7 +117,7 @@ def compare_training(
         seconds[TRAINER].append(took)
         _, _, took = train_by_trainer(body, rows, labels, clock, padded_steps=PADDED_STEPS)
         seconds[PADDED].append(took / (PADDED_STEPS * 8) * len(rows) * EPOCHS)  # the Trainer's batch is 8
-    theirs = dataclasses.replace(ours, model=model, tokenizer=tokenizer)
+    theirs = dataclasses.replace(ours, model=model.cpu(), tokenizer=tokenizer)
     for name, student in ((OURS, ours), (OURS_FP32, ours_fp32), (TRAINER, theirs)):
         accuracies[name] = accuracy(student, held_out)
     table = [

@@ -117,17 +117,16 @@ class GapResult(StageResult):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFigures:
-    """How a student was trained: on how many rows, with which seed and resolved settings; the mean loss of its last
-    epoch, and the seconds."""
+    """How a student was trained: on how many rows, with which seed and settings; ``passes`` are the texts that went
+    through its body, ``loss`` is the mean training loss at the end."""
 
     rows: int
     rows_per_label: Mapping[str, int]
     seed: int
     learning_rate: float
-    epochs: int
+    passes: int
     batch_size: int
     max_length: int
-    contrast_passes: int
     loss: float
     seconds: float
 

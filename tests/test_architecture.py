@@ -24,7 +24,7 @@ synthesis.extrapolation
 curation.shared_runs  curation.vector_index  curation.decontamination  curation.dedup  curation.rules
 curation.pair_rules  curation.privacy
 student.agreement  student.encoding  student.windows  student.inference  student.reader
-student.body  student.pooling  student.optimisation  student.contrastive  student.training
+student.pooling  student.body  student.optimisation  student.contrastive  student.training
 student.reader_training  student.export  student.reader_export
 evaluation.metrics  evaluation.predictions  evaluation.errors  evaluation.squad  evaluation.calibration
 evaluation.thresholds  evaluation.cross_validation  evaluation.gap  evaluation.projection  evaluation.leakage

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
-from toys import LABELS, SETTINGS, UNSEEN, reviews
+from toys import LABELS, READER_SETTINGS, SETTINGS, UNSEEN, reviews
 
 from s3local.exceptions import InputError, S3LocalError
 from s3local.prediction import ABSTAIN, Predicted, Wanted, predict_file
@@ -208,8 +208,9 @@ def test_columns_can_have_other_names(classifier: Classifier, tmp_path: Path) ->
 def test_pairs_and_questions_are_predicted_from_their_columns(tiny_bert: Path, tmp_path: Path) -> None:
     context, question = "the film was good and the book was bad", "the book?"
     row = Example("q", {"context": context, "question": question}, SPAN, (Answer("bad", context.index("bad")),))
-    quick = dataclasses.replace(SETTINGS, epochs=1)
-    export_reader(train_reader(tiny_bert, [row] * 4, quick, seed=1), tmp_path / "reader", [row])
+    quick = dataclasses.replace(SETTINGS, passes=32)
+    short = dataclasses.replace(READER_SETTINGS, epochs=1)
+    export_reader(train_reader(tiny_bert, [row] * 4, short, seed=1), tmp_path / "reader", [row])
     source = tmp_path / "in.csv"
     source.write_text(f"text,question,note\n{context},{question},first\n", encoding="utf-8")
     reader = load_student(tmp_path / "reader")

@@ -62,7 +62,7 @@ def train_on_gold(given: BaselineInput) -> list[str]:
     kind = kind_of(given.task, given.gold, given.test, given.settings)
     settings, body = kind.training_settings(given.models.body), given.models.body
     rows = TrainingSet(given.gold, derive_seed(given.seed, STUDENT, 0))
-    with given.progress.step("the student trains", settings.passes(len(given.gold)), "texts") as advance:
+    with given.progress.step("the student trains", rows.passes(settings), "texts") as advance:
         student = kind.train(body, rows, settings, advance)
     kind.export(student, given.folder / "student", 1.0)
     with given.progress.step("predicting test", len(given.test), "rows") as advance:

@@ -3,6 +3,7 @@ trained and exported."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -125,15 +126,13 @@ class RunContext:
     def train(self, stage: str, training_set: TrainingSet, body: Path | None = None, *, brief: bool = False) -> Trained:
         """A fresh student, trained on ``training_set``; ``body`` None takes the run's own.
 
-        ``brief``: as ``TrainingSettings.brief``, for a student that is only scored.
+        ``brief``: as in ``StudentSettings``, for a student that is only scored.
         """
         body = body or self.models.body
         settings = self.kind.training_settings(body)
         if brief:
-            settings = settings.brief(len(training_set.rows))
-        with self.progress.step(
-            f"{stage}: the student trains", settings.passes(len(training_set.rows)), "texts"
-        ) as advance:
+            settings = dataclasses.replace(settings, brief=True)
+        with self.progress.step(f"{stage}: the student trains", training_set.passes(settings), "texts") as advance:
             return self.kind.train(body, training_set, settings, advance)
 
     def export(
@@ -161,17 +160,15 @@ class RunContext:
 
 
 def _figures(student: Trained, training_set: TrainingSet) -> TrainingFigures:
-    settings = student.settings
-    assert settings.learning_rate and settings.epochs and settings.batch_size and settings.max_length  # resolved
+    settings = student.settings  # without None
     return TrainingFigures(
         rows=len(training_set.rows),
         rows_per_label=dict(Counter(row.label for row in training_set.rows)),
         seed=training_set.seed,
         learning_rate=settings.learning_rate,
-        epochs=settings.epochs,
+        passes=training_set.passes(settings),
         batch_size=settings.batch_size,
         max_length=settings.max_length,
-        contrast_passes=settings.contrast_passes,
         loss=student.loss,
         seconds=round(student.seconds, 3),
     )

@@ -124,7 +124,7 @@ class _StudentJob:
 
     @property
     def passes(self) -> int:
-        return self.kind.training_settings(self.body).passes(len(self.rows.rows))
+        return self.rows.passes(self.kind.training_settings(self.body))
 
 
 def _train(job: _StudentJob, advance: Advance) -> Trained:

@@ -198,11 +198,12 @@ class Relabeller:
 def training_set(
     context: RunContext, rows: Sequence[Example], targets: Targets | None, gold: Sequence[Example], seed: int
 ) -> TrainingSet:
-    """Synthetic ``rows`` with their label probabilities ``targets`` (None: their own labels), and ``gold`` rows."""
+    """Synthetic ``rows`` with their label probabilities ``targets`` (None: their own labels), and then ``gold`` rows,
+    which a classifier learns last."""
     if targets is not None:
         own = np.eye(len(context.task.label_names), dtype=np.float32)[context.label_numbers(gold)]
         targets = np.concatenate([targets / targets.sum(axis=1, keepdims=True), own])
-    return TrainingSet([*rows, *gold], seed, targets)
+    return TrainingSet([*rows, *gold], seed, targets, len(gold) if context.kind.has_labels else 0)
 
 
 def _calibration(judges: JudgesResult) -> Calibration:

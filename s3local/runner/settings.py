@@ -10,6 +10,7 @@ from s3local.curation.dedup import DedupSettings
 from s3local.curation.privacy import PrivacySettings
 from s3local.curation.rules import RuleSettings
 from s3local.relabelling.judge import JudgeSettings
+from s3local.student.reader_training import ReaderSettings
 from s3local.student.training import TrainingSettings
 from s3local.synthesis.prompts import PROMPT_TOKENS
 from s3local.teacher.engine import EngineSettings
@@ -110,6 +111,7 @@ class RunSettings:
     sampling: Sampling = field(default_factory=Sampling)
     engine: EngineSettings = field(default_factory=EngineSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    reader: ReaderSettings = field(default_factory=ReaderSettings)
     rules: RuleSettings = field(default_factory=RuleSettings)
     dedup: DedupSettings = field(default_factory=DedupSettings)
     judging: JudgeSettings = field(default_factory=JudgeSettings)

@@ -33,8 +33,8 @@ from s3local.student.export import export
 from s3local.student.inference import Classifier
 from s3local.student.reader import Reader
 from s3local.student.reader_export import export_reader
-from s3local.student.reader_training import TrainedReader, train_reader
-from s3local.student.training import Trained, TrainedStudent, TrainingSettings, train
+from s3local.student.reader_training import ReaderSettings, TrainedReader, train_reader
+from s3local.student.training import StudentSettings, Trained, TrainedStudent, TrainingSettings, fitted, train
 from s3local.synthesis.answer_spans import propose_answers
 from s3local.synthesis.planning import Planned
 from s3local.synthesis.prompts import Prompts
@@ -64,11 +64,16 @@ class SeedOrder:
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
     """What a student is trained on, with which seed: ``targets`` (n_rows, n_labels) are label probabilities that
-    replace the rows' labels, None where these are learned."""
+    replace the rows' labels, None where these are learned. The last ``n_gold`` rows are gold beside synthetic ones."""
 
     rows: Sequence[Example]
     seed: int
     targets: Targets | None = None
+    n_gold: int = 0
+
+    def passes(self, settings: StudentSettings) -> int:
+        """The texts that go through a student while it trains."""
+        return settings.passes_for(len(self.rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +149,15 @@ class Texts:
 
     # Students
 
-    def training_settings(self, body: Path) -> TrainingSettings:
+    def training_settings(self, body: Path) -> StudentSettings:
         """The training settings, with the length that dev rows need if they leave it open."""
-        return self.settings.training.fitted(body, self.dev)
+        return fitted(self.settings.training, body, self.dev)
 
     def train(
-        self, body: Path, training_set: TrainingSet, settings: TrainingSettings, advance: Advance = ignore
+        self, body: Path, training_set: TrainingSet, settings: StudentSettings, advance: Advance = ignore
     ) -> Trained:
         """A fresh student, trained on ``training_set``."""
+        assert isinstance(settings, TrainingSettings)
         labels = self.task.label_names
         return train(
             body,
@@ -160,6 +166,8 @@ class Texts:
             settings,
             training_set.seed,
             soft_targets=training_set.targets,
+            n_gold=training_set.n_gold,
+            further=self.descriptions(),
             advance=advance,
         )
 
@@ -256,17 +264,17 @@ class Spans(Pairs):
                 dropped.append(Dropped(candidate, "round_trip", score, f"the teacher answers {said!r}"))
         return FilterResult(kept, dropped)
 
-    def training_settings(self, body: Path) -> TrainingSettings:
-        """The training settings: a context is read in windows, so that dev does not matter, and spans have no labels
-        to warm up by."""
-        return dataclasses.replace(self.settings.training, contrast_passes=0)
+    def training_settings(self, body: Path) -> StudentSettings:
+        """The training settings: a context is read in windows, so that dev does not matter."""
+        return self.settings.reader
 
     def train(
-        self, body: Path, training_set: TrainingSet, settings: TrainingSettings, advance: Advance = ignore
+        self, body: Path, training_set: TrainingSet, settings: StudentSettings, advance: Advance = ignore
     ) -> Trained:
         """See ``Texts.train``. Raises ``ValueError`` for label probabilities: answers have none."""
         if training_set.targets is not None:
             raise ValueError("answers have no label probabilities to learn")
+        assert isinstance(settings, ReaderSettings)
         return train_reader(body, training_set.rows, settings, training_set.seed, advance)
 
     def scores(self, student: Trained, rows: Sequence[Example]) -> Scores:

@@ -24,15 +24,16 @@ from tokenizers import Tokenizer
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_QUESTION_ANSWERING_MAPPING,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
     DistilBertTokenizerFast,
     PreTrainedTokenizerFast,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.modeling_utils import no_init_weights
 
 from s3local.exceptions import ModelError
 from s3local.student.encoding import POSITIONS_AFTER_PADDING, longest_input
+from s3local.student.pooling import Pooling, load_pooling
 
 MODEL_TYPES = ("bert", "deberta-v2", "distilbert", "modernbert", "mpnet", "roberta", "xlm-roberta")
 """What ``model_type`` of ``config.json`` may be. GTE models are of type "bert" or "modernbert"."""
@@ -79,18 +80,48 @@ SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token
 Weights = dict[str, Any]
 
 
-def build_classifier(body_folder: Path, labels: Sequence[str], seed: int) -> tuple[Any, Any]:
-    """The body of a folder with transformers' own classification head of its type, and its tokenizer.
+class EmbeddingClassifier(torch.nn.Module):  # type: ignore[misc]
+    """A body, its pooling, and a linear layer on the unit vector of a text; all zeros until it is fitted.
 
-    The head's initial weights depend on ``seed`` alone; the global random state is not changed.
-    Raises ``ModelError`` as ``load_body`` does, ``ValueError`` for fewer than two labels or duplicates among them.
+    ``head`` is the linear layer. ``config`` names the labels.
+    """
+
+    def __init__(self, body: Any, pool: Pooling, labels: Sequence[str]) -> None:
+        super().__init__()
+        self.body = body
+        self.pool = pool
+        self.config = body.config
+        self.config.id2label = dict(enumerate(labels))
+        self.config.label2id = {label: number for number, label in enumerate(labels)}
+        hidden = torch.ones(1, 1, self.config.hidden_size)
+        width = pool(hidden, torch.ones(1, 1)).shape[1]
+        self.head = torch.nn.utils.skip_init(torch.nn.Linear, width, len(labels))  # leaves the random state alone
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
+
+    @property
+    def base_model(self) -> Any:
+        """The body, under the name that transformers gives it."""
+        return self.body
+
+    def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
+        """The ``logits`` (n, n_labels), as transformers' classifiers return them, of token ids and their mask, both
+        (n, length). Token types are always 0 here; an exported BERT has an input for them."""
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        hidden = self.body(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+        return SequenceClassifierOutput(logits=self.head(self.pool(hidden.float(), attention_mask)))
+
+
+def build_classifier(body_folder: Path, labels: Sequence[str]) -> tuple[EmbeddingClassifier, Any]:
+    """The body of a folder with the pooling that it declares and a head, and its tokenizer.
+
+    Raises ``ModelError`` as ``load_body`` and ``load_pooling`` do, ``ValueError`` for fewer than two labels or
+    duplicates among them.
     """
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise ValueError(f"a classifier needs two or more distinct labels, got {list(labels)}")
     body, tokenizer = load_body(body_folder)
-    body.config.id2label = dict(enumerate(labels))
-    body.config.label2id = {label: number for number, label in enumerate(labels)}
-    return _with_head(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, body, seed), tokenizer
+    return EmbeddingClassifier(body, load_pooling(body_folder), labels).eval(), tokenizer
 
 
 def build_reader(body_folder: Path, seed: int) -> tuple[Any, Any]:
@@ -103,7 +134,7 @@ def build_reader(body_folder: Path, seed: int) -> tuple[Any, Any]:
     if body.config.model_type == "modernbert":
         raise ModelError(f"{body_folder}: a reader of type 'modernbert' cannot be exported to ONNX; take another body")
     body.config.num_labels = 2  # the first and the last token of the answer
-    return _with_head(MODEL_FOR_QUESTION_ANSWERING_MAPPING, body, seed), tokenizer
+    return _with_head(body, seed), tokenizer
 
 
 def load_body(folder: Path) -> tuple[Any, Any]:
@@ -207,18 +238,12 @@ def _shallow_copy(module: Any) -> Any:
     return twin
 
 
-def _with_head(mapping: Any, body: Any, seed: int) -> Any:
-    """The model that ``mapping`` has for the body's type, with this body and a head initialised from ``seed``."""
+def _with_head(body: Any, seed: int) -> Any:
+    """The reader of the body's type, with this body and a head initialised from ``seed``."""
     with no_init_weights():
-        model = mapping[type(body.config)](body.config)
+        model = MODEL_FOR_QUESTION_ANSWERING_MAPPING[type(body.config)](body.config)
     prefix = model.base_model_prefix
-    head = [  # BERT's classification head includes the body's pooler
-        module
-        for name, module in model.named_modules()
-        if not name.startswith(f"{prefix}.") or name.startswith(f"{prefix}.pooler.")
-    ]
-    if getattr(model.base_model, "pooler", None) is not None:
-        body.pooler = model.base_model.pooler
+    head = [module for name, module in model.named_modules() if not name.startswith(f"{prefix}.")]
     setattr(model, prefix, body)
     generator = torch.Generator().manual_seed(seed)
     for module in head:

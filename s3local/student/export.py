@@ -153,11 +153,17 @@ def export_checked(
 
 def write_onnx(model: Any, folder: Path, task: str) -> None:
     """Write ``model.onnx``, with variable batch size and length, and ``config.json``; ``task`` as optimum names it."""
-    from optimum.exporters.onnx import onnx_export_from_model
+    from optimum.exporters.onnx import export as export_to_onnx
+    from optimum.exporters.tasks import TasksManager
 
+    family = model.config.model_type
     with _quiet("optimum"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing, about code that is not ours
-        onnx_export_from_model(model, folder, task=task, do_validation=False)
+        constructor = TasksManager.get_exporter_config_constructor(
+            "onnx", model_type=family, task=task, library_name="transformers"
+        )
+        export_to_onnx(model, constructor(model.config, task=task), folder / FP32_FILE)
+    model.config.save_pretrained(folder)
 
 
 @contextlib.contextmanager

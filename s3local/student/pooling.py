@@ -70,12 +70,6 @@ def mean_of_tokens(hidden: Any, mask: Any) -> Any:
     return torch.nn.functional.normalize(_mean(hidden, mask), dim=1)
 
 
-def mean_and_first(hidden: Any, mask: Any) -> Any:
-    """The ``Pool`` of the mean of the tokens beside the first token, which a classification head reads; dim doubles."""
-    first = torch.nn.functional.normalize(hidden[:, 0], dim=1)
-    return torch.nn.functional.normalize(torch.cat([mean_of_tokens(hidden, mask), first], dim=1), dim=1)
-
-
 class Pooling(torch.nn.Module):  # type: ignore[misc]
     """The ``Pool`` of a model folder: poolings side by side, dense layers after them, and length 1 at the end.
 

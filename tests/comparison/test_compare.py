@@ -26,7 +26,7 @@ from s3local.teacher.protocol import Completion, Request, Teacher
 
 METHODS = ("gold", "probe", "teacher", "zerogen", "goldgen", "s3", "s3-no-ees", "s3+gold", "goldgen+gold")
 SIZES = (6, 12)
-QUICK = dataclasses.replace(SETTINGS, epochs=3)
+QUICK = dataclasses.replace(SETTINGS, passes=64)
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def test_the_loop_ends_with_a_classifier_on_the_embedded_models(tmp_path: Path) 
         shard_size=32,
         folds=2,
         judging=JudgeSettings(passes=32),
-        training=TrainingSettings(epochs=1, max_length=64, contrast_passes=32),
+        training=TrainingSettings(passes=32, max_length=64),
     )
     result = run(task, settings, folder=tmp_path / "run")
     dataset = [json.loads(line) for line in result.dataset.read_text(encoding="utf-8").splitlines()]

@@ -31,7 +31,7 @@ from s3local.task.model import Task
 from s3local.task.rows import load_dev, load_rows
 from s3local.teacher.fake import FakeTeacher
 
-QUICK = dataclasses.replace(SETTINGS, epochs=3, max_length=48)
+QUICK = dataclasses.replace(SETTINGS, passes=64, max_length=48)
 
 
 def start(task: Task, write: world.Write, body: Path, folder: Path, **changes: object) -> RunResult:

@@ -126,7 +126,7 @@ def test_parts_that_do_not_exist_are_refused(tiny_bert: Path) -> None:
 @pytest.mark.parametrize("model_type", sorted(CONFIGS))
 def test_a_rows_logits_do_not_depend_on_its_batch(model_type: str, tmp_path: Path) -> None:
     write_body(tmp_path, model_type)
-    model, tokenizer = build_classifier(tmp_path, ["a", "b"], seed=1)
+    model, tokenizer = build_classifier(tmp_path, ["a", "b"])
     rows = encode(tokenizer, TEXTS, 60)
     with torch.inference_mode():
         together = forward(model.eval(), rows, half=False)[0].logits
@@ -177,23 +177,26 @@ def test_nothing_of_a_model_folder_is_executed(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.rglob("executed"))
 
 
-def test_the_head_depends_on_the_seed_alone(tiny_bert: Path) -> None:
+def test_the_head_of_a_reader_depends_on_the_seed_alone(tiny_bert: Path) -> None:
     state = torch.get_rng_state()
-    first, _ = build_classifier(tiny_bert, ["a", "b", "c"], seed=3)
-    same, _ = build_classifier(tiny_bert, ["a", "b", "c"], seed=3)
-    other, _ = build_classifier(tiny_bert, ["a", "b", "c"], seed=4)
+    first, same, other = (build_reader(tiny_bert, seed)[0] for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, same.state_dict()[name]) for name, value in first.state_dict().items())
-    assert not torch.equal(first.classifier.weight, other.classifier.weight)
-    assert not torch.equal(first.pre_classifier.weight, other.pre_classifier.weight)
-    assert first.config.id2label == {0: "a", 1: "b", 2: "c"}
-    assert first.config.label2id == {"a": 0, "b": 1, "c": 2}
+    assert not torch.equal(first.qa_outputs.weight, other.qa_outputs.weight)
+
+
+def test_a_classifier_names_its_labels_and_is_undecided_at_first(tiny_bert: Path) -> None:
+    model, tokenizer = build_classifier(tiny_bert, ["a", "b", "c"])
+    assert model.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert model.config.label2id == {"a": 0, "b": 1, "c": 2}
+    ids = torch.tensor(encode(tokenizer, TEXTS[:1], 60))
+    assert model(ids, torch.ones_like(ids)).logits.tolist() == [[0.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize("model_type", sorted(CONFIGS))
 def test_a_head_has_no_weight_that_is_left_to_chance(model_type: str, tmp_path: Path) -> None:
     write_body(tmp_path, model_type)
-    makers = [lambda: build_classifier(tmp_path, ["a", "b", "c"], seed=3)[0]]
+    makers = [lambda: build_classifier(tmp_path, ["a", "b", "c"])[0]]
     if model_type != "modernbert":
         makers.append(lambda: build_reader(tmp_path, seed=3)[0])
     for make in makers:
@@ -208,7 +211,7 @@ def test_a_head_has_no_weight_that_is_left_to_chance(model_type: str, tmp_path: 
 @pytest.mark.parametrize("labels", [["a"], ["a", "a"], []])
 def test_labels_are_two_or_more_and_distinct(tiny_bert: Path, labels: list[str]) -> None:
     with pytest.raises(ValueError, match="two or more distinct labels"):
-        build_classifier(tiny_bert, labels, seed=0)
+        build_classifier(tiny_bert, labels)
 
 
 def edit_config(**changes: Any) -> Callable[[Path], None]:

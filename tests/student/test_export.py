@@ -178,7 +178,7 @@ def test_every_type_of_body_is_exported_and_quantised(
 
     monkeypatch.setattr(exporting, "nodes_with", noted)
     write_body(tmp_path / "body", model_type)
-    student = train(tmp_path / "body", reviews(), LABELS, dataclasses.replace(SETTINGS, epochs=2), seed=1)
+    student = train(tmp_path / "body", reviews(), LABELS, dataclasses.replace(SETTINGS, passes=64), seed=1)
     shapes = [matrix.shape for matrix in exporting.second_matrices(student.model.base_model)]
     assert shapes == [(32, 64)] * 3  # from 64 inner units back to 32
     report = export(student, tmp_path / "student", reviews())
@@ -200,7 +200,7 @@ def test_every_type_of_body_is_exported_and_quantised(
 @pytest.mark.models
 @pytest.mark.parametrize("body", ["minilm", "mpnet"])
 def test_the_embedded_bodies_pass_their_checks(body: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    settings = TrainingSettings(epochs=3, learning_rate=2e-4, contrast_passes=0)
+    settings = TrainingSettings(passes=64)
     student = train(request.getfixturevalue(body), reviews()[::2], LABELS, settings, seed=0)
     report = export(student, tmp_path / "student", reviews())
     assert report.fp32.largest_difference < 1e-4

@@ -16,7 +16,7 @@ from s3local.exceptions import ModelError
 from s3local.student.body import load_body
 from s3local.student.encoding import encode
 from s3local.student.optimisation import forward
-from s3local.student.pooling import load_pooling, mean_and_first, mean_of_tokens
+from s3local.student.pooling import load_pooling, mean_of_tokens
 
 HIDDEN = torch.tensor([[[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]], [[1.0, 1.0], [0.0, 1.0], [2.0, 0.0]]])
 MASK = torch.tensor([[1, 1, 0], [1, 1, 1]])
@@ -42,8 +42,6 @@ def declare(folder: Path, pooling: dict[str, Any], *others: tuple[str, str]) -> 
 
 def test_padding_does_not_count() -> None:
     assert np.allclose(mean_of_tokens(HIDDEN, MASK), unit([1.5, 2.0], [1.0, 2 / 3]), atol=1e-6)
-    both = mean_and_first(HIDDEN, MASK)
-    assert np.allclose(both[0] * 2**0.5, [0.6, 0.8, 1.0, 0.0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

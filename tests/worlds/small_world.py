@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from toys import SETTINGS
+from toys import READER_SETTINGS, SETTINGS
 
 from s3local.embedder import CachedEmbedder, Vectors
 from s3local.progress import Advance, Silent, ignore
@@ -92,6 +92,7 @@ def settings(body: Path, **changes: object) -> RunSettings:
         "rationales": 2,
         "student": str(body),
         "training": SETTINGS,
+        "reader": dataclasses.replace(READER_SETTINGS, epochs=3),
         "judge": str(body),
         "judging": JudgeSettings(passes=64, batch_size=16, max_length=32),
         "folds": 2,

@@ -18,10 +18,11 @@ from transformers import CONFIG_MAPPING, AutoModel
 
 from s3local.records import SPAN, Answer, Example
 from s3local.student.agreement import ExportReport
+from s3local.student.reader_training import ReaderSettings
 from s3local.student.training import TrainingSettings
 
 WORDS = ["good", "great", "fine", "bad", "awful", "poor", "film", "book", "song", "was", "the", "very", "quite"]
-SETTINGS = TrainingSettings(learning_rate=2e-3, epochs=20, batch_size=8, max_length=32, contrast_passes=0)
+SETTINGS = TrainingSettings(learning_rate=4e-3, passes=480, batch_size=16, max_length=32)
 LABELS = ("negative", "positive")
 
 
@@ -120,7 +121,7 @@ UNSEEN = [
     )
 ]
 
-READER_SETTINGS = TrainingSettings(learning_rate=3e-3, epochs=12, batch_size=16, max_length=32)
+READER_SETTINGS = ReaderSettings(learning_rate=3e-3, epochs=12, batch_size=16, max_length=32)
 MOODS = ("good", "great", "fine", "bad", "awful", "poor")
 THINGS = ("film", "book", "song")
 
