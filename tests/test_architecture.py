@@ -42,8 +42,8 @@ export.cards  export.dataset  export.model
 review.decisions  review.rows  review.selection  review.dev_file  review.desk  review.server  review.retrain
 review.labelling
 bundle.carried  bundle.sbom  bundle.create
-cli.terminal  cli.options  cli.setup  cli.bundle  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare
-cli.predict  cli.export  cli.serve  cli.review  cli.doctor  cli.main
+cli.terminal  cli.completion  cli.options  cli.setup  cli.bundle  cli.models  cli.task  cli.data  cli.report  cli.run
+cli.compare  cli.predict  cli.export  cli.serve  cli.review  cli.doctor  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

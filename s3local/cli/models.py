@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from s3local.cli.completion import complete_model
 from s3local.cli.options import FiniteRange, json_option
 from s3local.cli.terminal import Terminal, show, show_json
 from s3local.exceptions import ModelError
@@ -136,7 +137,7 @@ def _duration(minutes: float) -> str:
 
 
 @models.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_model)
 @click.option("--no-judge", is_flag=True, help="Leave out the embedded judge (0.4 GB).")
 def fetch(ids: tuple[str, ...], no_judge: bool) -> None:
     """Download models and verify their checksums. This command uses the network.
@@ -180,7 +181,7 @@ def import_model(paths: tuple[Path, ...], name: str | None, roles: tuple[Any, ..
 
 
 @models.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_model)
 def verify(ids: tuple[str, ...]) -> None:
     """Compute the checksum of every file again. Without an ID: of all models that are here."""
     from s3local.weights.store import verify as verify_models
@@ -194,7 +195,7 @@ def verify(ids: tuple[str, ...]) -> None:
 
 
 @models.command()
-@click.argument("name", metavar="[ID]", required=False)
+@click.argument("name", metavar="[ID]", required=False, shell_complete=complete_model)
 @click.option("--force", is_flag=True, help="Also for a file above 4 GB.")
 def optimize(name: str | None, force: bool) -> None:
     """Convert a teacher to the format that is fastest on this processor.

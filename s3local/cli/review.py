@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from s3local.cli.completion import complete_encoder, complete_run, complete_task
 from s3local.cli.options import json_option, path_type, quiet_option, seed_option
 from s3local.cli.report import show_page
 from s3local.cli.terminal import progress, show, show_json
@@ -29,15 +30,19 @@ run_option = click.option(
     "--run",
     "run_folder",
     type=path_type,
+    shell_complete=complete_run,
     help="A finished run of this task, whose classifier says what it is unsure of.",
 )
 encoder_option = click.option(
-    "--encoder", metavar="ID|FOLDER", help="Sentence encoder that compares texts. [default: the embedded one]"
+    "--encoder",
+    metavar="ID|FOLDER",
+    shell_complete=complete_encoder,
+    help="Sentence encoder that compares texts. [default: the embedded one]",
 )
 
 
 @click.command()
-@click.argument("folder", type=path_type)
+@click.argument("folder", type=path_type, shell_complete=complete_run)
 @port_option
 @open_option
 def review(folder: Path, port: int, in_browser: bool) -> None:
@@ -62,7 +67,7 @@ def review(folder: Path, port: int, in_browser: bool) -> None:
 
 
 @click.command()
-@click.argument("task", type=path_type)
+@click.argument("task", type=path_type, shell_complete=complete_task)
 @source_option
 @run_option
 @dev_option
@@ -119,7 +124,7 @@ def label(
 
 
 @click.command()
-@click.argument("task", type=path_type)
+@click.argument("task", type=path_type, shell_complete=complete_task)
 @source_option
 @click.option("--rows", type=click.IntRange(1), default=40, show_default=True, help="Number of texts to suggest.")
 @run_option
@@ -167,7 +172,7 @@ def suggest(
 
 
 @click.command()
-@click.argument("folder", type=path_type)
+@click.argument("folder", type=path_type, shell_complete=complete_run)
 @click.option("--task", type=path_type, help="The task of the run, if it is no longer where it was.")
 @json_option
 @quiet_option

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from s3local.cli.completion import complete_run
 from s3local.cli.options import chosen_threshold, path_type, quiet_option, threshold_options
 
 
 @click.command()
-@click.argument("model", type=path_type)
+@click.argument("model", type=path_type, shell_complete=complete_run)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 is a free one.")
 @threshold_options
 @quiet_option

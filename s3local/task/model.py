@@ -22,7 +22,7 @@ from s3local.sources import ROW_SUFFIXES, Reading, format_of, is_source
 from s3local.storage import safe_folder_name, translated_errors
 from s3local.task.yaml_file import dotted, line_of, read_yaml
 from s3local.text import composed, is_blank, one_line
-from s3local.wording import shown, unknown
+from s3local.wording import nearest_name, shown, unknown
 
 TASK_FILE = "task.yaml"
 _CHECKOUT_DATA = Path(__file__).resolve().parents[2] / "data"
@@ -399,8 +399,11 @@ def load_task(
         file = path / TASK_FILE if path.is_dir() else path
         if not file.is_file():
             belongs = f"a {TASK_FILE} that describes the task belongs here"
-            presets = f", or one of the presets {', '.join(preset_names())}" if path == Path(path.name) else ""
-            raise InputError(file, f"no such file; {belongs}{presets}")
+            if path == Path(path.name):
+                belongs += f", or one of the presets {', '.join(preset_names())}"
+                nearest = nearest_name(path.name, preset_names())
+                belongs += f"; did you mean {shown(nearest)}?" if nearest is not None else ""
+            raise InputError(file, f"no such file; {belongs}")
         node, content = read_yaml(file)
         try:
             task = Task.model_validate(content)
