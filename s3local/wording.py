@@ -40,6 +40,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def about(seconds: float) -> str:
+    """A duration that is only estimated: "about 1 minute", "about 11 minutes", "about 3 hours"."""
+    minutes = max(1, round(seconds / 60))
+    return f"about {counted(minutes, 'minute')}" if minutes < 100 else f"about {counted(round(minutes / 60), 'hour')}"
+
+
 def unknown(what: str, found: str, known: Sequence[str]) -> str:
     """A message: ``found`` is not among ``known``, which of them comes nearest, and what they are."""
     nearest = nearest_name(found, known)

@@ -30,8 +30,9 @@ WIDTH = 100
 HEAD = """\
 # Reference
 
-`scripts/reference.py` writes this page from the program; a test fails if they disagree. [data/README.md](../data/README.md)
-says which files of rows are read, [models/README.md](../models/README.md) where models come from.
+`scripts/reference.py` writes this page from the program; a test fails if they disagree.
+[data/README.md](../data/README.md) says which files of rows are read, [models/README.md](../models/README.md) where
+models come from.
 """
 
 
