@@ -40,7 +40,7 @@ texts through a student of the judges' encoder; exported students."""
 
 CHARACTERS_PER_TOKEN = 3.5
 RATIONALE_TOKENS = 12
-EXPORT_PASSES = 500
+EXPORT_PASSES = 350
 """Exporting a student, scoring it and what else happens once for each, in texts through the student."""
 PROBE_SECONDS = 1.5
 """How long a training is measured, at most."""
