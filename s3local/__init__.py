@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from s3local.runner.loop import RunResult, run
     from s3local.runner.settings import RunSettings
     from s3local.student.inference import Classifier
+    from s3local.student.reader import Reader
     from s3local.task.model import Task
 
-__all__ = ["Classifier", "RunResult", "RunSettings", "Task", "run"]
+__all__ = ["Classifier", "Reader", "RunResult", "RunSettings", "Task", "run"]
 
 _HOMES = {
     "Classifier": "s3local.student.inference",
+    "Reader": "s3local.student.reader",
     "RunResult": "s3local.runner.loop",
     "RunSettings": "s3local.runner.settings",
     "Task": "s3local.task.model",

@@ -31,10 +31,11 @@ from s3local.hardware import available_memory_bytes, cpu_name, physical_cores, t
 from s3local.progress import Progress
 from s3local.storage import sha256_of, write_text
 from s3local.weights.store import find_encoder, find_teacher, survey
+from s3local.wording import about
 
 PACKAGES = ("llama-cpp-python", "onnxruntime", "sentence-transformers", "torch", "transformers", "tokenizers", "numpy")
 SPEED_TEXTS = 64
-SPEED_TOKENS = 24
+DEMONSTRATION, DEMONSTRATION_ROWS = "support_desk", 600
 JOB_SECONDS = 1800
 """The longest that one command of the proof may take."""
 
@@ -76,7 +77,7 @@ def _graphics_card() -> str:
 
 
 def _speed() -> list[Fact]:
-    """Texts a second of the embedded encoder, and tokens a second of the embedded teacher."""
+    """Texts a second of the embedded encoder, tokens a second of the embedded teacher, and the time for a run."""
     facts = []
     try:
         from s3local.embedder import SentenceTransformerEmbedder
@@ -88,20 +89,29 @@ def _speed() -> list[Fact]:
     except S3LocalError as exc:
         facts.append(Fact("speed, encoder", f"not measured: {exc}"))
     try:
-        from s3local.teacher.engine import EngineSettings, LlamaTeacher
-        from s3local.teacher.protocol import Request
+        from s3local.teacher.recommend import measure_speed
 
-        teacher = LlamaTeacher(find_teacher().path, EngineSettings(slots=8))
-        try:
-            requests = [Request(f"{number}. The weather today is", number, SPEED_TOKENS) for number in range(16)]
-            started = time.perf_counter()
-            tokens = sum(completion.n_tokens for completion in teacher.generate(requests))
-            facts.append(Fact("speed, teacher", f"{tokens / (time.perf_counter() - started):.0f} tokens a second"))
-        finally:
-            teacher.close()
+        facts.append(Fact("speed, teacher", f"{measure_speed(find_teacher().path):.0f} tokens a second"))
     except S3LocalError as exc:
         facts.append(Fact("speed, teacher", f"not measured: {exc}"))
-    return facts
+    return [*facts, _demonstration()]
+
+
+def _demonstration() -> Fact:
+    """How long the demonstration would take here."""
+    name = f"run {DEMONSTRATION} --rows {DEMONSTRATION_ROWS}"
+    try:
+        from s3local.runner.forecast import forecast
+        from s3local.runner.models import find_models
+        from s3local.runner.settings import RunSettings
+        from s3local.task.model import PRESETS, load_task
+
+        settings = RunSettings(rows=DEMONSTRATION_ROWS)
+        task = load_task(PRESETS / DEMONSTRATION)
+        expected = forecast(task, settings, find_models(settings), None, Path(os.devnull))
+        return Fact(name, about(expected.seconds_left))
+    except S3LocalError as exc:
+        return Fact(name, f"not estimated: {exc}")
 
 
 # The proof

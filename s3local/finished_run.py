@@ -124,7 +124,10 @@ def held_out_threshold(folder: Path, target: float) -> Threshold:
 
     Raises ``RunError`` if the folder is no finished run, the run has no held-out predictions, or none reaches it.
     """
-    held_out = FinishedRun.read(folder).held_out
+    run = FinishedRun.read(folder)
+    if not run.labels:
+        raise RunError(f"{folder} answers questions; --target-accuracy needs a classifier")
+    held_out = run.held_out
     if held_out is None:
         raise RunError(
             f"{folder} has no held-out predictions of its selected classifier, which --target-accuracy needs; "

@@ -42,17 +42,16 @@ PANDAS_INDEX = "__index_level_"
 
 
 class Reading(BaseModel):
-    """How a file is read where the file does not say it.
+    """How a file is read where the file does not say it."""
 
-    ``encoding`` is one of Python's names; None is UTF-8. ``separator`` divides the columns of a table; None takes the
-    one of the header. ``sheet`` is the sheet of a workbook; None takes the only one that is not empty.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     encoding: str | None = None
+    """A name that Python knows, such as cp1252. Without it: UTF-8."""
     separator: str | None = None
+    """The character between the columns of a table, or the word tab. Without it: the one of the header."""
     sheet: str | None = None
+    """The sheet of a workbook. Without it: the only one that is not empty."""
 
     @field_validator("encoding")
     @classmethod

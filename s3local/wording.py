@@ -40,14 +40,20 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def about(seconds: float) -> str:
+    """A duration that is only estimated: "about 1 minute", "about 11 minutes", "about 3 hours"."""
+    minutes = max(1, round(seconds / 60))
+    return f"about {counted(minutes, 'minute')}" if minutes < 100 else f"about {counted(round(minutes / 60), 'hour')}"
+
+
 def unknown(what: str, found: str, known: Sequence[str]) -> str:
     """A message: ``found`` is not among ``known``, which of them comes nearest, and what they are."""
-    nearest = _nearest(found, known)
+    nearest = nearest_name(found, known)
     meant = f", did you mean {shown(nearest)}?" if nearest is not None else ";"
     return f"unknown {what} {shown(found)}{meant} known are {listed(known)}"
 
 
-def _nearest(found: str, known: Sequence[str]) -> str | None:
+def nearest_name(found: str, known: Sequence[str]) -> str | None:
     """The name that is the same number as ``found`` ("1" for "1.0"), else the one most like it, if any is."""
     number = _number(found)
     if number is not None:

@@ -32,6 +32,7 @@ relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.prompt_style  runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
 runner.relabel  runner.unlabelled  runner.model_selection  runner.finish  runner.row_map  runner.leakage  runner.loop
+runner.forecast
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
 comparison.compare
 finished_run  prediction  serving  doctor
@@ -42,8 +43,8 @@ export.cards  export.dataset  export.model
 review.decisions  review.rows  review.selection  review.drift  review.dev_file  review.desk  review.server
 review.retrain  review.labelling
 bundle.carried  bundle.sbom  bundle.create
-cli.terminal  cli.options  cli.setup  cli.bundle  cli.models  cli.task  cli.data  cli.report  cli.run  cli.compare
-cli.predict  cli.export  cli.serve  cli.review  cli.doctor  cli.main
+cli.terminal  cli.completion  cli.options  cli.setup  cli.bundle  cli.models  cli.task  cli.data  cli.report  cli.run
+cli.compare  cli.predict  cli.export  cli.serve  cli.review  cli.doctor  cli.main
 """
 ORDER = _ORDER.split()
 PLACE = {f"s3local.{name}": number for number, name in enumerate(ORDER)}

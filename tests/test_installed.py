@@ -1,15 +1,22 @@
-"""The package without a checkout: its wheel in a new environment, from ``setup`` to a classifier."""
+"""The package without a checkout: its wheel in a new environment, from ``setup`` through the whole tutorial."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import itertools
+import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -27,12 +34,32 @@ class Installed(NamedTuple):
     """An empty folder to work in."""
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([self.program, *arguments], capture_output=True, check=False, **self._options())
+
+    def shell(self, block: str) -> subprocess.CompletedProcess[str]:
+        """Run lines of shell, up to the first that fails."""
+        command = ["bash", "-e", "-o", "pipefail", "-c", block]
+        return subprocess.run(command, capture_output=True, check=False, **self._options())
+
+    @contextlib.contextmanager
+    def serving(self, line: str) -> Iterator[None]:
+        """The server of a line of shell is ready inside, and is interrupted as Ctrl-C does at the end."""
+        output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
+        with subprocess.Popen(["bash", "-c", line], **output, **self._options()) as process:
+            try:
+                said = list(itertools.takewhile(lambda line: "http://127.0.0.1" not in line, process.stdout or ()))
+                assert process.poll() is None, said
+                yield
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGINT)
+                process.communicate(timeout=60)
+
+    def _options(self) -> dict[str, Any]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(ISOLATED)}
         environment |= {"HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder / "data")}
-        command = [self.program, *arguments]
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
-        )
+        environment["PATH"] = os.pathsep.join([str(self.program.parent), environment["PATH"]])
+        return {"cwd": self.folder, "env": environment, "text": True, "encoding": "utf-8"}
 
 
 @pytest.fixture(scope="module")
@@ -83,21 +110,57 @@ def test_presets_are_found_by_their_names(installed: Installed) -> None:
     assert done.returncode == 2 and "presets adversarial_qa, ag_news," in done.stderr
 
 
+def tutorial_blocks() -> list[str]:
+    """The blocks of shell in docs/tutorial.md, in their order."""
+    text = (CHECKOUT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    return re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
 @pytest.mark.models
-def test_from_setup_to_a_classifier(installed: Installed) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+def test_the_tutorial_works_as_it_is_written(installed: Installed) -> None:
+    """A set-up, every block of the tutorial, and once more its run, which finds that all is done."""
     models = installed.folder / "data" / "s3local" / "models"
     models.mkdir(parents=True)
     for name in ("smollm2-135m-instruct", "all-minilm-l6-v2"):
         if not (CHECKOUT / "models" / name).is_dir():
             pytest.skip(f"needs the embedded models: models/{name} is absent")
         (models / name).symlink_to((CHECKOUT / "models" / name).resolve(), target_is_directory=True)
-    small = ["--rows", "6", "--rounds", "0", "--rationales", "0", "--contrast", "0", "--threads", "1", "--slots", "16"]
-    small += ["--no-label-check", "--no-model-selection"]
-    for arguments in (["setup", "--no-judge"], ["init", "my_task"], ["check", "my_task"], ["run", "my_task", *small]):
-        done = installed.call(*arguments)
-        assert done.returncode == 0, done.stderr
-        if arguments[0] == "setup":
-            assert str(models) in done.stdout
-    (installed.folder / "texts.jsonl").write_text('{"text": "a dull film"}\n', encoding="utf-8")
-    done = installed.call("predict", "runs/my_task/default", "texts.jsonl")
-    assert done.returncode == 0 and '"predicted"' in done.stdout, done.stderr
+    done = installed.call("setup", "--no-judge")
+    assert done.returncode == 0 and str(models) in done.stdout, done.stderr
+
+    blocks, said = tutorial_blocks(), dict[str, str]()
+    with contextlib.ExitStack() as servers:
+        for block in blocks:
+            if block.startswith(("s3local serve", "s3local review")):
+                servers.close()
+                servers.enter_context(installed.serving(block))
+            elif not block.startswith("curl") or shutil.which("curl"):
+                done = installed.shell(block)
+                assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+                said[block] = done.stdout
+
+    def answer(part: str) -> str:
+        (block,) = (block for block in blocks if part in block)
+        return said[block]
+
+    labels = {"appointment", "prescription", "bill"}
+    assert all(label in answer("s3local check") for label in labels)
+    run = installed.folder / "runs" / "clinic" / "default"
+    rows = [json.loads(line) for line in (run / "final" / "dataset.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 24 and {row["origin"]["asked"] for row in rows} <= labels
+    with (installed.folder / "labelled.csv").open(encoding="utf-8", newline="") as stream:
+        labelled = list(csv.DictReader(stream))
+    assert len(labelled) == 4
+    for row in labelled:
+        assert row["predicted"] in (labels if float(row["probability"]) >= 0.7 else {"abstain"})
+    here = json.loads(answer("predict.py"))
+    assert here["label"] in labels and abs(here["probability"] - float(labelled[0]["probability"])) < 0.05
+    if shutil.which("curl"):
+        (served,) = json.loads(answer("curl"))["predictions"]
+        assert served["label"] == here["label"] and len(served["top"]) == 2
+
+    result = (run / "result.json").read_bytes()
+    (again,) = (block for block in blocks if block.startswith("s3local run"))
+    assert installed.shell(again).stdout.replace("\n", "") == said[again].replace("\n", "")
+    assert (run / "result.json").read_bytes() == result

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3local.wording import MAX_SHOWN_CHARACTERS, MAX_SHOWN_NAMES, counted, listed, shown, unknown
+from s3local.wording import MAX_SHOWN_CHARACTERS, MAX_SHOWN_NAMES, about, counted, listed, shown, unknown
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner), max_leaves=5))
@@ -43,3 +43,16 @@ def test_the_nearest_name_is_asked_for(found: str, nearest: str | None) -> None:
     message = unknown("label", found, ["fault", "1", "12", "true"])
     assert (f'did you mean "{nearest}"?' in message) == (nearest is not None)
     assert message.endswith('known are "fault", "1", "12", "true"')
+
+
+def test_a_duration_is_told_in_minutes_or_hours() -> None:
+    said = [about(seconds) for seconds in (0, 40, 80, 666, 5_900, 6_100, 86_400)]
+    assert said == [
+        "about 1 minute",
+        "about 1 minute",
+        "about 1 minute",
+        "about 11 minutes",
+        "about 98 minutes",
+        "about 2 hours",
+        "about 24 hours",
+    ]

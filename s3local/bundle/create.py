@@ -33,6 +33,7 @@ from s3local.storage import replace_durably, sha256_of, translated_errors
 from s3local.weights.llama_build import building, kept_wheel
 from s3local.weights.manifest import RECORD_NAME, Model, known_models
 from s3local.weights.store import folder_of, require, state_of
+from s3local.wording import unknown
 
 BILL = "sbom.cdx.json"
 OLDEST_GLIBC = 28
@@ -171,7 +172,7 @@ def _models(settings: BundleSettings) -> list[Model]:
         known = known_models()
         for name in settings.models:
             if name not in known:
-                raise ModelError(f"there is no model {name!r}; known are {', '.join(known)}")
+                raise ModelError(unknown("model", name, tuple(known)))
         chosen = [known[name] for name in settings.models]
     else:
         chosen = [model for model in known_models().values() if model.embedded]

@@ -1,6 +1,7 @@
 """The command line. Each command parses its arguments, calls one function and prints the result.
 
 terminal.py  progress, tables and JSON on the screen
+completion.py  ``completion``, and the names that arguments are completed with
 options.py   arguments and options that several commands share
 models.py    ``models``: list, fetch, import, verify, optimize
 task.py      ``init``, ``check``

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from s3local.cli.completion import complete_model
 from s3local.cli.options import path_type
 from s3local.cli.terminal import Terminal
 from s3local.exceptions import S3LocalError
@@ -28,7 +29,14 @@ def bundle() -> None:
     help="The other machine: linux-x86_64, linux-aarch64, macos-aarch64 or windows-x86_64. [default: as this one]",
 )
 @click.option("python", "--python", metavar="VERSION", help="Its Python, such as 3.11. [default: as this one]")
-@click.option("models", "--model", multiple=True, metavar="ID", help="A model to pack. [default: the embedded ones]")
+@click.option(
+    "models",
+    "--model",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_model,
+    help="A model to pack. [default: the embedded ones]",
+)
 @click.option("--no-judge", is_flag=True, help="Leave out the embedded judge (0.4 GB).")
 @click.option("--cuda", is_flag=True, help="Pack PyTorch for graphics cards (several GB), not its build for CPUs.")
 @click.option("--find-links", multiple=True, type=path_type, metavar="FOLDER", help="A folder with further wheels.")

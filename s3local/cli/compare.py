@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from s3local.cli.completion import complete_method, complete_methods
 from s3local.cli.options import (
     budget_options,
     folder_name,
@@ -44,11 +45,13 @@ if TYPE_CHECKING:
     default=",".join(DEFAULT_METHODS),
     show_default=True,
     metavar="NAME,...",
+    shell_complete=complete_methods,
     help="Methods to compare, from the list above.",
 )
 @click.option(
     "--reference",
     default=DEFAULT_REFERENCE,
+    shell_complete=complete_method,
     show_default=True,
     help="Method that the others are tested against.",
 )

@@ -31,6 +31,8 @@ from s3local.cli.terminal import progress, show, show_json
 def doctor(proof: bool, output: Path, speed: bool, as_json: bool, quiet: bool) -> None:
     """Show what is installed, the machine, the models and their speed.
 
+    The last line says how long the demonstration would take on this machine, as it is busy now.
+
     With --offline-proof, the answer for an auditor: commands of the program run without a network, and the file says
     what each of them tried to reach. The exit code is 1 if anything was tried.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from s3local.cli.completion import complete_run, complete_task
 from s3local.cli.options import path_type
 from s3local.wording import counted
 
@@ -13,13 +14,14 @@ FORMATS = ("jsonl", "csv", "parquet", "hf", "onnx", "argilla", "label-studio")
 
 
 @click.command()
-@click.argument("run", type=path_type)
+@click.argument("run", type=path_type, shell_complete=complete_run)
 @click.option("--to", "form", type=click.Choice(FORMATS), required=True, help="Format; see above.")
 @click.option("-o", "--output", type=path_type, required=True, help="File or folder to write.")
 @click.option(
     "--task",
     "task_path",
     type=path_type,
+    shell_complete=complete_task,
     help="Add the gold rows of this task, the one of the run, as the splits validation (dev) and test.",
 )
 @click.option(

@@ -10,6 +10,7 @@ import click
 from s3local import __version__, offline
 from s3local.cli.bundle import bundle
 from s3local.cli.compare import compare
+from s3local.cli.completion import completion
 from s3local.cli.data import data
 from s3local.cli.doctor import doctor
 from s3local.cli.export import export
@@ -79,7 +80,7 @@ def main() -> None:
 
 for command in (setup, init, check, data, run, predict, serve, report, review, label, suggest, retrain, export):
     main.add_command(command)
-for command in (compare, models, bundle, doctor):
+for command in (compare, models, bundle, doctor, completion):
     main.add_command(command)
 
 

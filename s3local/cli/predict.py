@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from s3local.cli.completion import complete_run
 from s3local.cli.options import chosen_threshold, path_type, quiet_option, threshold_options, with_reading
 from s3local.cli.terminal import progress
 from s3local.wording import counted
@@ -20,7 +21,7 @@ target_format_type = click.Choice(["jsonl", "csv", "tsv", "txt"])
 
 
 @click.command()
-@click.argument("model", type=path_type)
+@click.argument("model", type=path_type, shell_complete=complete_run)
 @click.argument("source", type=click.Path(path_type=Path, allow_dash=True), default="-")
 @click.option("-o", "--output", type=path_type, help="File to write. [default: standard output]")
 @click.option("--format", "source_format", type=format_type, help="Format of SOURCE. [default: as its name ends]")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from s3local.cli.completion import complete_results
 from s3local.cli.options import json_option, path_type
 from s3local.cli.terminal import show, show_json
 
 
 @click.command()
-@click.argument("folder", type=path_type)
+@click.argument("folder", type=path_type, shell_complete=complete_results)
 @click.option("-o", "--output", type=path_type, help="File of the HTML page. [default: report.html in FOLDER]")
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 @json_option

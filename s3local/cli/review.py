@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from s3local.cli.completion import complete_run, complete_task
 from s3local.cli.options import embedder_of, encoder_option, json_option, path_type, quiet_option, seed_option
 from s3local.cli.report import show_page
 from s3local.cli.terminal import progress, show, show_json
@@ -28,12 +29,13 @@ run_option = click.option(
     "--run",
     "run_folder",
     type=path_type,
+    shell_complete=complete_run,
     help="A finished run of this task, whose classifier says what it is unsure of.",
 )
 
 
 @click.command()
-@click.argument("folder", type=path_type)
+@click.argument("folder", type=path_type, shell_complete=complete_run)
 @port_option
 @open_option
 def review(folder: Path, port: int, in_browser: bool) -> None:
@@ -58,7 +60,7 @@ def review(folder: Path, port: int, in_browser: bool) -> None:
 
 
 @click.command()
-@click.argument("task", type=path_type)
+@click.argument("task", type=path_type, shell_complete=complete_task)
 @source_option
 @run_option
 @dev_option
@@ -115,7 +117,7 @@ def label(
 
 
 @click.command()
-@click.argument("task", type=path_type)
+@click.argument("task", type=path_type, shell_complete=complete_task)
 @source_option
 @click.option("--rows", type=click.IntRange(1), default=40, show_default=True, help="Number of texts to suggest.")
 @run_option
@@ -163,7 +165,7 @@ def suggest(
 
 
 @click.command()
-@click.argument("folder", type=path_type)
+@click.argument("folder", type=path_type, shell_complete=complete_run)
 @click.option("--task", type=path_type, help="The task of the run, if it is no longer where it was.")
 @json_option
 @quiet_option

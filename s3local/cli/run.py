@@ -116,8 +116,9 @@ def run(
 ) -> None:
     """Run S3: generate rows, train, find errors, generate more.
 
-    TASK is a folder, a task.yaml or a preset. Ctrl-C stops after the present step, a second Ctrl-C at once; the same
-    command resumes the run. Other settings need another --name.
+    TASK is a folder, a task.yaml or a preset. At first, some seconds of work are measured, and the run says how long it
+    will take. Ctrl-C stops after the present step, a second Ctrl-C at once; the same command resumes the run. Other
+    settings need another --name.
 
     \b
     Examples:
@@ -132,18 +133,23 @@ def run(
     from s3local.report.html import write_report
     from s3local.report.text import render
     from s3local.results import to_plain
+    from s3local.runner.forecast import forecast
     from s3local.runner.loop import run as run_task
+    from s3local.runner.loop import run_folder
+    from s3local.runner.models import find_models
     from s3local.runner.settings import AnswerSettings, RunSettings
 
     privacy = PrivacySettings(redact=redact)
     settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), privacy=privacy, **choices)
-    shown = progress(quiet or as_json)
+    models = find_models(settings, progress=progress(quiet or as_json))
+    folder = out or run_folder(task, name)
+    shown = progress(quiet or as_json, lambda: forecast(task, settings, models, workers, folder))
     with (
         stoppable(lambda message: click.echo(message, err=True)),
         contextlib.closing(executor_for(workers)) as executor,
     ):
         result = run_task(
-            task, settings, folder=out, name=name, progress=shown, executor=executor, command=command_line()
+            task, settings, folder=folder, progress=shown, models=models, executor=executor, command=command_line()
         )
     if as_json:
         show_json(to_plain(result.summary))

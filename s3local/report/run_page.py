@@ -55,7 +55,7 @@ REASONS: Mapping[str, str] = {
     "near_test": "says almost the same as one of your test rows",
     "copies_gold": "is one of your labelled rows",
     "copies_source": "repeats the text that it was written about",
-    "surplus": "is one more than its label had to have",
+    "surplus": "is one more than was wanted",
     "too_short": "is shorter than your rows",
     "too_long": "is longer than your rows",
     "unfinished": "ends in the middle of a sentence",
@@ -69,9 +69,9 @@ REASONS: Mapping[str, str] = {
     "refusal": "refuses to write",
     "echoes_prompt": "repeats the instruction",
     "no_question": "is no question",
-    "answer_not_in_context": "its answer is not in the text",
-    "gives_answer_away": "its question holds the answer",
-    "round_trip": "the teacher answers it differently",
+    "answer_not_in_context": "has an answer that is not in its context",
+    "gives_answer_away": "holds its own answer",
+    "round_trip": "is answered differently by the teacher",
 }
 """What a reason of a drop means: "the text ..."."""
 

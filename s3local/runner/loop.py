@@ -116,7 +116,7 @@ def run(
     config = configuration(task, settings, models)
     models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
     teacher = TeacherSource(models.teacher, models.style)
-    folder = folder or RUNS_FOLDER / task.name / safe_folder_name(name)
+    folder = folder or run_folder(task, name)
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(RunFolder.open(folder, config))
         stack.enter_context(contextlib.closing(teacher))
@@ -138,6 +138,11 @@ def run(
         summary = state.once(RESULT_FILE, RunSummary, lambda: score_on_test(context, rounds.kept, done, finals, test))
         state.event("ended")
     return RunResult(state.path, summary)
+
+
+def run_folder(task: Task, name: str) -> Path:
+    """Where a run of ``task`` lies if nobody says another folder: runs/<task>/<name>."""
+    return RUNS_FOLDER / task.name / safe_folder_name(name)
 
 
 class Rounds:

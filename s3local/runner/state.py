@@ -14,7 +14,8 @@ means that its stage is complete; a stage without a marker is done again, from i
             shards/          the teacher's raw completions, 0000.jsonl ...
             synthetic.jsonl  dropped.jsonl  synthesis.json
             gap.json         how far the rows are from dev
-            judged.jsonl     the judges' probabilities of the round's rows
+            unlabelled.jsonl  dropped-unlabelled.jsonl  unlabelled.json: real rows that were taken, if there are some
+            judged.jsonl  judged.json: the judges' probabilities of the round's rows
             student/         the exported student: ONNX, tokenizer, labels
             predictions.jsonl  errors.jsonl  metrics.json
             test_predictions.jsonl

@@ -22,7 +22,7 @@ from s3local.sources import ROW_SUFFIXES, Reading, format_of, is_source
 from s3local.storage import safe_folder_name, translated_errors
 from s3local.task.yaml_file import dotted, line_of, read_yaml
 from s3local.text import composed, is_blank, one_line
-from s3local.wording import shown, unknown
+from s3local.wording import nearest_name, shown, unknown
 
 TASK_FILE = "task.yaml"
 _CHECKOUT_DATA = Path(__file__).resolve().parents[2] / "data"
@@ -97,29 +97,32 @@ Unit = Literal["characters", "words"]
 
 
 class Label(BaseModel):
-    """One label: its name in the rows, its description, and optional help for the teacher.
+    """One label: its name in the rows, its description, and optional help for the teacher."""
 
-    ``phrase`` continues the task's ``texts`` in a prompt: "messages to a shop" + "that report a fault".
-    ``rationales`` are reasons why a text would carry this label. The labels of a pair have none: there the source text
-    is what the teacher writes about.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Line
+    """The label as it stands in the rows."""
     description: Line
+    """Which texts get the label, in one line. The teacher's prompts show it, and the judges learn from it."""
     phrase: Line = Field(default="", validate_default=False)
+    """Continues ``texts`` of the task in a prompt: "messages to a shop" and "that report a fault"."""
     rationales: tuple[Line, ...] = ()
+    """Reasons why a text would carry the label; the teacher writes some if there are none. The labels of a pair have
+    none, because there the source text is what the teacher writes about."""
 
 
 class Length(BaseModel):
-    """How long a text may be: from ``min`` to ``max`` (both included), in ``unit``."""
+    """How long a text may be."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     unit: Unit
+    """What is counted; words are parts between white space."""
     min: int = Field(ge=1)
+    """The least that is allowed."""
     max: int = Field(ge=1)
+    """The most that is allowed."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Length:
@@ -144,45 +147,61 @@ def length_in(unit: Unit, text: str) -> int:
 class PromptTexts(BaseModel):
     """Prompts that replace the built-in ones: ``string.Template`` texts with the variables of ``PROMPT_VARIABLES``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rationale: str | None = None
+    """Asks why a text would carry a label. Only for single texts."""
     seed: str | None = None
+    """Asks for a text without showing an example."""
     extrapolation: str | None = None
+    """Asks for a text like those it shows."""
 
 
 class Task(BaseModel):
     """A text task: its kind, its labels, what the texts are, and where the gold rows are.
 
-    ``name`` appears in reports and is the name of a folder in runs/. ``fields`` names the texts of an example in the
-    order in which the student reads them: one text, or a source field and a target field for pairs and questions. The
-    teacher writes the target field. ``generated`` says which field of a pair that is (None: the last); the target of
-    question answering is always the last. ``texts`` says what the target texts are. ``columns`` maps a field, "label"
-    (or "answer" and "answer_start") or "id" to a column of the user's files. ``contexts`` is a file of more source
-    texts without labels, ``unlabelled`` one of real rows without labels. After ``load_task``, ``dev``, ``test``,
-    ``contexts`` and ``unlabelled`` are complete paths; the last three are None where there is no such file. ``length``
-    None takes the length from the dev rows (``length_of_texts``). Names, descriptions and columns are in Unicode NFC.
-    ``reading`` says how files of rows are read where they do not say it (encoding, separator, sheet); each file takes
-    those of its format.
+    After ``load_task``, ``dev``, ``test``, ``contexts`` and ``unlabelled`` are complete paths; the last three are None
+    where there is no such file. Names, descriptions and columns are in Unicode NFC.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: FolderName
+    """The task's name in reports, and of its folder in runs/."""
     kind: Kind = "classification"
+    """A text and its label; a source text, a target text and the label of both; or a question on a context, and the
+    span of the context that answers it."""
     language: Line = "English"
+    """The language of the texts."""
     texts: Line
+    """What the texts are that the teacher writes: a phrase that continues "A list of ..."."""
     labels: tuple[Label, ...] = ()
+    """The labels, at least two: a list, or a mapping from name to description or to the keys of a label. Question
+    answering has none."""
     fields: tuple[Line, ...] = ()
+    """The names of a row's texts, in the order in which the student reads them. One for a classification, usually
+    [text]; a source field and a target field for a pair, which must name them, and for question answering, usually
+    [context, question]. The teacher writes the target field."""
     generated: Line | None = None
+    """The target field of a pair, if it is not the last field."""
     columns: dict[str, Name] = Field(default_factory=dict)
+    """The column of your files for a field, for label (answer and answer_start in question answering) or for id, where
+    it has another name."""
     length: Length | None = None
+    """How long a text may be; without it, the lengths of the dev rows decide."""
     prompts: PromptTexts = PromptTexts()
+    """Prompts of your own instead of the built-in ones."""
     dev: Path = Path("dev.jsonl")
+    """The labelled rows to learn from. Paths are relative to the folder of task.yaml. Without this key, the first of
+    dev.jsonl, dev.csv, dev.tsv and so on is taken; likewise for the next three, which may be absent."""
     test: Path | None = None
+    """Labelled rows that are scored once, at the end."""
     contexts: Path | None = None
+    """More source texts without labels, of pairs and questions."""
     unlabelled: Path | None = None
+    """Real rows without labels, which are taken before the teacher writes more. Question answering has none."""
     reading: Reading = Reading()
+    """How files of rows are read where they do not say it; each file takes what its format has."""
 
     @model_validator(mode="before")
     @classmethod
@@ -399,8 +418,11 @@ def load_task(
         file = path / TASK_FILE if path.is_dir() else path
         if not file.is_file():
             belongs = f"a {TASK_FILE} that describes the task belongs here"
-            presets = f", or one of the presets {', '.join(preset_names())}" if path == Path(path.name) else ""
-            raise InputError(file, f"no such file; {belongs}{presets}")
+            if path == Path(path.name):
+                belongs += f", or one of the presets {', '.join(preset_names())}"
+                nearest = nearest_name(path.name, preset_names())
+                belongs += f"; did you mean {shown(nearest)}?" if nearest is not None else ""
+            raise InputError(file, f"no such file; {belongs}")
         node, content = read_yaml(file)
         try:
             task = Task.model_validate(content)

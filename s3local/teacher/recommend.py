@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import llama_cpp
 
 from s3local.hardware import torch_device, total_memory_bytes
 from s3local.teacher.engine import LlamaTeacher
-from s3local.teacher.protocol import Request
+from s3local.teacher.protocol import Request, Teacher
 from s3local.weights.manifest import Model
 
 ROWS = 1000
@@ -20,7 +21,9 @@ TOKENS_PER_ROW = 40
 CONTRAST_FACTOR = 2.0
 """Contrast, which is on for teachers that continue lists, computes every token under two prompts."""
 
-MEASURED_TEXTS, MEASURED_TOKENS = 32, 24
+MEASURED_TEXTS, FIRST_TOKENS, MEASURED_TOKENS = 32, 2, 24
+MEASURED_SECONDS = 3.0
+"""How long the second measurement takes, at most."""
 PROMPT = (
     "A list of messages to the support desk of a shop that report a fault, each in the words of its writer:\n\n"
     "- The kettle leaks at the handle since yesterday.\n- One of the lamps does not go on.\n-"
@@ -46,14 +49,25 @@ def memory_for_teachers() -> int:
 
 
 def measure_speed(path: Path, texts: int = MEASURED_TEXTS) -> float:
-    """The tokens a second that the teacher in ``path`` writes here, ``texts`` side by side, with its prompt."""
-    teacher = LlamaTeacher(path)
-    try:
-        started = time.perf_counter()
-        done = teacher.generate([Request(PROMPT, seed, MEASURED_TOKENS) for seed in range(texts)])
-        return sum(completion.n_tokens for completion in done) / (time.perf_counter() - started)
-    finally:
-        teacher.close()
+    """The tokens a second that the teacher in ``path`` writes here; see ``writing_speed``."""
+    with contextlib.closing(LlamaTeacher(path)) as teacher:
+        return writing_speed(teacher, texts)
+
+
+def writing_speed(teacher: Teacher, texts: int = MEASURED_TEXTS) -> float:
+    """The tokens a second that ``teacher`` writes, with its prompt, ``texts`` side by side.
+
+    A slow teacher writes few tokens, so that this takes some seconds.
+    """
+    speed = _speed_of(teacher, texts, FIRST_TOKENS)
+    tokens = min(MEASURED_TOKENS, int(speed * MEASURED_SECONDS / texts))
+    return _speed_of(teacher, texts, tokens) if tokens > FIRST_TOKENS else speed
+
+
+def _speed_of(teacher: Teacher, texts: int, tokens: int) -> float:
+    started = time.perf_counter()
+    done = teacher.generate([Request(PROMPT, seed, tokens) for seed in range(texts)])
+    return sum(completion.n_tokens for completion in done) / (time.perf_counter() - started)
 
 
 def estimate(models: Sequence[Model], measured: Model, tokens_per_second: float, memory: int) -> list[Estimate]:

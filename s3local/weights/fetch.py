@@ -34,6 +34,7 @@ from s3local.weights.manifest import (
 from s3local.weights.optimize import optimize_embedded
 from s3local.weights.store import folder_of, shown_path, state_of_file, wrong_files
 from s3local.weights.verified import record_verified
+from s3local.wording import unknown
 
 DOWNLOADS = ".downloads"
 HUB_ANSWER_SECONDS = 8.0
@@ -49,8 +50,9 @@ def fetch(ids: Sequence[str], progress: Progress, *, judge: bool = True) -> None
     (disk full). After an error or Ctrl-C, the next call continues the download.
     """
     models = known_models()
-    if unknown := [name for name in ids if name not in models]:
-        raise ModelError(f"there is no model {unknown[0]!r}; known are {', '.join(models)}")
+    for name in ids:
+        if name not in models:
+            raise ModelError(unknown("model", name, tuple(models)))
     wanted = [models[name] for name in ids] or [
         model for model in models.values() if model.embedded and (judge or "judge" not in model.roles)
     ]

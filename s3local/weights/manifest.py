@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from s3local.exceptions import InputError, ModelError
 from s3local.storage import read_utf8, write_text
+from s3local.wording import unknown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -235,7 +236,7 @@ def model_named(name: str) -> Model:
     """The model of that id, of the manifest or imported. Raises ``ModelError`` that lists the known ids."""
     models = known_models()
     if name not in models:
-        raise ModelError(f"there is no model {name!r}; known are {', '.join(models)}")
+        raise ModelError(unknown("model", name, tuple(models)))
     return models[name]
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3local.cli.terminal import Terminal, progress, show, show_json
+from s3local.runner.forecast import Forecast, Stage
 
 ODD = ["[urgent]", "[/b]", ":cat:", "[link=x]", "{x}"]
 
@@ -80,3 +81,44 @@ def test_an_error_does_not_control_the_terminal_and_is_one_line() -> None:
     result = call("check", "no\x1b[31m\nwhere")
     assert result.exit_code == 2
     assert "\x1b" not in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def foreseen() -> Forecast:
+    stages = [Stage("round-0: training", "student", 300, "a"), Stage("[b] final: training", "student", 300, "b")]
+    return Forecast(stages, {"student": 1.0}, Clock())
+
+
+def test_the_first_step_says_how_long_the_whole_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal(foreseen)
+    assert capsys.readouterr().err == ""
+    for name in ("round-0: training", "[b] final: training"):  # a step ends the ones before it
+        with terminal.step(name, 300, "texts"):
+            pass
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "measuring the speed of this machine ...",
+        "this takes about 10 minutes on this machine",
+        "round-0: training ... (about 10 minutes left)",
+        "[b] final: training ... (about 5 minutes left)",
+    ]
+
+
+def test_a_terminal_shows_the_whole_beside_the_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "200"}.items():
+        monkeypatch.setenv(key, value)
+    terminal = Terminal(foreseen)
+    with terminal.step("round-0: training", 300, "texts") as advance:
+        advance(1)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert "round-0: training" in shown
+    assert re.search(r"the whole run .* about 10 minutes left, then \[b\] final", shown)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from browser import chromium, requests_of
-from report_world import HOSTILE, write_run
+from report_world import FIELDS, HOSTILE, write_run
 
 from s3local.report.html import write_report
 from s3local.report.page import visible
@@ -150,6 +150,24 @@ def test_a_row_opens_with_its_neighbour(shown: Browser) -> None:
     assert visible(HOSTILE[7]) in dialog.text and "Nearest row of the other side" in dialog.text
     ActionChains(shown).send_keys(Keys.ESCAPE).perform()
     wait_for(lambda: not dialog.is_displayed())
+
+
+@pytest.mark.parametrize("kind", ["pair", "extractive_qa"])
+def test_a_row_shows_all_its_texts_and_cuts_none_off(browser: Browser, tmp_path: Path, kind: str) -> None:
+    write_run(tmp_path, kind=kind, rows=9)
+    browser.get(write_report(tmp_path).as_uri())
+    wait_for(lambda: count(browser) is not None)
+    for width in (1200, 390):
+        size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        wait_for(lambda: rows(browser))
+        for name in (*FIELDS[kind], *(["answer"] if kind == "extractive_qa" else [])):
+            assert re.search(rf"^{name} ?\S", rows(browser)[0], re.MULTILINE)
+        too_high = (
+            "return [...document.querySelectorAll('#list .row')].filter(it => it.scrollHeight > it.clientHeight).length"
+        )
+        assert browser.execute_script(too_high) == 0
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_point_of_the_map_shows_its_text(shown: Browser) -> None:

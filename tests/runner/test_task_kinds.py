@@ -10,6 +10,7 @@ from pathlib import Path
 
 import kinds_world as world
 import pytest
+from program import call, complains
 from small_world import BagOfWords, candidates_of, context_for, rows_of, settings
 from toys import SETTINGS
 
@@ -168,6 +169,20 @@ def test_the_final_student_is_what_its_kind_says(finished: Finished) -> None:
         assert set(result.classifier().predict(test)) <= set(task.label_names)
         with pytest.raises(ModelError, match="a Classifier, not a Reader"):
             result.reader()
+
+
+def test_what_a_reader_cannot_do_is_refused_in_one_line(finished: Finished, tmp_path: Path) -> None:
+    task, result = finished
+    if task.kind != "extractive_qa":
+        pytest.skip("a classifier can")
+    folder, rows = str(result.folder), str(task.test)
+    complains(call("predict", folder, rows, "--threshold", "0.5", "--quiet"), "--threshold needs a classifier")
+    complains(call("predict", folder, rows, "--target-accuracy", "0.9"), "--target-accuracy needs a classifier")
+    complains(call("serve", folder), "answers questions", "use 's3local predict'")
+    complains(call("export", folder, "--to", "onnx", "-o", str(tmp_path / "out")), "answers questions", "student")
+    assert not (tmp_path / "out").exists()
+    done = call("predict", folder, rows, "--quiet")
+    assert done.exit_code == 0 and '"predicted_start"' in done.stdout
 
 
 # What a kind adds

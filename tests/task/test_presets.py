@@ -36,6 +36,11 @@ def test_a_preset_is_a_task_without_rows(name: str) -> None:
         load_task(folder)
 
 
+def test_a_misspelt_preset_is_answered_with_the_nearest_one() -> None:
+    with pytest.raises(InputError, match=r'adversarial_qa, .*; did you mean "ag_news"\?'):
+        load_task("agnews")
+
+
 def preset(name: str) -> Task:
     folder = DATASETS / name
     if not folder.is_dir():

@@ -40,7 +40,7 @@ def test_the_judge_can_be_left_out(world: World) -> None:
 
 
 def test_an_unknown_id_is_named(world: World) -> None:
-    with pytest.raises(ModelError, match="no model 'nobody'; known are packed, hubbed, split"):
+    with pytest.raises(ModelError, match='unknown model "nobody"; known are "packed", "hubbed", "split"'):
         fetch.fetch(["packed", "nobody"], Silent())
 
 

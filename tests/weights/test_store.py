@@ -30,7 +30,7 @@ def test_a_missing_model_says_how_to_get_it(world: World) -> None:
 
 
 def test_an_unknown_id_lists_the_known_ones(world: World) -> None:
-    with pytest.raises(ModelError, match="no model 'nobody'; known are packed, hubbed, split"):
+    with pytest.raises(ModelError, match='unknown model "nobody"; known are "packed", "hubbed", "split"'):
         find_teacher("nobody")
 
 

@@ -76,13 +76,25 @@ const showRows = (data) => {
     if (columns.probability[row] !== null) line.append(" ", percent(columns.probability[row]));
     return line;
   };
-  const texts = (target, row, all) => {
+  const part = (style, text) => {
+    const shown = element("bdi", style, text);
+    shown.dir = "auto";
+    return shown;
+  };
+  const brief = (target, row) => {
+    if (fields.length === 1) { target.append(part("text", columns.texts[0][row].slice(0, 600))); return; }
+    const named = fields.map((name, place) => [name, columns.texts[place][row]]);
+    if (columns.answer[row]) named.splice(1, 0, ["answer", columns.answer[row]]);
+    for (const [name, text] of named) {
+      const line = element("div", "line-of-row");
+      line.append(element("span", "name", name), part("", text.slice(0, 300)));
+      target.append(line);
+    }
+  };
+  const texts = (target, row) => {
     fields.forEach((name, place) => {
-      if (place && !all) return;
-      if (fields.length > 1 && all) target.append(element("span", "field", name));
-      const shown = element("bdi", "text", all ? columns.texts[place][row] : columns.texts[place][row].slice(0, 600));
-      shown.dir = "auto";
-      target.append(shown);
+      if (fields.length > 1) target.append(element("span", "field", name));
+      target.append(part("text", columns.texts[place][row]));
     });
     if (columns.answer[row]) {
       target.append(element("span", "field", "answer"), element("bdi", "text", columns.answer[row]));
@@ -93,13 +105,13 @@ const showRows = (data) => {
     if (row === undefined) return;
     target.append(element("h4", "", note));
     target.append(meta(row));
-    texts(target, row, true);
+    texts(target, row);
   };
   const open = (row) => {
     const body = dialog.querySelector("div");
     body.replaceChildren(meta(row));
     dialog.querySelector("h3").textContent = columns.id[row];
-    texts(body, row, true);
+    texts(body, row);
     if (columns.detail[row]) body.append(element("p", "note", `dropped as ${value("reason", row)}: ${columns.detail[row]}`));
     related(body, "parent", columns.parent[row], "Written from this row");
     const near = columns.cosine[row] === null ? "" : ` (cosine ${columns.cosine[row].toFixed(2)})`;
@@ -113,6 +125,7 @@ const showRows = (data) => {
   items.setAttribute("aria-label", "Rows");
   list.replaceChildren(items);
   list.classList.add("virtual");
+  if (columns.answer.some(Boolean)) list.classList.add("tall");
   list.tabIndex = 0;
   list.setAttribute("role", "region");
   list.setAttribute("aria-label", "Rows that the filters leave");
@@ -137,7 +150,7 @@ const showRows = (data) => {
       button.setAttribute("aria-label", `Open ${columns.id[row]}`);
       button.addEventListener("click", () => open(row));
       item.append(line, button);
-      texts(item, row, false);
+      brief(item, row);
       let after = null;
       for (const [other, its] of drawn) {
         if (other > place && (after === null || other < after[0])) after = [other, its];
