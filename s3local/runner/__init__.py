@@ -10,4 +10,5 @@ relabel.py          judges and label model: what label a synthetic text probably
 model_selection.py  how far synthetic rows help, by cross-validation on dev
 finish.py           the final students and their average
 loop.py             rationales, rounds, end
+forecast.py         how long a run takes, and how much of it is left
 """

@@ -42,7 +42,9 @@ texts through a student of the judges' encoder; exported students."""
 
 CHARACTERS_PER_TOKEN = 3.5
 RATIONALE_TOKENS = 12
-EXPORT_PASSES = 350
+PROMPT_TOKENS = 25
+"""What the part of a prompt that belongs to one text alone costs, in tokens that are written."""
+EXPORT_PASSES = 500
 """Exporting a student, scoring it and what else happens once for each, in texts through the student."""
 PROBE_SECONDS = 1.5
 """How long a training is measured, at most."""
@@ -246,7 +248,7 @@ def speeds_of(
     tokens = measured.tokens
     return {
         "rationales": tokens and tokens / RATIONALE_TOKENS,
-        "texts": tokens and tokens / (text_tokens * (CONTRAST_FACTOR if contrast else 1.0)),
+        "texts": tokens and tokens / ((text_tokens + PROMPT_TOKENS) * (CONTRAST_FACTOR if contrast else 1.0)),
         "student": measured.passes,
         "students": measured.passes_alone * measured.workers,
         "judges": measured.passes_alone * judges_at_once / (relative * trained),
