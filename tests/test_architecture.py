@@ -32,8 +32,8 @@ relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.prompt_style  runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
 runner.relabel  runner.unlabelled  runner.model_selection  runner.finish  runner.row_map  runner.leakage  runner.loop
-comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
-comparison.compare
+comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.side_by_side
+comparison.summary  comparison.compare
 finished_run  prediction  serving  doctor
 report.text  report.check  report.compare
 report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page
