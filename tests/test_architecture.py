@@ -14,7 +14,7 @@ exceptions  progress  interruption  wording  hardware  storage  encodings  recor
 sources  allocation  seeds  offline  executor
 weights.llama_build  weights.llama_runtime  weights.headers  weights.folders  weights.manifest  weights.verified
 weights.store
-weights.optimize  weights.download  weights.archives  weights.fetch  weights.importing
+weights.optimize  weights.download  weights.archives  weights.fetch  weights.importing  ray_executor
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
 teacher.protocol  teacher.fake  teacher.sampling  teacher.chat_template  teacher.llama_cache
