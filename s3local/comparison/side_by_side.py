@@ -31,8 +31,11 @@ class CellWorker:
     """
 
     def __init__(self, comparison: Comparison, folder: Path | None) -> None:
-        self._temporary = tempfile.TemporaryDirectory() if folder is None else None
-        self._folder = folder or Path(str(self._temporary and self._temporary.name))
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory()
+            folder = Path(self._temporary.name)
+        self._folder = folder
         self._sent: set[Path] = set()
         self.computer = CellComputer(comparison, RunFolder(self._folder), InThisProcess())
 
