@@ -14,7 +14,9 @@ The command line shows each as one line without a traceback, and ends with exit 
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 
 class S3LocalError(Exception):
@@ -41,6 +43,10 @@ class InputError(S3LocalError):
         elif row is not None:
             where = f"{path}, row {row}"
         super().__init__(f"{where}: {problem}")
+
+    def __reduce__(self) -> Any:
+        """What pickle needs to send the error from a worker: its arguments are not those of the base class."""
+        return partial(type(self), line=self.line, row=self.row), (self.path, self.problem)
 
 
 class ModelError(S3LocalError):

@@ -14,9 +14,11 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +28,8 @@ from s3local.hardware import available_memory_bytes, physical_cores, torch_devic
 from s3local.progress import Advance, ignore
 
 Result = TypeVar("Result")
+Resource = TypeVar("Resource", bound="Closeable")
+Resource_co = TypeVar("Resource_co", bound="Closeable", covariant=True)
 
 WORKER_BYTES = 2 << 30
 """Memory that a worker takes while it trains a judge of 110 million parameters."""
@@ -34,8 +38,53 @@ IDLE_SECONDS = 600
 POLL_SECONDS = 0.2
 
 
+class Closeable(Protocol):
+    """What can be closed, as a teacher can."""
+
+    def close(self) -> None: ...
+
+
+Record = Callable[..., None]
+"""Keeps what happened to a worker, as ``RunFolder.event`` does."""
+
+
+class Pool(Protocol[Resource_co]):
+    """One or more equal resources that stay open from job to job."""
+
+    def completed(
+        self, jobs: Sequence[Callable[[Resource_co, Advance], Result]], advance: Advance = ignore
+    ) -> Generator[tuple[int, Result], None, None]:
+        """As ``Executor.completed``; each job is called with a resource as well, which is opened for the first one."""
+        ...
+
+    def close(self) -> None:
+        """Close the resources. The pool can be used again."""
+        ...
+
+
 class Executor(Protocol):
     """Where jobs run."""
+
+    def prepare(self, models: Mapping[Path, str], record: Record) -> None:
+        """Begin a run: jobs may name the ``models``, files or folders, by their paths; the values are their SHA-256.
+
+        ``record`` is told of workers that die.
+        """
+        ...
+
+    @property
+    def shares_disk(self) -> bool:
+        """Whether workers read and write the same files as this process."""
+        ...
+
+    def pool(
+        self, opener: Callable[[], Resource], threads: int | None = None, *, per_worker: bool = False
+    ) -> Pool[Resource]:
+        """A pool of what ``opener`` opens; ``threads`` is how many one resource uses, None all that a machine has.
+
+        ``per_worker``: each worker process of a machine has a resource, also where one would use all cores.
+        """
+        ...
 
     def completed(
         self, jobs: Sequence[Callable[[Advance], Result]], advance: Advance = ignore
@@ -52,7 +101,46 @@ class Executor(Protocol):
         ...
 
 
-class InThisProcess:
+class OneResource(Generic[Resource]):
+    """The ``Pool`` of one resource in this process."""
+
+    def __init__(self, opener: Callable[[], Resource]) -> None:
+        self._opener = opener
+        self._resource: Resource | None = None
+
+    def completed(
+        self, jobs: Sequence[Callable[[Resource, Advance], Result]], advance: Advance = ignore
+    ) -> Generator[tuple[int, Result], None, None]:
+        """See ``Pool.completed``."""
+        for number, job in enumerate(jobs):
+            if self._resource is None:
+                self._resource = self._opener()
+            yield number, job(self._resource, advance)
+
+    def close(self) -> None:
+        """See ``Pool.close``."""
+        if self._resource is not None:
+            self._resource.close()
+            self._resource = None
+
+
+class OnThisMachine:
+    """What the executors of one machine have in common: they find models at their paths, and a pool is one resource
+    that uses all cores, which a teacher does as well as several with fewer, in less memory."""
+
+    shares_disk = True
+
+    def prepare(self, models: Mapping[Path, str], record: Record) -> None:
+        """See ``Executor.prepare``."""
+
+    def pool(
+        self, opener: Callable[[], Resource], threads: int | None = None, *, per_worker: bool = False
+    ) -> Pool[Resource]:
+        """See ``Executor.pool``."""
+        return OneResource(opener)
+
+
+class InThisProcess(OnThisMachine):
     """The ``Executor`` that runs one job after the other."""
 
     def completed(
@@ -66,7 +154,7 @@ class InThisProcess:
         """See ``Executor.close``."""
 
 
-class WorkerProcesses:
+class WorkerProcesses(OnThisMachine):
     """The ``Executor`` of up to ``workers`` processes, which share the cores of this one.
 
     Workers start with the first jobs and stay, since it takes them some seconds to import PyTorch. Jobs and their
@@ -110,6 +198,12 @@ class WorkerProcesses:
                 self.close()
                 raise
 
+    def pool(
+        self, opener: Callable[[], Resource], threads: int | None = None, *, per_worker: bool = False
+    ) -> Pool[Resource]:
+        """See ``Executor.pool``."""
+        return _ResourceOfEach(self, opener) if per_worker else super().pool(opener, threads)
+
     def close(self) -> None:
         """See ``Executor.close``."""
         if self._executor is not None:
@@ -128,6 +222,42 @@ class WorkerProcesses:
             initargs=(os.getpid(),),
             env={"OMP_NUM_THREADS": str(threads)},  # as PyTorch reads it when a job imports it
         )
+
+
+class _ResourceOfEach(Generic[Resource]):
+    """The ``Pool`` of a resource in each worker process."""
+
+    def __init__(self, workers: WorkerProcesses, opener: Callable[[], Resource]) -> None:
+        self._workers = workers
+        self._opener = opener
+        self._name = uuid.uuid4().hex
+
+    def completed(
+        self, jobs: Sequence[Callable[[Resource, Advance], Result]], advance: Advance = ignore
+    ) -> Generator[tuple[int, Result], None, None]:
+        """See ``Pool.completed``."""
+        opened = partial(_opened, self._name, self._opener)
+        yield from self._workers.completed([partial(_with_resource, opened, job) for job in jobs], advance)
+
+    def close(self) -> None:
+        """See ``Pool.close``: the workers end."""
+        self._workers.close()
+
+
+_resources: dict[str, Any] = {}
+"""The open resources of this worker, by the names of their pools."""
+
+
+def _opened(name: str, opener: Callable[[], Resource]) -> Any:
+    if name not in _resources:
+        _resources[name] = opener()
+    return _resources[name]
+
+
+def _with_resource(
+    opened: Callable[[], Resource], job: Callable[[Resource, Advance], Result], advance: Advance
+) -> Result:
+    return job(opened(), advance)
 
 
 def executor_for(workers: int | None) -> Executor:

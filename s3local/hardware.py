@@ -33,6 +33,13 @@ def physical_cores() -> int:
     return max(1, len({_siblings(cpu) for cpu in allowed}))
 
 
+def usable_threads() -> int:
+    """The threads that this process should use: as many as ``physical_cores``, or fewer if ``OMP_NUM_THREADS`` says so,
+    as it does for workers that share the cores."""
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    return min(physical_cores(), int(share)) if share.isdigit() and int(share) else physical_cores()
+
+
 def _siblings(cpu: int) -> str:
     """The name of the core that a logical processor belongs to."""
     try:

@@ -67,6 +67,8 @@ NO_PROXY = {"no_proxy": "*", "NO_PROXY": "*"}
 _STANDARD_LIBRARY = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 _SITE_PACKAGES = ("site-packages", "dist-packages")
 
+_admitted: dict[tuple[str, int], None] = {}
+"""What ``admit`` was called with, in order."""
 _admitted_names: set[str] = set()
 """Hosts that may be looked up, in lower case."""
 _admitted_addresses: set[tuple[str, int]] = set()
@@ -122,6 +124,12 @@ def admit(host: str, port: int) -> None:
         _admitted_names.discard(name)
         raise NetworkError(f"the host {host} is not known here ({exc})") from exc
     _admitted_addresses.update((str(address[0]), port) for *_, address in found)
+    _admitted[host, port] = None
+
+
+def admitted() -> tuple[tuple[str, int], ...]:
+    """The hosts and ports that were admitted, for other processes of this program to admit as well."""
+    return tuple(_admitted)
 
 
 def _hide_proxies() -> None:

@@ -14,7 +14,7 @@ exceptions  progress  interruption  wording  hardware  storage  encodings  recor
 sources  allocation  seeds  offline  executor
 weights.llama_build  weights.llama_runtime  weights.headers  weights.folders  weights.manifest  weights.verified
 weights.store
-weights.optimize  weights.download  weights.archives  weights.fetch  weights.importing
+weights.optimize  weights.download  weights.archives  weights.fetch  weights.importing  ray_executor
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
 teacher.protocol  teacher.fake  teacher.sampling  teacher.chat_template  teacher.llama_cache
@@ -33,8 +33,8 @@ comparison.significance  results
 runner.prompt_style  runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
 runner.relabel  runner.unlabelled  runner.model_selection  runner.finish  runner.row_map  runner.leakage  runner.loop
 runner.forecast
-comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.summary
-comparison.compare
+comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.side_by_side
+comparison.summary  comparison.compare
 finished_run  prediction  serving  doctor
 report.text  report.check  report.compare
 report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page

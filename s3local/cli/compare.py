@@ -65,7 +65,11 @@ if TYPE_CHECKING:
 @click.option("--gold", metavar="N,...", help="Numbers of labelled rows to draw from dev. [default: all rows]")
 @budget_options
 @with_models
-@workers_option
+@workers_option(
+    "Cells that are computed side by side, each by a process with its own teacher; 1 computes one after the other. Or "
+    "a Ray cluster: ray is the one that this machine is part of, or a new one of this machine alone; HOST:PORT is a "
+    "cluster's head. [default: one cell after the other, whose trainings run side by side]"
+)
 @click.option("--open", "open_page", is_flag=True, help="Open the report in the browser at the end.")
 @json_option
 @quiet_option
@@ -78,7 +82,7 @@ def compare(
     seeds: str,
     gold: str | None,
     engine: EngineSettings,
-    workers: int | None,
+    workers: int | str | None,
     open_page: bool,
     as_json: bool,
     quiet: bool,
@@ -116,7 +120,7 @@ def compare(
     """
     from s3local.comparison.compare import CompareSettings
     from s3local.comparison.compare import compare as compare_methods
-    from s3local.executor import executor_for
+    from s3local.ray_executor import executor_named
     from s3local.report.compare import render, save
     from s3local.report.html import write_report
     from s3local.results import to_plain
@@ -129,9 +133,15 @@ def compare(
         reference=reference,
         run=RunSettings(engine=engine, **choices),
     )
-    with contextlib.closing(executor_for(workers)) as executor:
+    with contextlib.closing(executor_named(workers)) as executor:
         result = compare_methods(
-            task, settings, folder=out, name=name, progress=progress(quiet or as_json), executor=executor
+            task,
+            settings,
+            folder=out,
+            name=name,
+            progress=progress(quiet or as_json),
+            executor=executor,
+            side_by_side=workers not in (None, 1),
         )
     save(result.summary, result.folder)
     if as_json:

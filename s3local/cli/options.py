@@ -124,12 +124,26 @@ SHOWING = ("as_json", "quiet", "open_page")
 
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 
-workers_option = click.option(
-    "--workers",
-    type=click.IntRange(1),
-    help="Processes that train classifiers side by side; 1 trains one after the other. "
-    "[default: one for each physical core, as memory allows; 1 with a GPU]",
-)
+
+def _named_workers(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    """The callback of ``--workers``: a number of processes, or the address of a Ray cluster."""
+    from s3local.ray_executor import THIS_MACHINE, host_and_port
+
+    if value is None or value == THIS_MACHINE:
+        return value
+    if value.isascii() and value.isdigit() and int(value):
+        return int(value)
+    try:
+        host_and_port(value)
+    except ValueError as exc:
+        raise click.BadParameter(f"{exc}.", ctx, param) from exc
+    return value
+
+
+def workers_option(text: str) -> Decorator:
+    """The option ``--workers``, with its help."""
+    return click.option("--workers", callback=_named_workers, metavar="N|ray|ray://HOST:PORT", help=text)
+
 
 json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON instead of tables.")
 

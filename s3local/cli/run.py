@@ -97,7 +97,11 @@ if TYPE_CHECKING:
     help="Replace names, addresses, e-mail, telephone and account numbers, dates of birth and web addresses in your "
     "rows by invented ones before the teacher reads them. The classifier is still trained on your own rows.",
 )
-@workers_option
+@workers_option(
+    "Processes of this machine that train classifiers side by side; 1 trains one after the other. Or a Ray cluster, "
+    "whose machines also generate: ray is the one that this machine is part of, or a new one of this machine alone; "
+    "HOST:PORT is a cluster's head. [default: one process for each physical core, as memory allows; 1 with a GPU]"
+)
 @click.option("--open", "open_page", is_flag=True, help="Open the report in the browser at the end.")
 @json_option
 @quiet_option
@@ -106,7 +110,7 @@ def run(
     name: str,
     out: Path | None,
     engine: EngineSettings,
-    workers: int | None,
+    workers: int | str | None,
     round_trip: float,
     redact: bool,
     open_page: bool,
@@ -126,10 +130,11 @@ def run(
       s3local run my_task --rows 2000 --seed 1 --name larger
       s3local run my_task --teacher http://127.0.0.1:11434/v1#qwen3:8b --name ollama
       s3local run my_task --redact --name redacted
+      s3local run my_task --rows 20000 --workers ray://192.168.1.10:6379 --name cluster
     """
     from s3local.curation.privacy import PrivacySettings
-    from s3local.executor import executor_for
     from s3local.interruption import stoppable
+    from s3local.ray_executor import executor_named
     from s3local.report.html import write_report
     from s3local.report.text import render
     from s3local.results import to_plain
@@ -143,10 +148,11 @@ def run(
     settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), privacy=privacy, **choices)
     models = find_models(settings, progress=progress(quiet or as_json))
     folder = out or run_folder(task, name)
-    shown = progress(quiet or as_json, lambda: forecast(task, settings, models, workers, folder))
+    here = workers if isinstance(workers, int) else None  # the machines of a cluster are not measured
+    shown = progress(quiet or as_json, lambda: forecast(task, settings, models, here, folder))
     with (
         stoppable(lambda message: click.echo(message, err=True)),
-        contextlib.closing(executor_for(workers)) as executor,
+        contextlib.closing(executor_named(workers)) as executor,
     ):
         result = run_task(
             task, settings, folder=folder, progress=shown, models=models, executor=executor, command=command_line()

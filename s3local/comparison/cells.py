@@ -103,34 +103,38 @@ class _Outcome:
     rounds: tuple[CellRound, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What all cells have in common.
+
+    ``dev`` is what gold rows are drawn from, ``most_gold`` the largest number of them; ``settings`` are those of all
+    runs, whose seed is replaced.
+    """
+
+    task: Task
+    dev: Sequence[Example]
+    test: Sequence[Example]
+    most_gold: int
+    settings: RunSettings
+    models: Models
+
+
 class CellComputer:
     """Computes cells in a comparison's folder; what several cells need is computed once.
 
-    ``dev`` is what gold rows are drawn from, ``most_gold`` the largest number of them; ``settings`` are those that all
-    runs have in common, whose seed is replaced. ``executor`` runs
-    trainings side by side.
+    ``executor`` runs trainings side by side.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        dev: Sequence[Example],
-        test: Sequence[Example],
-        most_gold: int,
-        settings: RunSettings,
-        state: RunFolder,
-        models: Models,
-        executor: Executor,
-    ) -> None:
-        self.task = task
-        self.dev = dev
-        self.test = test
-        self.most_gold = most_gold
-        self.settings = settings
+    def __init__(self, comparison: Comparison, state: RunFolder, executor: Executor) -> None:
+        self.task = comparison.task
+        self.dev = comparison.dev
+        self.test = comparison.test
+        self.most_gold = comparison.most_gold
+        self.settings = comparison.settings
         self.state = state
-        self.models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
+        self.models = dataclasses.replace(comparison.models, embedder=CachedEmbedder(comparison.models.embedder))
         self.executor = executor
-        self.judges = JudgeCache(models.train_judges)
+        self.judges = JudgeCache(comparison.models.train_judges)
 
     def compute(self, cell: Cell, progress: Progress) -> CellResult:
         """Compute a cell: its predictions are written first, its marker last."""

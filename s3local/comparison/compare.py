@@ -16,15 +16,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from s3local import __version__, offline
 from s3local.comparison.baselines import has_setfit
-from s3local.comparison.cells import Cell, CellComputer
+from s3local.comparison.cells import Cell, CellComputer, Comparison
 from s3local.comparison.methods import (
     DEFAULT_METHODS,
     DEFAULT_REFERENCE,
@@ -34,6 +35,7 @@ from s3local.comparison.methods import (
     methods_named,
     require_known,
 )
+from s3local.comparison.side_by_side import compute_side_by_side
 from s3local.comparison.summary import compare_all, summarise
 from s3local.exceptions import InputError, S3LocalError
 from s3local.executor import Executor, executor_for
@@ -89,12 +91,14 @@ def compare(
     models: Models | None = None,
     known: Iterable[CellResult] = (),
     executor: Executor | None = None,
+    side_by_side: bool = False,
 ) -> CompareResult:
     """Compare methods on ``task``, or go on where a comparison was interrupted.
 
     The same folder (None: runs/<task>/compare/<name>) takes more methods, seeds and gold sizes later. ``models``
-    replace those that the settings name, ``executor`` is as in ``run``. ``known`` are cells of a comparison with the
-    same settings in another folder; they are not computed again.
+    replace those that the settings name, ``executor`` is as in ``run``; with ``side_by_side`` it computes whole cells
+    at the same time, each with a teacher of its own, instead of the trainings of one cell. ``known`` are cells of a
+    comparison with the same settings in another folder; they are not computed again.
     Raises ``InputError`` for bad rows, no test rows or too few of dev, ``S3LocalError`` for a task without labels,
     ``ModelError`` for missing models, ``RunError`` if the folder holds a comparison with other settings,
     ``StorageError`` if it cannot be written.
@@ -127,8 +131,9 @@ def compare(
             raise S3LocalError("nothing is left to compare: " + "; ".join(skipped.values()))
         seeds = list(dict.fromkeys(settings.seeds))
         cells = [Cell.of(method, seed, size) for seed in seeds for size in sizes for method in methods]
-        computer = CellComputer(task, dev, test, sizes[-1], settings.run, state, models, executor)
-        done = _compute(list(dict.fromkeys(cells)), computer, progress)
+        comparison = Comparison(task, dev, test, sizes[-1], settings.run, models)
+        compute = _side_by_side if side_by_side else _one_by_one
+        done = _completed(list(dict.fromkeys(cells)), state, partial(compute, comparison, state, executor, progress))
         summary = CompareSummary(
             task=task.name,
             reference=settings.reference,
@@ -176,18 +181,53 @@ def _available(task: Task, settings: CompareSettings, models: Models) -> tuple[l
     return [method for method in wanted if method.name not in skipped], skipped
 
 
-def _compute(cells: Sequence[Cell], computer: CellComputer, progress: Progress) -> dict[Cell, CellResult]:
-    """Every cell in order, which completes one seed after the other; cells with a marker are read."""
-    found = {cell: computer.state.read(cell.file, CellResult) for cell in cells}
+def _completed(
+    cells: Sequence[Cell], state: RunFolder, compute: Callable[[Sequence[Cell], int], dict[Cell, CellResult]]
+) -> dict[Cell, CellResult]:
+    """Every cell in order; cells with a marker are read, the others are computed, with the number of those read."""
+    found = {cell: state.read(cell.file, CellResult) for cell in cells}
     waiting = [cell for cell, result in found.items() if result is None]
-    left = _TimeLeft()
-    for number, cell in enumerate(waiting):
-        place = f"{len(cells) - len(waiting) + number + 1} of {len(cells)}"
-        progress.say(f"cell {place}: {cell}{left.in_words(waiting[number:])}")
-        started = time.perf_counter()
-        found[cell] = computer.compute(cell, _Labelled(progress, str(cell)))
-        left.note(cell, time.perf_counter() - started)
+    found |= compute(waiting, len(cells) - len(waiting))
     return {cell: result for cell, result in found.items() if result is not None}
+
+
+def _one_by_one(
+    comparison: Comparison,
+    state: RunFolder,
+    executor: Executor,
+    progress: Progress,
+    cells: Sequence[Cell],
+    n_before: int,
+) -> dict[Cell, CellResult]:
+    """The results of ``cells``, in an order that completes one seed after the other."""
+    computer, left, done = CellComputer(comparison, state, executor), _TimeLeft(), dict[Cell, CellResult]()
+    for number, cell in enumerate(cells):
+        place = f"{n_before + number + 1} of {n_before + len(cells)}"
+        progress.say(f"cell {place}: {cell}{left.in_words(cells[number:])}")
+        started = time.perf_counter()
+        done[cell] = computer.compute(cell, _Labelled(progress, str(cell)))
+        left.note(cell, time.perf_counter() - started)
+    return done
+
+
+def _side_by_side(
+    comparison: Comparison,
+    state: RunFolder,
+    executor: Executor,
+    progress: Progress,
+    cells: Sequence[Cell],
+    _: int,
+) -> dict[Cell, CellResult]:
+    """The results of ``cells``, which workers compute at the same time."""
+    executor.prepare(comparison.models.files, state.event)
+    done: dict[Cell, CellResult] = {}
+    with progress.step("cells side by side", len(cells), "cells") as advance:
+        for results in compute_side_by_side(cells, comparison, state, executor):
+            done |= results
+            advance(len(results))
+            for cell, result in results.items():
+                progress.say(f"cell {cell} is done: accuracy {result.test_accuracy:.1%}")
+    return done
 
 
 class _TimeLeft:

@@ -27,7 +27,9 @@ from s3local.seeds import derive_seed
 from s3local.student.training import Trained
 from s3local.synthesis.prompts import Prompts, token_cap
 from s3local.task.model import Task
+from s3local.teacher.protocol import Teacher
 from s3local.text import normal_form
+from s3local.weights.manifest import PromptStyle
 
 RATIONALES, SYNTHESIS, STUDENT, JUDGES, MODEL_SELECTION, UNLABELLED_ROWS = 0, 1, 2, 3, 4, 5
 """What a seed is for: the second part of every seed that is derived from the run's own."""
@@ -107,11 +109,8 @@ class RunContext:
         return np.array([labels.index(row.label) for row in rows], dtype=np.int64)
 
     def prompts(self) -> Prompts:
-        """The prompts for the teacher, which is opened: its tokenizer and chat template are part of them."""
-        teacher = self.teacher.open()
-        cap = token_cap(self.target_texts, self.task.length_of_texts(self.dev), teacher.count_tokens)
-        tokens = self.settings.prompt_tokens
-        return Prompts(self.task, self.teacher.style, cap, teacher.chat, teacher.count_tokens, tokens)
+        """The prompts for the teacher, which is opened."""
+        return prompts_for(self.kind, self.teacher.style, self.teacher.open())
 
     def divide_dev(self) -> Folds:
         """The folds of dev, always the same ones. Duplicates, and rows on the same source text, share a fold."""
@@ -157,6 +156,14 @@ class RunContext:
             temperature=temperature,
             export=report,
         )
+
+
+def prompts_for(kind: Texts, style: PromptStyle, teacher: Teacher) -> Prompts:
+    """The prompts for ``teacher``: its tokenizer and chat template are part of them."""
+    task = kind.task
+    written = [row.fields[task.target_field] for row in kind.dev]
+    cap = token_cap(written, task.length_of_texts(kind.dev), teacher.count_tokens)
+    return Prompts(task, style, cap, teacher.chat, teacher.count_tokens, kind.settings.prompt_tokens)
 
 
 def _figures(student: Trained, training_set: TrainingSet) -> TrainingFigures:

@@ -1,33 +1,41 @@
 """Generation of synthetic rows, shard by shard: plan, generate, filter, count.
 
-A shard is a list of requests that is decoded from an empty cache and written whole. Its content depends only on the
-task, the settings, the seed and the shards before it. A resumed run reads the finished shards and filters them again,
-which gives the same rows.
+A shard is a list of requests that is decoded from an empty cache and written whole. Shards come in waves: how many
+texts of each label the shards of a wave ask for is decided from the rows before the wave. So they can be generated side
+by side and in any order; they are filtered in their own. The content of a shard depends only on the task, the settings,
+the seed and the waves before it. A resumed run reads the finished shards and filters them again, which gives the same
+rows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from s3local.allocation import divide_rows
 from s3local.curation.dedup import Deduplicator
 from s3local.curation.privacy import PersonalData
 from s3local.curation.rules import check_rules
 from s3local.interruption import stop_if_asked
+from s3local.progress import Advance, ignore
 from s3local.records import Candidate, Dropped, Example, FilterResult
 from s3local.results import RationalesResult, SynthesisResult
-from s3local.runner.context import RATIONALES, SYNTHESIS, RunContext
+from s3local.runner.context import RATIONALES, SYNTHESIS, RunContext, prompts_for
 from s3local.runner.state import RunFolder
-from s3local.runner.task_kinds import SeedOrder
+from s3local.runner.task_kinds import SeedOrder, Texts
 from s3local.synthesis.extrapolation import plan_extrapolation
 from s3local.synthesis.planning import Planned, Reply, read_candidates
+from s3local.synthesis.prompts import Prompts
 from s3local.synthesis.rationales import plan_rationales, select_rationales
 from s3local.synthesis.replies import cleaner_for
-from s3local.teacher.protocol import TeacherLostError
+from s3local.teacher.protocol import Teacher, TeacherLostError
+from s3local.weights.manifest import PromptStyle
 
 MIN_SHARD = 32
 """The last shards of a stage are smaller than the others, but not smaller than this, if as many may be asked for."""
@@ -35,8 +43,90 @@ MIN_SHARD = 32
 EXPECTED_RATE = 0.8
 """Share of texts expected to pass the checks, before any were seen."""
 
-Plan = Callable[[Mapping[str, int], int], list[Planned]]
-"""The requests for a number of texts of each label, in the shard of this number."""
+
+class Plan(Protocol):
+    """What the shards of a round ask for. It goes to the worker of each shard."""
+
+    def requests(self, kind: Texts, prompts: Prompts, wanted: Mapping[str, int], shard: int) -> list[Planned]:
+        """The requests for ``wanted`` texts of each label, in the shard of this number."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SeedPlan:
+    """The plan of the first round, guided by ``rationales`` of each label."""
+
+    seed: int
+    rationales: Mapping[str, Sequence[str]]
+    contrast: float
+
+    def requests(self, kind: Texts, prompts: Prompts, wanted: Mapping[str, int], shard: int) -> list[Planned]:
+        """See ``Plan.requests``."""
+        order = SeedOrder(wanted, [self.seed, SYNTHESIS, 0, shard], self.rationales, self.contrast)
+        return kind.plan_seed(prompts, order)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtrapolationPlan:
+    """The plan of round ``number``: rows like the ``errors``; ``gold`` are dev's rows of each group."""
+
+    seed: int
+    number: int
+    errors: Sequence[Example]
+    gold: Mapping[str, Sequence[Example]]
+    contrast: float
+
+    def requests(self, kind: Texts, prompts: Prompts, wanted: Mapping[str, int], shard: int) -> list[Planned]:
+        """See ``Plan.requests``."""
+        return plan_extrapolation(
+            prompts,
+            wanted,
+            self.errors,
+            self.gold,
+            shots=kind.settings.shots,
+            samples=kind.settings.samples,
+            sampling=kind.settings.sampling,
+            seed=[self.seed, SYNTHESIS, self.number, shard],
+            length_like=kind.length_like,
+            contrast=self.contrast,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Replies of a shard by their places, the seconds they took and the machine; ``lost`` says why some are missing."""
+
+    replies: Mapping[int, Reply]
+    seconds: float
+    machine: str
+    lost: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _ShardJob:
+    """A shard, and those of its replies that an earlier sitting ``found``."""
+
+    kind: Texts
+    style: PromptStyle
+    plan: Plan
+    wanted: Mapping[str, int]
+    number: int
+    found: Mapping[int, Reply]
+
+    def __call__(self, teacher: Teacher, advance: Advance) -> _Written:
+        """Plan the shard and let ``teacher`` write it."""
+        started = time.perf_counter()
+        prompts = prompts_for(self.kind, self.style, teacher)
+        planned = self.plan.requests(self.kind, prompts, self.wanted, self.number)
+        waiting = [place for place in range(len(planned)) if place not in self.found]
+        lost = None
+        try:
+            written = dict(enumerate(teacher.generate([planned[place].request for place in waiting], advance)))
+        except TeacherLostError as exc:
+            written, lost = dict(exc.completions), str(exc)
+        replies = {waiting[n]: Reply.to(planned[waiting[n]], completion) for n, completion in written.items()}
+        seconds = round(time.perf_counter() - started, 3)
+        return _Written({**self.found, **replies}, seconds, platform.node(), lost)
 
 
 class Generation:
@@ -68,40 +158,19 @@ class Generation:
                 rationales[label] = tuple(select_rationales(mine, count))
         return RationalesResult(rationales=rationales)
 
-    def seed_plan(self) -> Plan:
-        """The plan of the first round, guided by rationales where the task's kind uses them."""
+    def seed_plan(self) -> SeedPlan:
+        """The plan of the first round; asks the teacher for rationales where the task's kind uses them."""
+        rationales = self.rationales() if self.context.kind.uses_rationales else {}
+        return SeedPlan(self.context.settings.seed, rationales, self._contrast)
 
-        def plan(wanted: Mapping[str, int], shard: int) -> list[Planned]:
-            rationales = self.rationales() if self.context.kind.uses_rationales else {}
-            seed = [self.context.settings.seed, SYNTHESIS, 0, shard]
-            order = SeedOrder(wanted, seed, rationales, self._contrast)
-            return self.context.kind.plan_seed(self.context.prompts(), order)
-
-        return plan
-
-    def extrapolation_plan(self, errors: Sequence[Example], number: int) -> Plan:
+    def extrapolation_plan(self, errors: Sequence[Example], number: int) -> ExtrapolationPlan:
         """The plan of round ``number``: rows like the dev rows ``errors``."""
-        context, settings = self.context, self.context.settings
+        context = self.context
         rows = context.redacted(context.dev)
         gold = {name: [row for row in rows if row.label == name] for name in context.task.groups}
         by_id = {row.id: row for row in rows}
         shown = [by_id[error.id] for error in errors]
-
-        def plan(wanted: Mapping[str, int], shard: int) -> list[Planned]:
-            return plan_extrapolation(
-                context.prompts(),
-                wanted,
-                shown,
-                gold,
-                shots=settings.shots,
-                samples=settings.samples,
-                sampling=settings.sampling,
-                seed=[settings.seed, SYNTHESIS, number, shard],
-                length_like=context.kind.length_like,
-                contrast=self._contrast,
-            )
-
-        return plan
+        return ExtrapolationPlan(context.settings.seed, number, shown, gold, self._contrast)
 
     # Rows
 
@@ -109,7 +178,7 @@ class Generation:
         """Fill ``quotas`` (rows of each label) and write synthetic.jsonl and dropped.jsonl; the counts.
 
         ``before`` are the rows of earlier rounds, which no new row may repeat. Texts beyond a quota are dropped as
-        ``surplus``; so that there are few of them, a shard asks for what is missing, and for as many more as are
+        ``surplus``; so that there are few of them, the last shards ask for what is missing, and for as many more as are
         likely to fail. Ends early, with a shortfall, after ``attempts`` requests for each row.
         """
         state, settings = self.context.state, self.context.settings
@@ -117,11 +186,12 @@ class Generation:
         self.curation.begin(before)
         tally = _Tally(quotas)
         while tally.missing and tally.requests < max_requests:
-            wanted = tally.wanted(min(settings.shard_size, max_requests - tally.requests))
-            replies = self._shard(stage, tally.shards, plan, wanted)
-            result = self.curation.filter(self._candidates(replies, f"{stage}-{tally.shards:04d}"))
-            if tally.add(replies, result):
-                self.curation.keep_only([*before, *tally.kept])
+            wave = tally.wave(settings.shard_size, max_requests - tally.requests)
+            with contextlib.closing(self._shards(stage, plan, tally.shards, wave)) as shards:
+                for replies in shards:
+                    result = self.curation.filter(self._candidates(replies, f"{stage}-{tally.shards:04d}"))
+                    if tally.add(replies, result):
+                        self.curation.keep_only([*before, *tally.kept])
         state.write_rows(f"{stage}/synthetic.jsonl", (candidate.to_row() for candidate in tally.kept))
         state.write_rows(f"{stage}/dropped.jsonl", (drop.to_row() for drop in tally.dropped))
         return tally.result(_teacher_seconds(state, stage))
@@ -132,36 +202,66 @@ class Generation:
             replies, prefix=prefix, fields=task.fields, target_field=task.target_field, cleaner=self._cleaner
         )
 
-    def _shard(self, stage: str, number: int, plan: Plan, wanted: Mapping[str, int]) -> list[Reply]:
-        """The replies of a shard, from disk or from the teacher.
+    def _shards(
+        self, stage: str, plan: Plan, first: int, wave: Sequence[Mapping[str, int]]
+    ) -> Generator[list[Reply], None, None]:
+        """The replies of each shard of a wave, in order, from disk or from a teacher; ``first`` is the first's number.
 
-        If the teacher goes away in the middle, what it has written is stored, and asked for no more.
+        If a teacher goes away in the middle of a shard, what it has written is stored, and asked for no more.
         """
-        state = self.context.state
-        name, part = (f"{stage}/shards/{number:04d}{suffix}.jsonl" for suffix in ("", ".part"))
-        if (state.path / name).is_file():
-            return list(map(Reply.from_row, state.read_rows(name)))
-        teacher = self.context.teacher.open()
-        planned = plan(wanted, number)
-        stored = state.read_rows(part) if (state.path / part).is_file() else []
-        found = {item["place"]: Reply.from_row(item) for item in stored}
-        waiting = [place for place in range(len(planned)) if place not in found]
-        started = time.perf_counter()
-        step = f"{stage}: the teacher writes, shard {number + 1}"
-        try:
-            with self.context.progress.step(step, len(waiting), "texts") as advance:
-                completions = teacher.generate([planned[place].request for place in waiting], advance)
-        except TeacherLostError as exc:
-            found |= {waiting[n]: Reply.to(planned[waiting[n]], written) for n, written in exc.completions.items()}
-            state.write_rows(part, ({**found[place].to_row(), "place": place} for place in sorted(found)))
-            raise
-        found |= {place: Reply.to(planned[place], text) for place, text in zip(waiting, completions, strict=True)}
-        replies = [found[place] for place in range(len(planned))]
-        state.write_rows(name, (reply.to_row() for reply in replies))
+        context, numbers = self.context, range(first, first + len(wave))
+        ready = {number: replies for number in numbers if (replies := self._read(stage, number)) is not None}
+        jobs = [
+            _ShardJob(context.kind, context.teacher.style, plan, wanted, number, self._read_part(stage, number))
+            for number, wanted in zip(numbers, wave, strict=True)
+            if number not in ready
+        ]
+        left = sum(sum(job.wanted.values()) - len(job.found) for job in jobs)
+        shown: Advance = ignore
+
+        def advance(count: int) -> None:
+            nonlocal left
+            left -= count
+            shown(count)
+
+        with contextlib.closing(context.teacher.completed(jobs, advance)) as written:
+            for number in numbers:
+                if number not in ready:
+                    step = f"{stage}: the teacher writes, shard {number + 1}"
+                    with context.progress.step(step, max(left, 0), "texts") as shown:
+                        while number not in ready:
+                            place, its = next(written)
+                            ready[jobs[place].number] = self._keep(stage, jobs[place].number, its)
+                yield ready.pop(number)
+
+    def _read(self, stage: str, number: int) -> list[Reply] | None:
+        """The replies of a shard that is done."""
+        state, name = self.context.state, _shard_file(stage, number)
+        return list(map(Reply.from_row, state.read_rows(name))) if (state.path / name).is_file() else None
+
+    def _read_part(self, stage: str, number: int) -> dict[int, Reply]:
+        """The replies of a shard whose teacher went away, by their places."""
+        state, name = self.context.state, _shard_file(stage, number, ".part")
+        rows = state.read_rows(name) if (state.path / name).is_file() else []
+        return {item["place"]: Reply.from_row(item) for item in rows}
+
+    def _keep(self, stage: str, number: int, written: _Written) -> list[Reply]:
+        """Write a shard to the disk. Raises ``TeacherLostError`` if a part of it is missing."""
+        state, part = self.context.state, _shard_file(stage, number, ".part")
+        places = sorted(written.replies)
+        if written.lost is not None:
+            state.write_rows(part, ({**written.replies[place].to_row(), "place": place} for place in places))
+            raise TeacherLostError(written.lost, {})
+        replies = [written.replies[place] for place in places]
+        state.write_rows(_shard_file(stage, number), (reply.to_row() for reply in replies))
         (state.path / part).unlink(missing_ok=True)
-        state.event("shard done", stage=stage, shard=number, seconds=round(time.perf_counter() - started, 3))
+        state.event("shard done", stage=stage, shard=number, seconds=written.seconds, machine=written.machine)
         stop_if_asked()
         return replies
+
+
+def _shard_file(stage: str, number: int, suffix: str = "") -> str:
+    return f"{stage}/shards/{number:04d}{suffix}.jsonl"
 
 
 class Curation:
@@ -236,8 +336,12 @@ class _Tally:
             label: rows - self.per_label[label] for label, rows in self.quotas.items() if self.per_label[label] < rows
         }
 
-    def wanted(self, most: int) -> dict[str, int]:
-        """How many texts of each label the next shard asks for, ``most`` in all.
+    def wave(self, shard_size: int, most: int) -> list[dict[str, int]]:
+        """How many texts of each label the next shards ask for, ``most`` in all.
+
+        Full shards are in one wave as long as all of them together ask for no more texts than rows are missing: they
+        are needed whatever becomes of them. What is left then goes into single shards, as many texts as are likely to
+        be needed.
 
         The more texts of a label have failed so far, the more are asked for. Few texts tell little, so the pass rate
         over all labels counts for ``MIN_SHARD`` texts of each.
@@ -247,8 +351,11 @@ class _Tally:
             label: rows * (self.asked[label] + MIN_SHARD) / (self.passed[label] + rate * MIN_SHARD)
             for label, rows in self.missing.items()
         }
-        count = min(max(math.ceil(sum(likely.values())), MIN_SHARD), most)
-        return divide_rows(count, likely)
+        full = min(sum(self.missing.values()), most) // shard_size
+        if full > 1:
+            return [divide_rows(shard_size, likely)] * full
+        count = min(max(math.ceil(sum(likely.values())), MIN_SHARD), shard_size, most)
+        return [divide_rows(count, likely)]
 
     def add(self, replies: Sequence[Reply], result: FilterResult) -> bool:
         """Count a shard's ``replies`` and what the filters made of them; whether some were beyond their quota."""

@@ -10,8 +10,9 @@ import contextlib
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from s3local import __version__, offline
@@ -115,12 +116,13 @@ def run(
     models = models or find_models(settings, progress=progress)
     config = configuration(task, settings, models)
     models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
-    teacher = TeacherSource(models.teacher, models.style)
     folder = folder or run_folder(task, name)
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(RunFolder.open(folder, config))
-        stack.enter_context(contextlib.closing(teacher))
         executor = executor or stack.enter_context(contextlib.closing(executor_for(None)))
+        executor.prepare(models.files, state.event)
+        teacher = TeacherSource(models.teacher, models.style, executor, settings.engine.threads)
+        stack.enter_context(contextlib.closing(teacher))
         state.event("begun", version=__version__, **({"command": command} if command else {}))
         unknown = unknown_share(models.body, [row.text for row in dev])
         if unknown > WORTH_A_WARNING:
@@ -166,8 +168,9 @@ class Rounds:
             errors = self._choose_errors(len(rounds) - 1)
             weights = dict.fromkeys(groups, 0.0) | Counter(error.example.label for error in errors)
             quotas = divide_rows(self._rows_of_round(len(rounds)), weights, settings.least_share)
-            plan = self.generation.extrapolation_plan([error.example for error in errors], len(rounds))
-            rounds.append(self._round(len(rounds), plan, quotas, [error.example for error in errors]))
+            examples = [error.example for error in errors]
+            plan = partial(self.generation.extrapolation_plan, examples, len(rounds))
+            rounds.append(self._round(len(rounds), plan, quotas, examples))
         return rounds
 
     def _first(self) -> RoundResult:
@@ -175,14 +178,21 @@ class Rounds:
         context, settings = self.context, self.context.settings
         if settings.extrapolate == "dev":
             quotas = divide_rows(settings.rows, Counter(row.label for row in context.dev), settings.least_share)
-            return self._round(0, self.generation.extrapolation_plan(context.dev, 0), quotas)
+            return self._round(0, partial(self.generation.extrapolation_plan, context.dev, 0), quotas)
         rows = max(1, round(settings.rows * settings.seed_share)) if settings.rounds else settings.rows
         quotas = divide_rows(rows, dict.fromkeys(context.task.groups, 1.0))
-        return self._round(0, self.generation.seed_plan(), quotas)
+        return self._round(0, self.generation.seed_plan, quotas)
 
-    def _round(self, number: int, plan: Plan, quotas: Mapping[str, int], errors: Sequence[Example] = ()) -> RoundResult:
+    def _round(
+        self,
+        number: int,
+        plan: Callable[[], Plan],
+        quotas: Mapping[str, int],
+        errors: Sequence[Example] = (),
+    ) -> RoundResult:
         """Add the round's rows, train a fresh student on all rows so far, and score it on dev.
 
+        ``plan`` makes the plan of the rows that the teacher is to write, if it is to write any.
         The rows are unlabelled ones, as far as there are any for a label, and else the teacher's.
         """
         context, state, stage = self.context, self.context.state, _stage(number)
@@ -196,7 +206,7 @@ class Rounds:
         self.kept += taken
         before = list(self.kept)
         synthesis = state.once(
-            f"{stage}/synthesis.json", SynthesisResult, lambda: self.generation.fill(stage, quotas, plan, before)
+            f"{stage}/synthesis.json", SynthesisResult, lambda: self.generation.fill(stage, quotas, plan(), before)
         )
         self.kept += [Candidate.from_row(row) for row in state.read_rows(f"{stage}/synthetic.jsonl")]
         if len(self.kept) - len(before) != synthesis.kept:

@@ -7,8 +7,9 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import torch
 from s3local import __version__, offline
 from s3local.embedder import Embedder, LazyEmbedder
 from s3local.exceptions import ModelError
-from s3local.hardware import cpu_name, torch_device
-from s3local.progress import Progress
+from s3local.executor import Executor, InThisProcess, Pool, Result
+from s3local.hardware import cpu_name, torch_device, total_memory_bytes
+from s3local.progress import Advance, Progress, ignore
 from s3local.relabelling.judge import JudgeTrainer, train_judges
 from s3local.results import SCHEMA_VERSION
 from s3local.runner.settings import RunSettings
@@ -30,7 +32,7 @@ from s3local.synthesis.prompts import TEMPLATES
 from s3local.task.model import Kind, Task
 from s3local.teacher.engine import EngineSettings, LlamaTeacher
 from s3local.teacher.llama_cache import require_gpu
-from s3local.teacher.protocol import Teacher
+from s3local.teacher.protocol import Completion, Request, Score, Teacher
 from s3local.teacher.server import (
     DEFAULT_PARALLEL,
     Server,
@@ -63,8 +65,8 @@ class Models:
 
     ``teacher`` loads the teacher, whose prompts have ``style``; ``body`` is the folder of the student's pretrained
     body, ``judge`` that of the judges' encoder, which ``train_judges`` trains. ``identity`` holds the models' checksums
-    for config.json. ``can_contrast`` and ``can_score`` say what the teacher can do beside writing: contrast two
-    prompts, and give the log-probabilities of a given text.
+    for config.json, ``files`` the SHA-256 of each folder or file that is loaded. ``can_contrast`` and ``can_score`` say
+    what the teacher can do beside writing: contrast two prompts, and give the log-probabilities of a given text.
     """
 
     teacher: Callable[[], Teacher]
@@ -73,6 +75,7 @@ class Models:
     body: Path
     judge: Path
     identity: Mapping[str, Any]
+    files: Mapping[Path, str] = field(default_factory=dict)
     train_judges: JudgeTrainer = train_judges
     can_contrast: bool = True
     can_score: bool = True
@@ -99,7 +102,8 @@ def find_models(
     body = find_student_body(settings.student)
     judge = find_judge(settings.judge) if settings.judge != NO_JUDGE else None
     judge = judge or find_encoder(settings.encoder)
-    identity: dict[str, Any] = {"student_sha256": sha256_of_folder(body), "judge_sha256": sha256_of_folder(judge)}
+    files = {body: sha256_of_folder(body), judge: sha256_of_folder(judge)}
+    identity: dict[str, Any] = {"student_sha256": files[body], "judge_sha256": files[judge]}
     if settings.allow_host is not None and not is_server_address(settings.teacher):
         raise ModelError(f"--allow-host {settings.allow_host} is for a teacher's server, and --teacher names none")
     can_contrast = can_score = True
@@ -117,16 +121,19 @@ def find_models(
         require_gpu(settings.engine.gpu_layers)
         weights = find_teacher(settings.teacher)
         identity["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
-        style = weights.prompt_style
+        style, files[weights.path] = weights.prompt_style, weights.sha256
+        memory = total_memory_bytes()  # of this machine, so that a teacher on another one has as many slots
 
         def teacher() -> Teacher:
-            return LlamaTeacher(weights.path, settings.engine)
+            return LlamaTeacher(weights.path, settings.engine, memory)
 
     if embedder is None:
         encoder = find_encoder(settings.encoder)
-        identity["encoder_sha256"] = sha256_of_folder(encoder)
+        identity["encoder_sha256"] = files[encoder] = sha256_of_folder(encoder)
         embedder = LazyEmbedder(encoder)
-    return Models(teacher, style, embedder, body, judge, identity, can_contrast=can_contrast, can_score=can_score)
+    return Models(
+        teacher, style, embedder, body, judge, identity, files, can_contrast=can_contrast, can_score=can_score
+    )
 
 
 def _found_server(settings: RunSettings) -> Server:
@@ -151,24 +158,69 @@ def _found_server(settings: RunSettings) -> Server:
 
 
 class TeacherSource:
-    """The teacher, loaded when a stage opens it, and closed before a student trains: one GPU must be enough."""
+    """The teachers of a run: one, or one on each of several workers, as ``executor`` has it.
 
-    def __init__(self, opener: Callable[[], Teacher], style: PromptStyle) -> None:
-        self._opener = opener
-        self._teacher: Teacher | None = None
+    They are loaded with the first job, and closed before a student trains: one GPU must be enough.
+    """
+
+    def __init__(
+        self,
+        opener: Callable[[], Teacher],
+        style: PromptStyle,
+        executor: Executor | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._pool = (executor or InThisProcess()).pool(opener, threads)
         self.style = style
 
+    def completed(
+        self, jobs: Sequence[Callable[[Teacher, Advance], Result]], advance: Advance = ignore
+    ) -> Generator[tuple[int, Result], None, None]:
+        """See ``Pool.completed``; each job is called with a teacher. Raises ``ModelError`` if none can be loaded."""
+        return self._pool.completed(jobs, advance)
+
     def open(self) -> Teacher:
-        """The teacher; the same one until ``close``. Raises ``ModelError`` if it cannot be loaded."""
-        if self._teacher is None:
-            self._teacher = self._opener()
-        return self._teacher
+        """A teacher that is wherever the jobs are."""
+        return _PooledTeacher(self._pool)
 
     def close(self) -> None:
-        """Free the teacher's memory; ``open`` loads it again."""
-        if self._teacher is not None:
-            self._teacher.close()
-            self._teacher = None
+        """Free the teachers' memory; the next job loads them again."""
+        self._pool.close()
+
+
+class _PooledTeacher:
+    """The ``Teacher`` whose calls are jobs of ``pool``."""
+
+    def __init__(self, pool: Pool[Teacher]) -> None:
+        self._pool = pool
+
+    def generate(self, requests: Sequence[Request], advance: Advance = ignore) -> list[Completion]:
+        """See ``Teacher.generate``."""
+        return self._ask(partial(_generate, list(requests)), advance)
+
+    def score(self, prompt: str, continuations: Sequence[str]) -> list[Score]:
+        """See ``Teacher.score``."""
+        return self._ask(lambda teacher, _: teacher.score(prompt, continuations))
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """See ``Teacher.chat``."""
+        return self._ask(lambda teacher, _: teacher.chat(messages))
+
+    def count_tokens(self, text: str) -> int:
+        """See ``Teacher.count_tokens``."""
+        return self._ask(lambda teacher, _: teacher.count_tokens(text))
+
+    def close(self) -> None:
+        """See ``Teacher.close``."""
+        self._pool.close()
+
+    def _ask(self, job: Callable[[Teacher, Advance], Result], advance: Advance = ignore) -> Result:
+        ((_, answer),) = self._pool.completed([job], advance)
+        return answer
+
+
+def _generate(requests: Sequence[Request], teacher: Teacher, advance: Advance) -> list[Completion]:
+    return teacher.generate(requests, advance)
 
 
 def configuration(task: Task, settings: RunSettings, models: Models) -> dict[str, Any]:

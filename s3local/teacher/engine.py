@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3local.exceptions import TeacherError
-from s3local.hardware import available_memory_bytes, physical_cores, total_memory_bytes
+from s3local.hardware import available_memory_bytes, total_memory_bytes, usable_threads
 from s3local.progress import Advance, ignore
 from s3local.teacher.batch import Batch, EngineStats
 from s3local.teacher.llama_cache import (
@@ -69,11 +69,14 @@ class EngineSettings:
 class LlamaTeacher:
     """A ``Teacher`` on a GGUF file. It is not thread-safe. After ``close``, any use raises ``ValueError``.
 
+    ``memory`` is the memory in bytes that the number of slots depends on, if the settings leave that open (None: this
+    machine's).
     Raises ``ModelError`` if the file is missing, damaged or not supported by this build of llama.cpp.
     """
 
-    def __init__(self, path: Path, settings: EngineSettings = EngineSettings()) -> None:
+    def __init__(self, path: Path, settings: EngineSettings = EngineSettings(), memory: int | None = None) -> None:
         self.settings = settings
+        self._memory = memory
         self.stats = EngineStats()
         self._model = LlamaModel(path, settings.gpu_layers)
         self._cache: SequenceCache | None = None
@@ -172,7 +175,7 @@ class LlamaTeacher:
         if self.settings.slots is not None:
             return self.settings.slots
         slot_bytes = self._model.cache_bytes_per_token(self.settings.cache_type) * _rounded(cells) * per_slot
-        fitting = total_memory_bytes() // CACHE_SHARE_OF_MEMORY // max(1, slot_bytes)
+        fitting = (self._memory or total_memory_bytes()) // CACHE_SHARE_OF_MEMORY // max(1, slot_bytes)
         return max(1, min(DEFAULT_SLOTS, fitting))
 
     def _empty_cache(self, n_sequences: int, cells: int) -> SequenceCache:
@@ -191,7 +194,7 @@ class LlamaTeacher:
                 sequence_cells=cells,
                 batch_tokens=max(self.settings.batch_tokens, n_sequences),
                 max_rows=max(n_sequences, SCORE_ROWS),
-                threads=self.settings.threads or physical_cores(),
+                threads=self.settings.threads or usable_threads(),
                 cache_type=self.settings.cache_type,
                 flash_attention=self.settings.flash_attention,
             )

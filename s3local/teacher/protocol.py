@@ -109,6 +109,10 @@ class TeacherLostError(TeacherError):
         super().__init__(message)
         self.completions = completions
 
+    def __reduce__(self) -> Any:
+        """What pickle needs to send the error from a worker."""
+        return type(self), (str(self), self.completions)
+
 
 class Teacher(Protocol):
     """A language model that generates and scores texts."""

@@ -3,11 +3,15 @@ budget, and the seed decides every text."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_world import candidates_of, context_for, rows_of, settings, toy_models, write
 
+from s3local.executor import Executor, InThisProcess, OneResource, Resource
+from s3local.progress import Advance, ignore
 from s3local.records import Candidate
 from s3local.results import SynthesisResult
 from s3local.runner.generation import Generation
@@ -48,11 +52,17 @@ def test_what_the_teacher_is_asked_is_in_the_origin(finished: RunResult) -> None
 
 
 def fill(
-    task: Task, body: Path, folder: Path, teacher: FakeTeacher, quota: int, **changes: object
+    task: Task,
+    body: Path,
+    folder: Path,
+    teacher: FakeTeacher,
+    quota: int,
+    executor: Executor | None = None,
+    **changes: object,
 ) -> tuple[SynthesisResult, list[Candidate]]:
     """The first round's rows, ``quota`` of each label, without a student."""
     chosen = settings(body, rationales=0, **changes)
-    context = context_for(task, chosen, folder, toy_models(chosen, lambda: teacher))
+    context = context_for(task, chosen, folder, toy_models(chosen, lambda: teacher), executor)
     test = [row["text"] for row in rows_of(task.test)] if task.test else []
     generation = Generation(context, test)
     quotas = dict.fromkeys(task.label_names, quota)
@@ -108,3 +118,42 @@ def test_another_seed_gives_other_texts_and_the_same_seed_the_same(task: Task, t
     )
     assert first == same
     assert not set(first) & set(other)
+
+
+class Backwards(InThisProcess):
+    """An executor whose pool ends the last job first, and tells the jobs' numbers to ``ended``."""
+
+    ended: list[int]
+
+    def pool(self, opener: Callable[[], Resource], threads: int | None = None, **_: bool) -> OneResource[Resource]:
+        self.ended = ended = []
+
+        class Pool(OneResource[Resource]):
+            def completed(
+                self, jobs: Sequence[Callable[[Resource, Advance], Any]], advance: Advance = ignore
+            ) -> Generator[tuple[int, Any], None, None]:
+                for number in reversed(range(len(jobs))):
+                    ((_, result),) = super().completed([jobs[number]], advance)
+                    ended.append(number)
+                    yield number, result
+
+        return Pool(opener)
+
+
+def test_the_rows_do_not_depend_on_the_order_in_which_shards_end(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    _, rows = fill(task, tiny_bert, tmp_path / "forwards", FakeTeacher(write), quota=20)
+    executor = Backwards()
+    counts, others = fill(task, tiny_bert, tmp_path / "backwards", FakeTeacher(write), 20, executor)
+    assert executor.ended[:5] == [4, 3, 2, 1, 0]  # 40 rows are missing: five shards of eight
+    assert others == rows
+    assert counts.kept == len(rows) == 40
+
+
+def test_a_wave_asks_for_no_more_texts_than_rows_are_missing(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
+    """So all of its shards are needed, whatever becomes of them: no text of theirs is surplus."""
+    fill(task, tiny_bert, tmp_path, FakeTeacher(write), quota=16)
+    sizes = [len(rows_of(path)) for path in sorted((tmp_path / "round-0/shards").iterdir())]
+    assert sizes[:4] == [8] * 4
+    of_the_wave = {f"round-0-{number:04d}" for number in range(4)}
+    dropped = rows_of(tmp_path / "round-0/dropped.jsonl")
+    assert not [row for row in dropped if row["reason"] == "surplus" and row["id"].rsplit("-", 1)[0] in of_the_wave]

@@ -15,6 +15,7 @@ import numpy as np
 from toys import READER_SETTINGS, SETTINGS
 
 from s3local.embedder import CachedEmbedder, Vectors
+from s3local.executor import Executor
 from s3local.progress import Advance, Silent, ignore
 from s3local.records import Candidate, Example, read_jsonl
 from s3local.relabelling.judge import Floats, Judges, JudgeSettings, train_judges
@@ -153,11 +154,17 @@ class Watched:
     open_while_training: list[int] = field(default_factory=list)
 
 
-def context_for(task: Task, chosen: RunSettings, folder: Path, models: Models | None = None) -> RunContext:
+def context_for(
+    task: Task,
+    chosen: RunSettings,
+    folder: Path,
+    models: Models | None = None,
+    executor: Executor | None = None,
+) -> RunContext:
     """The context of a run in ``folder``, for tests of single stages; ``models`` are the scripted ones if left out."""
     dev, models = load_dev(task), models or toy_models(chosen)
     models = dataclasses.replace(models, embedder=CachedEmbedder(models.embedder))
-    teacher = TeacherSource(models.teacher, models.style)
+    teacher = TeacherSource(models.teacher, models.style, executor)
     folder.mkdir(parents=True, exist_ok=True)
     kind = kind_of(task, dev, [], chosen)
     return RunContext(task, kind, dev, chosen, RunFolder(folder), Silent(), models, teacher)
