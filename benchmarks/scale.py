@@ -36,8 +36,6 @@ from s3local.teacher.fake import FakeTeacher
 METHODS = ("gold", "probe", "judge", "zerogen", "goldgen", "s3")
 FAILURE_RATE = 1e-5
 """Workers that die in a second: one in 28 hours."""
-CURATION_SECONDS = 3.0
-"""What the driver needs for a shard, if no run says it."""
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -126,21 +124,24 @@ def simulate(shards: int, workers: int, seconds: Sequence[float], curation: floa
 
 
 def simulated(folders: Sequence[Path], rows: int) -> None:
-    """A table for 10, 100 and 1,000 workers, from the times of the shards of finished runs."""
-    seconds = [
-        float(event["seconds"])
-        for folder in folders
-        for event in RunFolder(folder).events()
-        if event["event"] == "shard done"
-    ]
+    """A table for 10, 100 and 1,000 workers, from the times of finished runs with one worker.
+
+    What a round's rows took beyond its shards and the rationales is the driver's time.
+    """
+    events = [event for folder in folders for event in RunFolder(folder).events()]
+    seconds = [float(event["seconds"]) for event in events if event["event"] == "shard done"]
     if not seconds:
         raise SystemExit("none of these folders has a finished shard")
+    stages = [(event["stage"], event["seconds"]) for event in events if event["event"] == "stage done"]
+    whole = sum(its for stage, its in stages if stage.endswith("/synthesis.json"))
+    others = sum(its for stage, its in stages if stage == "rationales.json") + sum(seconds)
+    curation = max(0.0, whole - others) / len(seconds)
     shards = rows // RunSettings().shard_size
-    alone = simulate(shards, 1, seconds, CURATION_SECONDS).seconds
-    print(f"{shards:,} shards, {sum(seconds) / len(seconds):.1f} s each, {CURATION_SECONDS:.1f} s of the driver\n")
+    alone = simulate(shards, 1, seconds, curation).seconds
+    print(f"{shards:,} shards, {sum(seconds) / len(seconds):.1f} s each, {curation:.1f} s of the driver\n")
     print("| workers | hours | times as fast | driver busy | workers busy | died |\n|---|---|---|---|---|---|")
     for workers in (1, 10, 100, 1000):
-        its = simulate(shards, workers, seconds, CURATION_SECONDS)
+        its = simulate(shards, workers, seconds, curation)
         print(
             f"| {workers:,} | {its.seconds / 3600:.1f} | {alone / its.seconds:.1f} | {its.driver:.0%} | "
             f"{its.workers:.0%} | {its.deaths} |"
