@@ -159,8 +159,10 @@ class Generation:
         return RationalesResult(rationales=rationales)
 
     def seed_plan(self) -> SeedPlan:
-        """The plan of the first round; asks the teacher for rationales where the task's kind uses them."""
-        rationales = self.rationales() if self.context.kind.uses_rationales else {}
+        """The plan of the first round; asks the teacher, if there is one, for rationales where the task's kind uses
+        them."""
+        asks = self.context.kind.uses_rationales and self.context.settings.generate
+        rationales = self.rationales() if asks else {}
         return SeedPlan(self.context.settings.seed, rationales, self._contrast)
 
     def extrapolation_plan(self, errors: Sequence[Example], number: int) -> ExtrapolationPlan:

@@ -290,7 +290,7 @@ def test_what_cannot_be_made_leaves_nothing(world: Callable[..., BundleSettings]
     target = tmp_path / "carry.zip"
     with pytest.raises(NetworkError, match="No matching distribution"):
         create.create(target, world(find_links=()), Silent())
-    with pytest.raises(ModelError, match="no model 'none'"):
+    with pytest.raises(ModelError, match='unknown model "none"'):
         create.create(target, world(models=("none",)), Silent())
     with pytest.raises(ModelError, match="cannot be built for macos-aarch64"):
         create.create(target, world(platform="macos-aarch64", llama_wheel=None), Silent())

@@ -63,7 +63,8 @@ def start(
 
 def compared(body: Path, folder: Path, executor: Executor, *, side_by_side: bool = False) -> list[CellResult]:
     """The cells, without their times, of a baseline and two methods that share a run."""
-    run_settings = settings(body, rows=16, training=dataclasses.replace(SETTINGS, epochs=3))
+    training = dataclasses.replace(SETTINGS, passes=64)
+    run_settings = settings(body, rows=16, training=training, engine=EngineSettings(threads=1))
     chosen = CompareSettings(("gold", "s3", "s3+gold"), (0, 1), (12,), run=run_settings)
     task, models = make_task(folder.parent / "task"), toy_models(run_settings, teacher_of)
     result = compare(task, chosen, folder=folder, models=models, executor=executor, side_by_side=side_by_side)
