@@ -64,25 +64,18 @@ def encoder(folder: Path, width: int, layers: int) -> Path:
 
 def test_the_demonstration_takes_as_long_as_the_readme_says(tmp_path: Path) -> None:
     """The teacher's speed is what ``writing_speed`` found on two cores of the README's machine. The student's is
-    README.md's: 4,200 texts through the rounds' students in 60 s, as many a second through two workers."""
+    README.md's: 2,400 texts through the rounds' students in 78 s, and 7,200 through two workers in 213 s."""
     chosen, task = RunSettings(rows=600), load_task(CHECKOUT / "data" / "support_desk")
     stages = stages_of(task, chosen, 84)
     speeds = speeds_of(
-        Measured(tokens=560, passes=70, passes_alone=35, workers=2),
+        Measured(tokens=560, passes=31, passes_alone=17, workers=2),
         chosen,
         text_tokens=33,
         contrast=True,
         body=encoder(tmp_path / "minilm", 384, 6),
         judge=encoder(tmp_path / "mpnet", 768, 12),
     )
-    seconds = dict.fromkeys(speeds, 0.0)
-    for stage in stages:
-        speed = speeds[stage.kind]
-        assert speed is not None
-        seconds[stage.kind] += stage.amount / speed
-    assert 666 / 1.5 < Forecast(stages, speeds).seconds_left < 666 * 1.5
-    for kinds, said in ((("rationales", "texts"), 217), (("judges", "reading"), 127), (("students",), 204)):
-        assert said / 1.5 < sum(seconds[kind] for kind in kinds) < said * 1.5  # type: ignore[index]
+    assert 780 / 1.5 < Forecast(stages, speeds).seconds_left < 780 * 1.5
 
 
 @given(st.integers(1, 3000), st.integers(0, 6), st.floats(0.01, 1))
