@@ -24,8 +24,8 @@ from s3local.records import Row
 from s3local.storage import write_text
 from s3local.student.agreement import ExportReport
 
-SCHEMA_VERSION = 1
-"""Changes with every field of ``RunSummary`` and ``CompareSummary`` that is renamed, removed or given a new meaning."""
+SCHEMA_VERSION, COMPARE_SCHEMA_VERSION = 2, 1
+"""Change with every field of ``RunSummary`` or ``CompareSummary`` that is renamed, removed or given a new meaning."""
 
 RESULT_FILE = "result.json"
 COMPARE_FILE = "compare.json"
@@ -449,7 +449,7 @@ class MethodComparison(Comparison):
 class CompareSummary:
     """The figures of a comparison. ``skipped`` says why a method was left out, by its name."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = COMPARE_SCHEMA_VERSION
     task: str
     reference: str
     synthetic_rows: int
@@ -479,8 +479,9 @@ def read_result(path: Path, kind: type[T]) -> T:
     """The result in ``path``. Raises ``RunError`` for a file of another version, or a damaged one."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if "schema_version" in getattr(kind, "__dataclass_fields__", ()):
-            _require_version(path, content)
+        version = getattr(kind, "__dataclass_fields__", {}).get("schema_version")
+        if version is not None:
+            _require_version(path, content, version.default)
         result: T = _adapter(kind).validate_python(content)
         return result
     except ValidationError as exc:
@@ -492,12 +493,12 @@ def read_result(path: Path, kind: type[T]) -> T:
         raise RunError(f"{path} is damaged ({exc}); delete it, and run the same command again") from exc
 
 
-def _require_version(path: Path, content: Any) -> None:
+def _require_version(path: Path, content: Any, wanted: int) -> None:
     found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != SCHEMA_VERSION:
-        written = "a newer s3local" if isinstance(found, int) and found > SCHEMA_VERSION else "an older s3local"
+    if found != wanted:
+        written = "a newer s3local" if isinstance(found, int) and found > wanted else "an older s3local"
         raise RunError(
-            f"{path} was written by {written} (schema version {found or 'none'}, {SCHEMA_VERSION} belongs here); "
+            f"{path} was written by {written} (schema version {found or 'none'}, {wanted} belongs here); "
             "read it with that version, or run again under another --name"
         )
 

@@ -69,7 +69,7 @@ def test_another_version_is_refused(tmp_path: Path, version: int | None, words: 
     assert str(tmp_path / "r.json") in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema_version": 1}', "\udcff"])
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema_version": 2}', "\udcff"])
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
     (tmp_path / "r.json").write_bytes(damage.encode(errors="surrogateescape"))
     with pytest.raises(RunError) as caught:

@@ -65,11 +65,6 @@ LEGACY_MODES = {
 }
 
 
-def mean_of_tokens(hidden: Any, mask: Any) -> Any:
-    """The ``Pool`` of the mean of all tokens that are not padding."""
-    return torch.nn.functional.normalize(_mean(hidden, mask), dim=1)
-
-
 class Pooling(torch.nn.Module):  # type: ignore[misc]
     """The ``Pool`` of a model folder: poolings side by side, dense layers after them, and length 1 at the end.
 

@@ -215,7 +215,7 @@ def make_world(folder: Path, exported: Exported) -> None:
     (folder / "task").mkdir()
     (folder / "task" / "task.yaml").write_text(yaml_of())
     (folder / "task" / "dev.jsonl").write_text(lines(*ROWS))
-    for name, content in (("damaged", '{"schema_version": 1}'), ("newer", '{"schema_version": 99}')):
+    for name, content in (("damaged", '{"schema_version": 2}'), ("newer", '{"schema_version": 99}')):
         (folder / name).mkdir()
         (folder / name / "result.json").write_text(content)
     (folder / "bad.jsonl").write_text("{nonsense\n")

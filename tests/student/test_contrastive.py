@@ -14,7 +14,7 @@ from s3local.student.body import embeddings, layers, load_body, part
 from s3local.student.contrastive import ContrastiveSettings, fine_tune_by_contrast
 from s3local.student.encoding import encode
 from s3local.student.optimisation import cached_states, forward, seeded
-from s3local.student.pooling import mean_of_tokens
+from s3local.student.pooling import Pooling
 
 NUMBERS = np.array([LABELS.index(row.label) for row in reviews()])
 
@@ -23,7 +23,7 @@ def gap(body: Any, rows: Any) -> float:
     """By how much rows of one label are more alike than rows of two labels, as mean cosines."""
     with torch.inference_mode():
         output, mask = forward(body, rows, half=False)
-        vectors = mean_of_tokens(output.last_hidden_state, mask).numpy()
+        vectors = Pooling(["mean"])(output.last_hidden_state, mask).numpy()
     cosines, alike = vectors @ vectors.T, NUMBERS[:, None] == NUMBERS[None, :]
     return float(cosines[alike].mean() - cosines[~alike].mean())
 
@@ -40,7 +40,7 @@ def test_the_upper_layers_learn_from_cached_states(model_type: str, tmp_path: Pa
     told: list[int] = []
     settings = ContrastiveSettings(passes=1600, learning_rate=2e-3)
     with seeded(1):
-        fine_tune_by_contrast(part(body, 1), cached, NUMBERS, settings, 1, mean_of_tokens, "fp32", told.append)
+        fine_tune_by_contrast(part(body, 1), cached, NUMBERS, settings, 1, Pooling(["mean"]), "fp32", told.append)
     assert sum(told) == 1600
     assert not body.training and not layers(body)[2].training
     assert gap(body, ids) > before + 0.5

@@ -16,7 +16,7 @@ from s3local.exceptions import ModelError
 from s3local.student.body import load_body
 from s3local.student.encoding import encode
 from s3local.student.optimisation import forward
-from s3local.student.pooling import load_pooling, mean_of_tokens
+from s3local.student.pooling import Pooling, load_pooling
 
 HIDDEN = torch.tensor([[[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]], [[1.0, 1.0], [0.0, 1.0], [2.0, 0.0]]])
 MASK = torch.tensor([[1, 1, 0], [1, 1, 1]])
@@ -41,7 +41,7 @@ def declare(folder: Path, pooling: dict[str, Any], *others: tuple[str, str]) -> 
 
 
 def test_padding_does_not_count() -> None:
-    assert np.allclose(mean_of_tokens(HIDDEN, MASK), unit([1.5, 2.0], [1.0, 2 / 3]), atol=1e-6)
+    assert np.allclose(Pooling(["mean"])(HIDDEN, MASK), unit([1.5, 2.0], [1.0, 2 / 3]), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_folder_says_how_to_pool(tmp_path: Path, declared: dict[str, Any], exp
 
 
 def test_without_modules_it_is_the_mean(tmp_path: Path) -> None:
-    assert torch.equal(load_pooling(tmp_path)(HIDDEN, MASK), mean_of_tokens(HIDDEN, MASK))
+    assert torch.equal(load_pooling(tmp_path)(HIDDEN, MASK), Pooling(["mean"])(HIDDEN, MASK))
 
 
 def test_a_dense_module_follows(tmp_path: Path) -> None:
