@@ -28,7 +28,7 @@ from s3local.runner.relabel import DEV_MARKER
 from s3local.runner.settings import RunSettings
 from s3local.runner.task_kinds import TrainingSet, kind_of
 from s3local.student.reader_training import ReaderSettings
-from s3local.student.training import USUAL_WIDTH, StudentSettings, TrainingSettings
+from s3local.student.training import StudentSettings, TrainingSettings
 from s3local.synthesis.rationales import SAMPLES_PER_KEPT
 from s3local.task.model import Task
 from s3local.task.rows import load_dev
@@ -119,8 +119,7 @@ def stages_of(task: Task, settings: RunSettings, n_dev: int) -> list[Stage]:
     stages += [Stage(f"{name}: exporting", "export", 1, f"{name}/metrics.json") for name in exported]
     if settings.size == "large":
         marker = f"{LARGE}/metrics.json"
-        wide = dataclasses.replace(settings.training, width=2 * USUAL_WIDTH)
-        stages.append(Stage(f"{LARGE}: the student trains", "large", wide.passes_for(everything), marker))
+        stages.append(Stage(f"{LARGE}: the student trains", "large", whole.passes_for(everything), marker))
         stages.append(Stage(f"{LARGE}: exporting", "export", 1, marker))
     return stages
 

@@ -82,15 +82,6 @@ def fitted_length(body_folder: Path, wanted: int | None, usual: int, texts: Sequ
     return wanted
 
 
-def body_width(body_folder: Path) -> int:
-    """The dimensions of the body's hidden states. Raises ``ModelError`` if ``config.json`` does not say them."""
-    try:
-        settings = json.loads((body_folder / "config.json").read_text(encoding="utf-8"))
-        return int(settings.get("hidden_size") or settings["dim"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ModelError(f"{body_folder}: config.json is missing or damaged: {exc}") from exc
-
-
 def unknown_share(body_folder: Path, texts: Sequence[str]) -> float:
     """The share of the word pieces of ``texts`` that the body's vocabulary lacks, from 0 to 1.
 

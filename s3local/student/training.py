@@ -27,7 +27,7 @@ from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.body import build_classifier, layers, part
 from s3local.student.contrastive import ContrastiveSettings, fine_tune_by_contrast
-from s3local.student.encoding import Text, batches_by_length, body_width, encode, fitted_length, pad
+from s3local.student.encoding import Text, batches_by_length, encode, fitted_length, pad
 from s3local.student.optimisation import cached_states, forward, seeded, uses_bf16
 
 Floats = NDArray[np.float32]
@@ -37,12 +37,8 @@ TRAINED_LAYERS = 6
 """The upper layers of a body that are trained, at most; the lower ones of a deeper body stay as they are."""
 FEW_ROWS = 200
 PASSES, PASSES_OF_FEW = 1600, 800
-"""Texts that go through the body while it is fine-tuned: by ``FEW_ROWS`` rows and more, or by fewer."""
-USUAL_WIDTH = 384
-"""Wider bodies take fewer passes. With mpnet's 768 dimensions, 1,600 passes over 1,000 synthetic rows and 60 gold ones
-of one draw of sst2 gave 85.9 % of the test rows; a judge, with 400 passes over gold alone, was right on 90.1 %. On
-other rows of the pool, with 600 synthetic rows, 400 passes gave 88.8 and 1,000 gave 88.6 % (trec: 83.6 and 84.6 %),
-and a judge was right on 87.8 % (82.0 %)."""
+"""Texts that go through the body while it is fine-tuned: by ``FEW_ROWS`` rows and more, or by fewer. With mpnet as the
+body and 600 synthetic rows, on the draws above, 1,600 gave 85.5 (trec) and 88.4 % (sst2), 800 gave 83.6 and 88.4 %."""
 MOST_CONTRASTED = 2000
 """Rows that the body is fine-tuned on, drawn at random from more: the states of frozen layers are kept in memory."""
 INVERSE_REGULARISATION = 10.0
@@ -80,12 +76,8 @@ AnySettings = TypeVar("AnySettings", bound=StudentSettings)
 def fitted(
     settings: AnySettings, body_folder: Path, texts: Sequence[Text] = (), usual: int = USUAL_MAX_LENGTH
 ) -> AnySettings:
-    """The same settings with ``max_length`` filled in, long enough for ``texts``, as ``fitted_length`` does, and those
-    of a classifier with the body's ``width``. Raises ``ModelError`` as ``fitted_length`` does."""
-    changes: dict[str, Any] = {"max_length": fitted_length(body_folder, settings.max_length, usual, texts)}
-    if isinstance(settings, TrainingSettings):
-        changes["width"] = body_width(body_folder)
-    return dataclasses.replace(settings, **changes)
+    """The same settings with ``max_length`` filled in, long enough for ``texts``, as ``fitted_length`` does."""
+    return dataclasses.replace(settings, max_length=fitted_length(body_folder, settings.max_length, usual, texts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +85,12 @@ class TrainingSettings(StudentSettings):
     """How a classifier is trained.
 
     ``passes``         texts that go through the body in its contrastive fine-tuning. None: 1,600, or 800 for fewer than
-                       200 rows, and half of that for a body of twice the width; 0: the body stays as it is.
+                       200 rows; 0: the body stays as it is.
     ``learning_rate``  the peak; it decays linearly to zero.
     ``batch_size``     texts in a batch, the same number of each label.
     ``temperature``    divides the cosines in the contrastive loss.
     ``certain``        rows whose most probable label has a lower target take no part in the fine-tuning.
     ``balance``        weight the head's rows so that all labels have about the same total weight.
-    ``width``          dimensions of the body, as ``fitted`` fills them in.
     """
 
     passes: int | None = None
@@ -108,12 +99,10 @@ class TrainingSettings(StudentSettings):
     temperature: float = 0.1
     certain: float = 0.9
     balance: bool = True
-    width: int = USUAL_WIDTH
 
     def passes_for(self, n_rows: int) -> int:
         """See ``StudentSettings.passes_for``."""
-        usual = PASSES_OF_FEW if n_rows < FEW_ROWS else PASSES
-        passes = self.passes if self.passes is not None else round(usual * min(1.0, USUAL_WIDTH / self.width))
+        passes = self.passes if self.passes is not None else PASSES_OF_FEW if n_rows < FEW_ROWS else PASSES
         return passes // 2 if self.brief else passes
 
 

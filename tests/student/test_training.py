@@ -125,8 +125,7 @@ def test_progress_adds_up_to_the_passes(tiny_bert: Path) -> None:
 def test_the_number_of_rows_decides_the_passes_unless_the_settings_do(n_rows: int) -> None:
     assert TrainingSettings(passes=7).passes_for(n_rows) == 7
     whole, brief = TrainingSettings().passes_for(n_rows), TrainingSettings(brief=True).passes_for(n_rows)
-    assert 0 < brief == whole // 2 == TrainingSettings(width=768).passes_for(n_rows)
-    assert TrainingSettings(width=32).passes_for(n_rows) == whole
+    assert 0 < brief == whole // 2
 
 
 def test_prediction_does_not_depend_on_order(tiny_student: TrainedStudent) -> None:
