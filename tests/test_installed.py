@@ -118,6 +118,7 @@ def tutorial_blocks() -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.models
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell")
 def test_the_tutorial_works_as_it_is_written(installed: Installed) -> None:

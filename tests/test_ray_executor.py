@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,13 @@ from s3local.storage import sha256_of_folder
 
 CHECKOUT = Path(__file__).parents[1]
 PATHS = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests/worlds")])
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the package ray")
+
+
+def needs_ray(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test that works with Ray, which takes seconds to start."""
+    absent = importlib.util.find_spec("ray") is None
+    marked: Callable[..., None] = pytest.mark.slow(pytest.mark.skipif(absent, reason="needs the package ray")(test))
+    return marked
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +167,7 @@ def alone(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResul
     return start(tiny_bert, tmp_path_factory.mktemp("alone") / "run", InThisProcess())
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_dataset(alone: RunResult, tiny_bert: Path, tmp_path: Path) -> None:
     executor = WorkerProcesses(2)
     assert start(tiny_bert, tmp_path / "run", executor).summary.dataset_sha256 == alone.summary.dataset_sha256
@@ -223,6 +230,7 @@ def test_cells_that_share_a_run_are_one_job() -> None:
     assert [[cell.method for cell in job] for job in jobs] == [["gold"], ["s3", "s3+gold"], ["zerogen"]] * 2
 
 
+@pytest.mark.slow
 def test_processes_compute_the_same_cells(cells: list[CellResult], tiny_bert: Path, tmp_path: Path) -> None:
     executor = WorkerProcesses(2)
     assert compared(tiny_bert, tmp_path / "c", executor, side_by_side=True) == cells

@@ -198,7 +198,7 @@ def test_every_type_of_body_is_exported_and_quantised(
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("body", ["minilm", "mpnet"])
+@pytest.mark.parametrize("body", ["minilm", pytest.param("mpnet", marks=pytest.mark.slow)])
 def test_the_embedded_bodies_pass_their_checks(body: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     settings = TrainingSettings(passes=64)
     student = train(request.getfixturevalue(body), reviews()[::2], LABELS, settings, seed=0)
