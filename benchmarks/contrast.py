@@ -87,7 +87,9 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     def planned(stage: str, contrast: float) -> list[Planned]:
         seed = [SEED, 1]
         if stage == "seed":
-            return plan_seed(prompts, wanted, rationales, shown=2, sampling=sampling, seed=seed, contrast=contrast)
+            return plan_seed(
+                prompts, wanted, rationales, shown=2, samples=8, sampling=sampling, seed=seed, contrast=contrast
+            )
         return plan_extrapolation(
             prompts, wanted, dev, gold, shots=4, samples=8, sampling=sampling, seed=seed, contrast=contrast
         )

@@ -78,7 +78,7 @@ def replies_of(
         gold = {label: [row for row in dev if row.label == label] for label in task.label_names}
         planned = plan_extrapolation(prompts, wanted, dev, gold, shots=4, samples=4, **options)
     else:
-        planned = plan_seed(prompts, wanted, {}, shown=0, **options)
+        planned = plan_seed(prompts, wanted, {}, shown=0, samples=1, **options)
     completions = teacher.generate([item.request for item in planned])
     return [Reply.to(item, reply) for item, reply in zip(planned, completions, strict=True)], completions
 

@@ -53,7 +53,7 @@ class RunSettings:
 
     Prompts:
     ``rationales``: kept for each label; ``rationales_shown``: in one seed prompt. ``shots``: other rows shown beside an
-    error; ``samples``: texts from one such prompt. ``prompt_tokens``: a longer prompt shows fewer rows, and at last
+    error; ``samples``: texts from one prompt. ``prompt_tokens``: a longer prompt shows fewer rows, and at last
     shorter texts. ``contrast``: weight of the contrast with the prompt of another label; 0 is plain sampling, None is
     ``LIST_CONTRAST`` for list-style teachers and 0 for chat-style ones.
 

@@ -121,6 +121,7 @@ class Texts:
             order.wanted,
             order.rationales,
             shown=self.settings.rationales_shown,
+            samples=self.settings.samples,
             **self._options(order),
         )
 

@@ -14,7 +14,7 @@ from s3local.synthesis.prompts import Prompts
 from s3local.synthesis.replies import PLAIN_CLEANER
 from s3local.teacher.protocol import Completion, Sampling
 
-SAMPLES_PER_KEPT = 6
+SAMPLES_PER_KEPT = 3
 """How many reasons are sampled for each one that is kept."""
 
 MIN_BYTES = 8

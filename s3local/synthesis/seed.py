@@ -6,9 +6,12 @@ one of its candidate answers are drawn. Of gold rows, only the lengths are used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from s3local.records import SPAN, Answer
 from s3local.synthesis.planning import (
@@ -22,6 +25,7 @@ from s3local.synthesis.planning import (
     shuffled_labels,
 )
 from s3local.synthesis.prompts import Prompts
+from s3local.task.model import Task
 from s3local.teacher.protocol import Sampling
 
 
@@ -40,6 +44,7 @@ def plan_seed(
     rationales: Mapping[str, Sequence[str]],
     *,
     shown: int,
+    samples: int,
     sampling: Sampling,
     seed: Sequence[int],
     length_like: Sequence[str] = (),
@@ -47,25 +52,56 @@ def plan_seed(
 ) -> list[Planned]:
     """Plan ``wanted`` texts of each label, each led by ``shown`` rationales of its label.
 
-    ``contrast`` is the weight of the contrast prompt (``Contrast.gamma``), which asks for another label drawn at
+    The rationales are drawn anew for every ``samples`` texts of a label, which share their prompt: the teacher reads it
+    once. ``contrast`` is the weight of the contrast prompt (``Contrast.gamma``), which asks for another label drawn at
     random. ``length_like`` are texts whose lengths the new texts get, in turn; without them the length is free.
     """
     generator = random_generator(seed)
-    planned = []
     labels = shuffled_labels(wanted, generator)
     lengths = in_turn(length_like, generator)
+    subjects = {
+        name: _subjects(prompts.task, name, rationales, shown, samples, contrast > 0, generator)
+        for name in dict.fromkeys(labels)
+    }
+    planned = []
     for name, request_seed in zip(labels, request_seeds(seed, len(labels)), strict=True):
-        chosen = sample(rationales.get(name, ()), shown, generator)
-        like = next(lengths, None)
-        prompt = prompts.seed(prompts.task.label(name), chosen, like)
-        origin: dict[str, Any] = {"rationales": chosen, **length_of(like)}
+        subject, like = next(subjects[name]), next(lengths, None)
+        prompt = prompts.seed(prompts.task.label(name), subject.rationales, like)
+        origin: dict[str, Any] = {"rationales": subject.rationales, **length_of(like)}
         contrast_prompt = None
-        if contrast:
-            origin["against"] = other = another_label(prompts.task.label_names, name, generator)
-            reasons = sample(rationales.get(other, ()), shown, generator)
-            contrast_prompt = prompts.seed(prompts.task.label(other), reasons, like)
+        if subject.against is not None:
+            origin["against"] = subject.against
+            contrast_prompt = prompts.seed(prompts.task.label(subject.against), subject.others, like)
         planned.append(Planned(prompt.request(request_seed, sampling, contrast_prompt, contrast), name, origin))
     return planned
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What texts of a label are led by: its rationales, and the label ``against`` it with the ``others``, if any."""
+
+    rationales: list[str]
+    against: str | None = None
+    others: Sequence[str] = ()
+
+
+def _subjects(
+    task: Task,
+    name: str,
+    rationales: Mapping[str, Sequence[str]],
+    shown: int,
+    samples: int,
+    contrasted: bool,
+    generator: np.random.Generator,
+) -> Iterator[_Subject]:
+    """The subject of each text of the label ``name``, without end: a new one after every ``samples`` texts."""
+    while True:
+        chosen = sample(rationales.get(name, ()), shown, generator)
+        subject = _Subject(chosen)
+        if contrasted:
+            other = another_label(task.label_names, name, generator)
+            subject = _Subject(chosen, other, sample(rationales.get(other, ()), shown, generator))
+        yield from itertools.repeat(subject, samples)
 
 
 def plan_seed_on(

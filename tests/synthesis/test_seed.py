@@ -30,5 +30,19 @@ def test_contexts_take_turns() -> None:
 
 def test_the_lengths_of_gold_rows_are_taken_in_turn() -> None:
     models = ["word " * count for count in (3, 5, 8, 13)]
-    planned = plan_seed(prompts(TEXTS), WANTED, {}, shown=0, sampling=Sampling(), seed=[1], length_like=models)
+    planned = plan_seed(
+        prompts(TEXTS), WANTED, {}, shown=0, samples=1, sampling=Sampling(), seed=[1], length_like=models
+    )
     check_lengths(planned, models)
+
+
+def test_rationales_change_after_as_many_texts_of_a_label_as_share_a_prompt() -> None:
+    planned = seeds(0.5)  # with three texts a prompt
+    for label, count in WANTED.items():
+        mine = [item.request for item in planned if item.label == label]
+        texts = [(request.prompt, request.contrast.prompt) for request in mine if request.contrast]
+        assert len(texts) == count
+        groups = [texts[begin : begin + 3] for begin in range(0, count, 3)]
+        assert all(len(set(group)) == 1 for group in groups)
+        assert len(set(texts)) > 1
+    assert len({item.request.seed for item in planned}) == len(planned)

@@ -37,7 +37,9 @@ def rows_of(task: Task) -> list[Example]:
 
 def seeds(contrast: float) -> list[Planned]:
     reasons = {label.name: [f"reason {n} of {label.name}" for n in range(4)] for label in LABELS}
-    return plan_seed(prompts(TEXTS), WANTED, reasons, shown=2, sampling=Sampling(), seed=[1], contrast=contrast)
+    return plan_seed(
+        prompts(TEXTS), WANTED, reasons, shown=2, samples=3, sampling=Sampling(), seed=[1], contrast=contrast
+    )
 
 
 def pair_seeds(contrast: float) -> list[Planned]:
