@@ -59,7 +59,8 @@ def fine_tune_by_contrast(
     body.train()
     optimizer = torch.optim.AdamW(parameter_groups(body, weight_decay=0.01), fused=True)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    half = uses_bf16(precision, next(body.parameters()).device)
+    device = next(body.parameters()).device
+    half = uses_bf16(precision, device)
     of_label = [np.flatnonzero(labels == number) for number in np.unique(labels)]
     each = max(2, settings.batch_size // len(of_label))
     generator = np.random.default_rng(seed)
@@ -72,9 +73,10 @@ def fine_tune_by_contrast(
         batch = np.concatenate(picked)
         batch = batch[np.argsort([len(rows[place]) for place in batch], kind="stable")]
         vectors = []
-        for start in range(0, len(batch), PADDED_TOGETHER):
-            output, mask = forward(body, [rows[place] for place in batch[start : start + PADDED_TOGETHER]], half)
-            vectors.append(pool(output.last_hidden_state.float(), mask))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):  # the parts share weights in 16 bits
+            for start in range(0, len(batch), PADDED_TOGETHER):
+                output, mask = forward(body, [rows[place] for place in batch[start : start + PADDED_TOGETHER]], half)
+                vectors.append(pool(output.last_hidden_state.float(), mask))
         loss = contrastive_loss(torch.cat(vectors), labels[batch], settings.temperature)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import pytest
 from weather import PAIRS, SPANS, TEXTS, WANTED, check_contrast, check_lengths, extrapolated, prompts, rows_of
@@ -47,3 +48,15 @@ def test_the_lengths_of_gold_rows_are_taken_in_turn() -> None:
     check_lengths(planned, models)
     for error in {item.origin["error"] for item in planned}:  # one prompt, whose computation its texts share
         assert len({item.request.prompt for item in planned if item.origin["error"] == error}) == 1
+
+
+def test_prompts_of_a_label_share_their_beginning_and_never_show_an_error_before_its_turn() -> None:
+    rows = rows_of(TEXTS)  # six of each label
+    gold = {label: [row for row in rows if row.label == label] for label in TEXTS.groups}
+    plan = partial(plan_extrapolation, prompts(TEXTS), {"sun": 24}, samples=4, sampling=Sampling(), seed=[1])
+    shared = {tuple(item.origin["shots"]) for item in plan(rows[:4], gold, shots=2)}
+    assert len(shared) == 2  # six prompts, four at a time, as two of the six rows are left beside four errors
+    for shots in (2, 4, 6):
+        for item in plan(rows[:4], gold, shots=shots):
+            assert item.origin["error"] not in item.origin["shots"]
+            assert len(item.origin["shots"]) == min(shots, 5)
