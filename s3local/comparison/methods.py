@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s3local.exceptions import S3LocalError
+from s3local.wording import nearest_name
 
 TEACHER_ROWS = 200
 """Test rows for methods that let the teacher score each text under every label, which is slow. The same ones in every
@@ -100,4 +101,7 @@ def require_known(names: Iterable[str], reference: str) -> None:
     """Raises ``S3LocalError`` for a name that is no method or group, or a ``reference`` that is no method."""
     for name in (*names, reference):
         if name not in METHODS and (name not in GROUPS or name == reference):
-            raise S3LocalError(f"unknown method {name!r}; known are {', '.join([*METHODS, *GROUPS])}")
+            known = [*METHODS, *GROUPS]
+            nearest = nearest_name(name, known)
+            meant = f", did you mean {nearest}?" if nearest is not None else ";"
+            raise S3LocalError(f"unknown method {name!r}{meant} known are {', '.join(known)}")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from s3local.executor import Executor, InThisProcess
@@ -24,13 +23,12 @@ from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.student.body import layers, load_body, part
 from s3local.student.contrastive import ContrastiveSettings, fine_tune_by_contrast
-from s3local.student.encoding import Text, batches_by_length, encode
-from s3local.student.optimisation import cached_states, forward, seeded, uses_bf16
+from s3local.student.encoding import Text, encode
+from s3local.student.optimisation import cached_states, embed, seeded, uses_bf16
 from s3local.student.pooling import load_pooling
 
 Floats = NDArray[np.float32]
 
-READING_BATCH = 32
 READING_ROWS = 512
 """Texts whose cached states are in memory at a time: 0.4 GB for 512 texts of 256 tokens and 768 dimensions."""
 
@@ -117,15 +115,8 @@ class _Encoder:
 
     def embed(self, body: Any, states: Sequence[Any]) -> Floats:
         """Unit vectors (n_texts, dim) of texts from their ``states``, by the trained layers ``body``."""
-        vectors: list[Any] = [None] * len(states)
-        half = uses_bf16("auto", next(body.parameters()).device)
-        for batch in batches_by_length(states, READING_BATCH):
-            with room_on_card("for a judge"), torch.no_grad():
-                output, mask = forward(body, [states[place] for place in batch], half)
-                embedded = self.pool(output.last_hidden_state.float(), mask).cpu().numpy()
-            for place, vector in zip(batch.tolist(), embedded, strict=True):
-                vectors[place] = vector
-        return np.stack(vectors).astype(np.float32)
+        with room_on_card("for a judge"):
+            return embed(body, self.pool, states, uses_bf16("auto", next(body.parameters()).device))
 
 
 @dataclass(frozen=True, slots=True)

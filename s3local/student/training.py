@@ -28,7 +28,7 @@ from s3local.records import Example
 from s3local.student.body import build_classifier, layers, part
 from s3local.student.contrastive import ContrastiveSettings, fine_tune_by_contrast
 from s3local.student.encoding import Text, batches_by_length, encode, fitted_length, pad
-from s3local.student.optimisation import cached_states, forward, seeded, uses_bf16
+from s3local.student.optimisation import cached_states, embed, seeded, uses_bf16
 
 Floats = NDArray[np.float32]
 
@@ -199,7 +199,8 @@ def train(
             contrasted = [*(tokens[int(place)] for place in certain), *texts]
             _fine_tune(model, contrasted, np.concatenate([numbers, told]), settings, seed, advance)
         for_head = slice(-n_gold, None) if n_gold and targets[-n_gold:].any(axis=0).all() else slice(None)
-        vectors = _embed(model, tokens[for_head], settings.precision)
+        half = uses_bf16(settings.precision, next(model.parameters()).device)
+        vectors = embed(model.eval().body, model.pool, tokens[for_head], half)
         loss = _fit_head(model.head, vectors, targets[for_head], _row_weights(targets[for_head], settings.balance))
         model.cpu().eval()
     seconds = time.perf_counter() - started
@@ -224,20 +225,6 @@ def _fine_tune(
         settings.passes or 0, settings.batch_size, settings.learning_rate, settings.temperature
     )
     fine_tune_by_contrast(upper, tokens, numbers, contrast, seed, model.pool, settings.precision, advance)
-
-
-def _embed(model: Any, tokens: Sequence[Sequence[int]], precision: Precision) -> Floats:
-    """The unit vectors (n_rows, dim) of token ids."""
-    vectors: list[Any] = [None] * len(tokens)
-    half = uses_bf16(precision, next(model.parameters()).device)
-    model.eval()
-    with torch.no_grad():
-        for batch in batches_by_length(tokens, PREDICTION_BATCH):
-            output, mask = forward(model.body, [tokens[number] for number in batch], half)
-            embedded = model.pool(output.last_hidden_state.float(), mask).cpu().numpy()
-            for number, vector in zip(batch.tolist(), embedded, strict=True):
-                vectors[number] = vector
-    return np.stack(vectors).astype(np.float32)
 
 
 def _fit_head(head: Any, vectors: Floats, targets: Floats, weights: Floats) -> float:

@@ -182,7 +182,7 @@ def test_other_settings_in_the_same_folder_are_refused(task: Task, tiny_bert: Pa
 
 
 def test_what_cannot_be_compared_is_said(task: Task, tiny_bert: Path, tmp_path: Path) -> None:
-    with pytest.raises(S3LocalError, match="unknown method 's4'; known are gold, "):
+    with pytest.raises(S3LocalError, match=r"unknown method 's4'; known are gold, "):
         CompareSettings(methods=("s4",))
     with pytest.raises(S3LocalError, match="unknown method 'teacher'"):
         CompareSettings(reference="teacher")
