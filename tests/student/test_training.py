@@ -17,6 +17,7 @@ from s3local.records import Example
 from s3local.student import training
 from s3local.student.body import build_classifier
 from s3local.student.encoding import encode
+from s3local.student.optimisation import embed
 from s3local.student.training import (
     TrainedStudent,
     TrainingSettings,
@@ -209,7 +210,7 @@ def test_two_labels_get_the_probabilities_of_the_regression(tiny_bert: Path) -> 
     frozen = dataclasses.replace(SETTINGS, passes=0, precision="fp32")
     student = train(tiny_bert, reviews(), LABELS, frozen, seed=1)
     tokens = encode(tiny_tokenizer(), reviews(), 32)
-    vectors = training._embed(student.model, tokens, "fp32")
+    vectors = embed(student.model.body, student.model.pool, tokens, half=False)
     own = [LABELS.index(row.label) for row in reviews()]
     odds = LogisticRegression(C=10.0, max_iter=2000).fit(vectors, own).decision_function(vectors)
     logits = student.predict_logits(reviews())
