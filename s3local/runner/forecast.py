@@ -41,11 +41,16 @@ this process or in the workers; texts through the judges while they train in the
 texts through a student of the judges' encoder; exported students."""
 
 CHARACTERS_PER_TOKEN = 3.5
-RATIONALE_TOKENS = 12
-PROMPT_TOKENS = 25
-"""What the part of a prompt that belongs to one text alone costs, in tokens that are written."""
-EXPORT_PASSES = 500
+RATIONALE_TOKENS = 22
+PROMPT_TOKENS = 6
+"""What a text's share of its prompt costs, in tokens that are written."""
+EXPORT_PASSES = 300
 """Exporting a student, scoring it and what else happens once for each, in texts through the student."""
+READING_SHARE = 1 / 7
+"""The time of a text through a layer that only reads it, as a share of that through one that trains. A third by the
+number of products; but larger batches and two threads help reading more."""
+BESIDE_OTHERS = 0.7
+"""The speed of a worker beside others on one processor, as a share of its speed alone (two workers on two cores)."""
 PROBE_SECONDS = 1.5
 """How long a training is measured, at most."""
 PROBE_ROWS = 64
@@ -237,8 +242,7 @@ def speeds_of(
 ) -> dict[Kind, float | None]:
     """The speed of each kind of work: the teacher's by the tokens of a text, the others by the sizes of the encoders.
 
-    The time of a text through an encoder grows with the weights of its layers; training a layer takes three times as
-    long as reading with it.
+    The time of a text through an encoder grows with the weights of its layers.
     """
     student, strong = Encoder.read(body), Encoder.read(judge)
     trained = min(strong.layers, settings.judging.trained_layers)
@@ -246,13 +250,14 @@ def speeds_of(
     judges_at_once = settings.folds / -(-settings.folds // measured.workers)
     read_layers = strong.layers - trained + settings.folds * trained
     tokens = measured.tokens
+    worker = measured.passes_alone * (BESIDE_OTHERS if measured.workers > 1 else 1.0)
     return {
         "rationales": tokens and tokens / RATIONALE_TOKENS,
         "texts": tokens and tokens / ((text_tokens + PROMPT_TOKENS) * (CONTRAST_FACTOR if contrast else 1.0)),
         "student": measured.passes,
-        "students": measured.passes_alone * measured.workers,
-        "judges": measured.passes_alone * judges_at_once / (relative * trained),
-        "reading": measured.passes / (relative * read_layers / 3),
+        "students": worker * measured.workers,
+        "judges": worker * judges_at_once / (relative * trained),
+        "reading": measured.passes / (relative * read_layers * READING_SHARE),
         "large": measured.passes / (relative * strong.layers),
         "export": measured.passes / EXPORT_PASSES,
     }

@@ -85,7 +85,7 @@ def generate(task: Task, body: Path, folder: Path, **changes: object) -> RunResu
     chosen = settings(
         body,
         rows=200,
-        samples=3,
+        samples=1,
         shard_size=200,
         rounds=0,
         extrapolate="dev",
