@@ -29,6 +29,7 @@ SCHEMA_VERSION, COMPARE_SCHEMA_VERSION = 2, 1
 
 RESULT_FILE = "result.json"
 COMPARE_FILE = "compare.json"
+QUICK_FILE = "quick.json"
 DEV_FILE = "dev.jsonl"
 MAP_FILE, MAP_OF_DEV, MAP_OF_SYNTHETIC = "map/map.json", "map/dev.jsonl", "map/synthetic.jsonl"
 
@@ -373,6 +374,26 @@ class RunSummary(StageResult):
     def selected_student(self) -> StudentResult:
         """The student that ``selected`` names."""
         return next(student for student in self.students if student.stage == self.selected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuickResult:
+    """The figures of ``s3local run --quick``: a student of ``rows`` dev rows.
+
+    ``score`` is its accuracy (question answering: F1) in cross-validation on ``scored`` of them, with a 95 % interval
+    from ``low`` to ``high``; None where dev cannot be divided. ``test`` are the scores on test rows, if there are any.
+    """
+
+    task: str
+    rows: int
+    scored: int
+    score: float | None
+    low: float | None
+    high: float | None
+    test: Metrics | None
+    temperature: float
+    export: ExportReport
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

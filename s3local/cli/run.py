@@ -25,6 +25,7 @@ from s3local.cli.report import open_in_browser, show_page
 from s3local.cli.terminal import progress, show, show_json
 
 if TYPE_CHECKING:
+    from s3local.runner.settings import RunSettings
     from s3local.task.model import Task
     from s3local.teacher.engine import EngineSettings
 
@@ -97,6 +98,12 @@ if TYPE_CHECKING:
     help="Replace names, addresses, e-mail, telephone and account numbers, dates of birth and web addresses in your "
     "rows by invented ones before the teacher reads them. The classifier is still trained on your own rows.",
 )
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Train on the dev rows alone, without a teacher, in about a minute: a first answer, exported like every other "
+    "classifier. It is the gold-only baseline of the full run.",
+)
 @workers_option(
     "Processes of this machine that train classifiers side by side; 1 trains one after the other. Or a Ray cluster, "
     "whose machines also generate: ray is the one that this machine is part of, or a new one of this machine alone; "
@@ -113,6 +120,7 @@ def run(
     workers: int | str | None,
     round_trip: float,
     redact: bool,
+    quick: bool,
     open_page: bool,
     as_json: bool,
     quiet: bool,
@@ -127,6 +135,7 @@ def run(
     \b
     Examples:
       s3local run my_task
+      s3local run my_task --quick
       s3local run my_task --rows 2000 --seed 1 --name larger
       s3local run my_task --teacher http://127.0.0.1:11434/v1#qwen3:8b --name ollama
       s3local run my_task --redact --name redacted
@@ -146,6 +155,11 @@ def run(
 
     privacy = PrivacySettings(redact=redact)
     settings = RunSettings(engine=engine, answers=AnswerSettings(round_trip=round_trip), privacy=privacy, **choices)
+    if quick:
+        _refuse_what_quick_ignores()
+        name = name if _is_given("name") else "quick"
+        _first_answer(task, settings, out or run_folder(task, name), workers, as_json, quiet)
+        return
     models = find_models(settings, progress=progress(quiet or as_json))
     folder = out or run_folder(task, name)
     here = workers if isinstance(workers, int) else None  # the machines of a cluster are not measured
@@ -166,3 +180,42 @@ def run(
         show_page(page)
     if open_page:
         open_in_browser(page)
+
+
+_OF_QUICK = {
+    *("task", "dev", "test", "contexts", "encoding", "separator", "sheet", "name", "out"),
+    *("seed", "student", "judge", "encoder", "workers", "quick", "as_json", "quiet"),
+}
+"""Options that matter for ``--quick``."""
+
+
+def _is_given(option: str) -> bool:
+    """Whether the command line has the option of this name."""
+    return click.get_current_context().get_parameter_source(option) == click.core.ParameterSource.COMMANDLINE
+
+
+def _refuse_what_quick_ignores() -> None:
+    """Raises ``UsageError`` for an option that would do nothing."""
+    for option in click.get_current_context().command.params:
+        if option.name and option.name not in _OF_QUICK and _is_given(option.name):
+            raise click.UsageError(f"{option.opts[-1]} has no effect with --quick, which trains on the dev rows alone")
+
+
+def _first_answer(
+    task: Task, settings: RunSettings, folder: Path, workers: int | str | None, as_json: bool, quiet: bool
+) -> None:
+    """Train quickly, and show what came out."""
+    from s3local.ray_executor import executor_named
+    from s3local.report.text import render_quick
+    from s3local.results import to_plain
+    from s3local.runner.models import find_bodies
+    from s3local.runner.quick import train_quickly
+
+    body, large = find_bodies(settings)
+    chosen = large if settings.size == "large" else body
+    with contextlib.closing(executor_named(workers)) as executor:
+        result = train_quickly(task, settings, chosen, folder, executor, progress(quiet or as_json))
+    if as_json:
+        show_json(to_plain(result))
+    else:
+        show(render_quick(result, folder))

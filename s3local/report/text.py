@@ -19,10 +19,12 @@ from s3local.results import (
     CellRound,
     GapResult,
     Metrics,
+    QuickResult,
     RunSummary,
     StudentResult,
     read_result,
 )
+from s3local.wording import counted
 
 MEASURES: tuple[tuple[Callable[[GapResult | CellRound], float | None], str], ...] = (
     (lambda entry: entry.gap.auc, "AUC"),
@@ -254,6 +256,26 @@ def _time(summary: RunSummary) -> Table:
     if summary.large is not None:
         table.add_row("large", "", "", "", f"{summary.large.training.seconds:.0f}", f"{summary.large.seconds:.0f}")
     return table
+
+
+def render_quick(result: QuickResult, folder: Path) -> RenderableType:
+    """What a student of dev alone scores, where it lies, and what comes next."""
+    measure = "F1" if isinstance(result.test, AnswerMetrics) else "accuracy"
+    lines = [f"{result.task}: a classifier of {counted(result.rows, 'dev row')}, without synthetic rows"]
+    if result.score is None or result.low is None or result.high is None:
+        lines.append(f"cross-validation: skipped, {UNDIVIDED}")
+    else:
+        interval = f"{100 * result.low:.0f} to {100 * result.high:.0f} %"
+        lines.append(f"cross-validated: {_percent(result.score)} ({interval}) on {result.scored} dev rows")
+    if result.test is not None:
+        first, _, interval = _figures(result.test)
+        lines.append(f"test {measure}:   {first} ({interval})")
+    lines += [
+        f"model:    {folder} ({result.seconds:.0f} seconds)",
+        f"predict:  s3local predict {folder} your-file.csv",
+        "next:     the same command without --quick writes rows and selects a better classifier, if it finds one",
+    ]
+    return Text("\n".join(lines))
 
 
 def _where(summary: RunSummary, folder: Path) -> Text:

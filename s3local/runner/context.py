@@ -113,14 +113,8 @@ class RunContext:
         return prompts_for(self.kind, self.teacher.style, self.teacher.open())
 
     def divide_dev(self) -> Folds:
-        """The folds of dev, always the same ones. Duplicates, and rows on the same source text, share a fold."""
-        groups = [
-            tuple(row.fields[name] for name in self.task.source_fields) or normal_form(row.text) or row.text
-            for row in self.dev
-        ]
-        labels = [row.label for row in self.dev]
-        numbers = divide_into_folds(labels, self.settings.folds, self.seed_for(JUDGES), groups)
-        return Folds(numbers if numbers.max() > 0 else np.full_like(numbers, NO_FOLD))
+        """See ``divide_dev``."""
+        return divide_dev(self.task, self.dev, self.settings)
 
     def train(self, stage: str, training_set: TrainingSet, body: Path | None = None, *, brief: bool = False) -> Trained:
         """A fresh student, trained on ``training_set``; ``body`` None takes the run's own.
@@ -156,6 +150,16 @@ class RunContext:
             temperature=temperature,
             export=report,
         )
+
+
+def divide_dev(task: Task, dev: Sequence[Example], settings: RunSettings) -> Folds:
+    """The folds of dev, always the same ones. Duplicates, and rows on the same source text, share a fold."""
+    groups = [
+        tuple(row.fields[name] for name in task.source_fields) or normal_form(row.text) or row.text for row in dev
+    ]
+    seed = derive_seed(settings.seed, JUDGES)
+    numbers = divide_into_folds([row.label for row in dev], settings.folds, seed, groups)
+    return Folds(numbers if numbers.max() > 0 else np.full_like(numbers, NO_FOLD))
 
 
 def prompts_for(kind: Texts, style: PromptStyle, teacher: Teacher) -> Prompts:

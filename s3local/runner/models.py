@@ -99,9 +99,7 @@ def find_models(
     ``progress`` says what it cannot. Raises ``ModelError`` if a model or a server is missing, or if there is no GPU for
     ``gpu_layers``.
     """
-    body = find_student_body(settings.student)
-    judge = find_judge(settings.judge) if settings.judge != NO_JUDGE else None
-    judge = judge or find_encoder(settings.encoder)
+    body, judge = find_bodies(settings)
     files = {body: sha256_of_folder(body), judge: sha256_of_folder(judge)}
     identity: dict[str, Any] = {"student_sha256": files[body], "judge_sha256": files[judge]}
     if settings.allow_host is not None and not is_server_address(settings.teacher):
@@ -134,6 +132,13 @@ def find_models(
     return Models(
         teacher, style, embedder, body, judge, identity, files, can_contrast=can_contrast, can_score=can_score
     )
+
+
+def find_bodies(settings: RunSettings) -> tuple[Path, Path]:
+    """The folders of the student's pretrained body and of the judges' encoder. Raises ``ModelError`` if one is
+    missing."""
+    judge = find_judge(settings.judge) if settings.judge != NO_JUDGE else None
+    return find_student_body(settings.student), judge or find_encoder(settings.encoder)
 
 
 def _found_server(settings: RunSettings) -> Server:

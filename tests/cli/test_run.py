@@ -63,3 +63,11 @@ def test_options_have_the_defaults_of_the_settings(name: str) -> None:
 def test_report_and_predict_on_a_folder_without_a_run(tmp_path: Path) -> None:
     complains(call("report", str(tmp_path)), "no finished run")
     complains(call("predict", str(tmp_path), "-", stdin="{}\n"), "not an exported student")
+
+
+@pytest.mark.parametrize("option", [("--rows", "5"), ("--teacher", "x"), ("--redact",), ("--rounds", "1"), ("--open",)])
+def test_an_option_that_does_nothing_with_quick_is_refused(task: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
+    result = call("run", str(task), "--quick", "--out", str(tmp_path / "out"), *option)
+    assert result.exit_code == 2
+    assert f"{option[0]} has no effect with --quick" in result.output
+    assert not (tmp_path / "out").exists()
