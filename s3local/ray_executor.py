@@ -202,6 +202,10 @@ class RayExecutor:
             raise RunError(f"the Ray of --workers {self._address} offers no {what}")
         return found
 
+    def record_lost(self) -> None:
+        """Record that a worker died before it had a job."""
+        self._record(WORKER_LOST, host="unknown, as it started")
+
     def _running_helper(self) -> Any:
         """The actor of ``_Helper`` on this machine, started with the first jobs."""
         import ray
@@ -225,6 +229,8 @@ class RayPool(Generic[Resource]):
         """The actors that have not answered yet and their options, by the reference of their first answer."""
         self._ready: dict[Any, dict[str, Any]] = {}
         """The options of the actors that have."""
+        self._died_in_a_row = 0
+        """Actors that died as they started, since one answered."""
 
     def completed(
         self, jobs: Sequence[Callable[[Resource, Advance], Result]], advance: Advance = ignore
@@ -297,9 +303,16 @@ class RayPool(Generic[Resource]):
         actor, options = self._starting.pop(reference)
         try:
             _result(reference)
-        except RayActorError:  # it died before its first job, and so will the next one
-            raise RunError("a worker of Ray died as it started; see its logs in /tmp/ray/session_latest/logs") from None
-        self._ready[actor] = options
+        except RayActorError:  # its machine may be gone, or it cannot start anywhere
+            self._executor.record_lost()
+            self._died_in_a_row += 1
+            if self._died_in_a_row == MAX_TRIES:
+                problem = f"{MAX_TRIES} workers of Ray died as they started"
+                raise RunError(f"{problem}; see their logs in /tmp/ray/session_latest/logs") from None
+            self._start(options)
+        else:
+            self._died_in_a_row = 0
+            self._ready[actor] = options
 
     def _replace(self, actor: Any) -> None:
         """Start another actor for one that died, once."""

@@ -1,4 +1,5 @@
-"""Two machines in network namespaces: one is cut off in the middle, and the dataset is the same as without Ray.
+"""Two and three machines in network namespaces: one is cut off in the middle, another one dies, and the dataset is the
+same as without Ray.
 
 It takes minutes, since Ray must notice what is missing. So it runs only if S3LOCAL_TEST_HOSTS=1, and needs root.
 """
@@ -10,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
@@ -23,8 +25,8 @@ from s3local.storage import sha256_of
 
 CHECKOUT = Path(__file__).parents[1]
 RAY = Path(sys.executable).with_name("ray")
-ADDRESSES = {"s3local-a": "10.177.0.1", "s3local-b": "10.177.0.2"}
-FIRST, SECOND = ADDRESSES
+ADDRESSES = {"s3local-a": "10.177.0.1", "s3local-b": "10.177.0.2", "s3local-c": "10.177.0.3"}
+FIRST, CUT_OFF, KILLED = ADDRESSES
 PORT = 6390
 
 DRIVER = textwrap.dedent(
@@ -64,25 +66,40 @@ def ip(*words: str, check: bool = True) -> int:
 
 @pytest.fixture
 def hosts() -> Iterator[None]:
-    """Two network namespaces that reach each other and nothing else."""
+    """Three network namespaces that reach each other, over a bridge in the first, and nothing else."""
     if ip("netns", "add", FIRST, check=False):
         pytest.skip("needs network namespaces: this user cannot make them")
     try:
-        ip("netns", "add", SECOND)
-        ip("link", "add", "s3a", "netns", FIRST, "type", "veth", "peer", "name", "s3b", "netns", SECOND)
-        for name, link in ((FIRST, "s3a"), (SECOND, "s3b")):
-            for words in (
-                ("addr", "add", f"{ADDRESSES[name]}/24", "dev", link),
-                ("link", "set", link, "up"),
-                ("link", "set", "lo", "up"),
-            ):
-                ip("-n", name, *words)
+        ip("-n", FIRST, "link", "add", "bridge", "type", "bridge")
+        ip("-n", FIRST, "addr", "add", f"{ADDRESSES[FIRST]}/24", "dev", "bridge")
+        for name in (CUT_OFF, KILLED):
+            end = f"to-{name[-1]}"
+            ip("netns", "add", name)
+            ip("link", "add", end, "netns", FIRST, "type", "veth", "peer", "name", "out", "netns", name)
+            ip("-n", FIRST, "link", "set", end, "master", "bridge", "up")
+            ip("-n", name, "addr", "add", f"{ADDRESSES[name]}/24", "dev", "out")
+            ip("-n", name, "link", "set", "out", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        ip("-n", FIRST, "link", "set", "bridge", "up")
+        ip("-n", FIRST, "link", "set", "lo", "up")
         yield
     finally:
         for name in ADDRESSES:
-            for number in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
-                subprocess.run(["kill", "-9", number], check=False)
+            kill(name)
             ip("netns", "del", name, check=False)
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short name: Ray's sockets lie in it, and their names have at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="r") as name:
+        yield Path(name)
+
+
+def kill(host: str) -> None:
+    """End all processes of a host at once."""
+    for number in subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True).stdout.split():
+        subprocess.run(["kill", "-9", number], check=False)
 
 
 def on(host: str, words: list[object], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -92,7 +109,10 @@ def on(host: str, words: list[object], environment: Mapping[str, str], log: Path
         return subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL)
 
 
-def test_a_machine_that_is_cut_off_changes_nothing(hosts: None, tiny_bert: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [[CUT_OFF], [CUT_OFF, KILLED]], ids=["two machines", "three machines"])
+def test_machines_that_are_lost_change_nothing(
+    others: list[str], hosts: None, short: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
     script, log = tmp_path / "driver.py", tmp_path / "log.txt"
     script.write_text(DRIVER)
     make_task(tmp_path / "task")
@@ -111,10 +131,9 @@ def test_a_machine_that_is_cut_off_changes_nothing(hosts: None, tiny_bert: Path,
         "RAY_health_check_failure_threshold": "3",
     }
     common = ["--num-cpus=1", "--disable-usage-stats", "--object-store-memory=100000000", "--include-log-monitor=false"]
-    for name, words in (
-        (FIRST, ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={tmp_path / 'ray'}"]),
-        (SECOND, [f"--address={ADDRESSES[FIRST]}:{PORT}"]),
-    ):
+    head = ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={short / 'ray'}"]
+    for name in (FIRST, *others):
+        words = head if name == FIRST else [f"--address={ADDRESSES[FIRST]}:{PORT}"]
         command = [RAY, "start", *words, f"--node-ip-address={ADDRESSES[name]}", *common]
         assert on(name, command, environment, log).wait() == 0, log.read_text()
 
@@ -125,10 +144,13 @@ def test_a_machine_that_is_cut_off_changes_nothing(hosts: None, tiny_bert: Path,
     while not shards.is_dir() or len(list(shards.iterdir())) < 2:
         assert process.poll() is None, log.read_text()
         time.sleep(0.2)
-    ip("-n", SECOND, "link", "set", "s3b", "down")
+    ip("-n", CUT_OFF, "link", "set", "out", "down")
+    if KILLED in others:
+        kill(KILLED)
     assert process.wait() == 0, log.read_text()
     assert on(FIRST, [*arguments, tmp_path / "here", ""], environment, log).wait() == 0, log.read_text()
 
     there, here = (sha256_of(tmp_path / name / "final/dataset.jsonl") for name in ("there", "here"))
     assert there == here
-    assert "worker lost" in [event["event"] for event in RunFolder(tmp_path / "there").events()]
+    lost = [event["event"] for event in RunFolder(tmp_path / "there").events()].count("worker lost")
+    assert lost >= len(others)
