@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from s3local.runner.settings import RunSettings
 from s3local.runner.task_kinds import Scores, Texts, TrainingSet, kind_of
 from s3local.seeds import derive_seed
 from s3local.storage import sha256_of_folder
+from s3local.student.training import StudentSettings, Trained
 from s3local.task.model import Task
 from s3local.task.rows import load_dev, load_rows
 
@@ -49,17 +49,20 @@ def train_quickly(
     whole = kind.training_settings(body)
     brief = dataclasses.replace(whole, brief=True)
     final = TrainingSet(dev, derive_seed(settings.seed, STUDENT, settings.rounds + 1))
-    jobs: list[Callable[[Advance], Any]] = [partial(_train, kind, body, final, whole)]
-    passes, places = final.passes(whole), []
+    training = partial(_train, kind, body, final, whole)
+    scoring: list[Callable[[Advance], Scores]] = []
+    passes, places = final.passes(whole), list[int]()
     for fold in range(folds.count):
         rows = TrainingSet(folds.outside(fold, dev), derive_seed(settings.seed, MODEL_SELECTION, fold))
-        jobs.append(partial(_score, kind, body, rows, brief, folds.inside(fold, dev)))
+        scoring.append(partial(_score, kind, body, rows, brief, folds.inside(fold, dev)))
         places += folds.inside(fold, range(len(dev)))
         passes += rows.passes(brief)
     executor.prepare({body: sha256_of_folder(body)}, lambda name, **facts: None)
     with progress.step("the student trains, and is cross-validated", passes, "texts") as advance:
+        jobs: list[Callable[[Advance], Trained | Scores]] = [training, *scoring]
         done = dict(executor.completed(jobs, advance))
-    student, scores = done[0], [done[number] for number in range(1, len(jobs))]
+    student, scores = done[0], [its for _, its in sorted(done.items()) if isinstance(its, Scores)]
+    assert isinstance(student, Trained)
     values = np.concatenate([its.values for its in scores]) if scores else np.empty(0)
     with progress.step("exporting to ONNX", None, "steps"):
         temperature, report = kind.export(student, folder, _temperature(task, [dev[place] for place in places], scores))
@@ -85,12 +88,17 @@ def train_quickly(
     return result
 
 
-def _train(kind: Texts, body: Path, rows: TrainingSet, settings: Any, advance: Advance) -> Any:
+def _train(kind: Texts, body: Path, rows: TrainingSet, settings: StudentSettings, advance: Advance) -> Trained:
     return kind.train(body, rows, settings, advance)
 
 
 def _score(
-    kind: Texts, body: Path, rows: TrainingSet, settings: Any, held_out: Sequence[Example], advance: Advance
+    kind: Texts,
+    body: Path,
+    rows: TrainingSet,
+    settings: StudentSettings,
+    held_out: Sequence[Example],
+    advance: Advance,
 ) -> Scores:
     return kind.scores(kind.train(body, rows, settings, advance), held_out)
 
