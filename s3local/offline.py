@@ -36,6 +36,7 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "ANONYMIZED_TELEMETRY": "False",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime's compiled code looks for its host as soon as it is imported
     "OTEL_SDK_DISABLED": "true",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from toys import Exported
 
 ATTEMPTS = {
     "urllib": "import urllib.request; urllib.request.urlopen('http://example.com/', timeout=2)",
@@ -305,3 +306,13 @@ def test_an_admitted_host_is_reached_at_one_port_alone(tmp_path: Path) -> None:
     assert len(lines) == 3, found.stderr
     assert "no-such-host.invalid" in lines[0]
     assert lines[1:] == ["refused", "refused"]
+
+
+def test_onnxruntime_prepares_no_report(exported: Exported, tmp_path: Path) -> None:
+    """Its compiled code, which no guard of Python sees, keeps what it would send in the user's cache folder."""
+    code = "from s3local.student.inference import Classifier as C; import sys; C.load(sys.argv[1]).predict(['good'])"
+    homes = {name: str(tmp_path) for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "LOCALAPPDATA")}
+    others = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    command = [sys.executable, "-c", code, str(exported.folder)]
+    subprocess.run(command, env={**others, **homes}, check=True, cwd=Path(__file__).parents[1])
+    assert [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower()] == []

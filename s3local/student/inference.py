@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
 from s3local.hardware import int8_is_exact, physical_cores
+from s3local.offline import ENVIRONMENT
 from s3local.progress import Advance, ignore
 from s3local.student.encoding import Ids, Text, as_input, batches_by_length, encode, pad
 
@@ -199,6 +201,7 @@ def open_session(path: Path, threads: int | None = None) -> Any:
 
     Raises ``ModelError`` if the file is missing or damaged.
     """
+    os.environ.update(ENVIRONMENT)  # before the import: onnxruntime reads its telemetry switch then
     import onnxruntime
 
     if not path.is_file():
