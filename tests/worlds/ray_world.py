@@ -18,8 +18,8 @@ from s3local.teacher.engine import EngineSettings
 from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Request, Teacher
 
-LAST_TEXT = 30
-"""Of the first teacher: it writes 24 texts for the rationales, so this one is in its first shard."""
+LAST_TEXT = 16
+"""Of the first teacher: it writes 12 texts for the rationales, so this one is in its first shard."""
 
 
 def teacher_of() -> FakeTeacher:
