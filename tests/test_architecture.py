@@ -35,7 +35,7 @@ runner.relabel  runner.unlabelled  runner.model_selection  runner.finish  runner
 runner.forecast  runner.quick
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.side_by_side
 comparison.summary  comparison.compare
-finished_run  prediction  serving  doctor
+finished_run  prediction  serving  doctor  offline_proof
 report.text  report.check  report.compare
 report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page
 report.comparison_page  report.html

@@ -41,7 +41,8 @@ def doctor(proof: bool, output: Path, speed: bool, as_json: bool, quiet: bool) -
       s3local doctor
       s3local doctor --offline-proof -o proof.txt
     """
-    from s3local.doctor import describe, prove_offline
+    from s3local.doctor import describe
+    from s3local.offline_proof import prove_offline
 
     if proof:
         holds = prove_offline(output, progress(quiet or as_json))
