@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from marked_sentences import SENTENCES, score, unmarked
 
 from s3local.curation.privacy import PersonalData, Pseudonymiser, find_personal_data
 from s3local.records import Answer, Candidate, Example
 
-SENTENCES = (Path(__file__).parents[1] / "worlds" / "personal_sentences.txt").read_text(encoding="utf-8").splitlines()
-MARKED = re.compile(r"\[(\w+)\|([^\]]*)\]")
-
-
-def unmarked(sentence: str) -> tuple[str, list[tuple[int, int]]]:
-    """The text of a sentence whose personal data is marked, and where that is."""
-    text, spans, at = "", [], 0
-    for mark in MARKED.finditer(sentence):
-        text += sentence[at : mark.start()]
-        spans.append((len(text), len(text) + len(mark[2])))
-        text += mark[2]
-        at = mark.end()
-    return text + sentence[at:], spans
-
 
 def test_personal_data_of_two_languages_is_found_with_few_false_alarms() -> None:
-    """A value counts as found if all its letters and digits are."""
-    found_values = values = alarms = false_alarms = 0
-    for sentence in SENTENCES:
-        text, spans = unmarked(sentence)
-        found = find_personal_data(text)
-        covered = {place for its in found for place in range(its.start, its.end)}
-        values += len(spans)
-        found_values += sum(all(place in covered for place in range(*span) if text[place].isalnum()) for span in spans)
-        alarms += len(found)
-        false_alarms += sum(all(its.end <= start or end <= its.start for start, end in spans) for its in found)
-    assert len(SENTENCES) >= 150
-    assert found_values / values >= 0.95
-    assert 1 - false_alarms / alarms >= 0.98
+    counts = score()
+    assert counts["sentences"] >= 150
+    assert counts["found"] / counts["values"] >= 0.95
+    assert 1 - counts["false_alarms"] / counts["alarms"] >= 0.98
 
 
 @given(st.text(max_size=80))
