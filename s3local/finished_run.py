@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from s3local.exceptions import RunError
 from s3local.records import Candidate, read_jsonl
 from s3local.results import AVERAGED, FINAL, GOLD_ONLY, RESULT_FILE, SHARES, FoldResult, RunSummary, read_result
 from s3local.runner.state import CONFIG_FILE
+from s3local.storage import parse_json
 from s3local.weights.manifest import default_model, known_models
 
 Floats = NDArray[np.float64]
@@ -54,7 +54,7 @@ class FinishedRun:
             )
         summary = read_result(file, RunSummary)
         try:
-            config = json.loads(config_file.read_text(encoding="utf-8"))
+            config = parse_json(config_file.read_text(encoding="utf-8"))
             for key in ("task", "settings", "versions"):
                 config[key]
         except (OSError, ValueError, KeyError, TypeError) as exc:

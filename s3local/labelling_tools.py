@@ -40,7 +40,18 @@ class _Answers:
 
 
 def plain_row(row: Row) -> Plain:
-    """``row`` without the wrapping of the tool that exported it; any other row as it is."""
+    """``row`` without the wrapping of the tool that exported it; any other row as it is.
+
+    Raises ``ValueError`` for a wrapping whose parts are not what the tool writes.
+    """
+    try:
+        return _plain(row)
+    except (AttributeError, TypeError, ValueError) as exc:
+        keys = listed([key for key in row if key not in ("id", "text")][:4])
+        raise ValueError(f"looks like the export of a labelling tool, but its parts {keys} have another form") from exc
+
+
+def _plain(row: Row) -> Plain:
     if isinstance(row.get("data"), Mapping) and ("annotations" in row or "completions" in row):
         return _of_label_studio(row)
     if isinstance(row.get("fields"), Mapping) and ("responses" in row or "suggestions" in row):

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from s3local import __version__
 from s3local.exceptions import RunError
+from s3local.storage import parse_json
 from s3local.student.encoding import Text
 from s3local.student.inference import Classifier
 from s3local.task.rows import MAX_TEXT_CHARACTERS
@@ -181,7 +182,7 @@ async def _json_of(request: Request) -> dict[str, Any]:
         if len(body) > MAX_BODY_BYTES:
             raise HTTPException(413, f"more than {MAX_BODY_BYTES:,} bytes; send fewer texts at a time")
     try:
-        asked = json.loads(body)
+        asked = parse_json(body)
     except (ValueError, RecursionError) as exc:
         raise HTTPException(400, "not valid JSON") from exc
     if not isinstance(asked, dict):

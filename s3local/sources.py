@@ -20,7 +20,7 @@ from s3local.encodings import checked_encoding, text_lines
 from s3local.exceptions import InputError
 from s3local.labelling_tools import plain_row
 from s3local.records import Row, check_row, parse_jsonl
-from s3local.storage import sha256_of, sha256_of_folder, translated_errors
+from s3local.storage import parse_json, sha256_of, sha256_of_folder, translated_errors
 from s3local.tables import named_columns, read_table
 from s3local.text import is_blank
 from s3local.wording import listed, unknown
@@ -208,13 +208,17 @@ def _json(lines: Iterator[str], path: Path) -> Source:
             break
     whole = chain(held, lines)
     if held and held[-1].lstrip().startswith("["):
-        return Source(path, "row", _plain(_array("".join(whole), path)))
-    return Source(path, "line", _plain(parse_jsonl(whole, path)))
+        return Source(path, "row", _plain(_array("".join(whole), path), path, "row"))
+    return Source(path, "line", _plain(parse_jsonl(whole, path), path, "line"))
 
 
-def _plain(rows: Iterable[tuple[int, Row]]) -> Iterator[SourceRow]:
+def _plain(rows: Iterable[tuple[int, Row]], path: Path, unit: Literal["line", "row"]) -> Iterator[SourceRow]:
     for number, row in rows:
-        plain = plain_row(row)
+        try:
+            plain = plain_row(row)
+        except ValueError as exc:
+            place = {"line": number} if unit == "line" else {"row": number}
+            raise InputError(path, str(exc), **place) from exc
         yield SourceRow(number, plain.values, plain.unanswered)
 
 
@@ -308,7 +312,7 @@ def _parquet(stream: Any, path: Path) -> Source:
     try:
         file = parquet.ParquetFile(stream)
         schema = file.schema_arrow
-    except pyarrow.ArrowException as exc:
+    except (pyarrow.ArrowException, OSError) as exc:
         raise InputError(path, f"not a Parquet file, or damaged: {_first_line(exc)}") from exc
     return _arrow_source(path, schema, file.iter_batches(), pyarrow, _class_labels(schema.metadata))
 
@@ -317,34 +321,49 @@ def _dataset(folder: Path) -> Source:
     """One split of a folder that ``datasets`` saved."""
     import pyarrow
 
-    splits = folder / SPLITS_FILE
-    if splits.is_file():
-        names = _read_json(splits)["splits"]
+    if (folder / SPLITS_FILE).is_file():
+        try:
+            names = [_name(name) for name in _read_json(folder / SPLITS_FILE)["splits"]]
+        except DAMAGED as exc:
+            raise InputError(folder / SPLITS_FILE, f"damaged: {_first_line(exc)}") from exc
         if len(names) != 1:
-            raise InputError(
-                folder, f"a dataset with the splits {listed(names)}; name one, such as {folder / names[0]}"
-            )
+            found = f"the splits {listed(names)}" if names else "no split"
+            raise InputError(folder, f"a dataset with {found}; name one, such as {folder / (names or ['train'])[0]}")
         folder = folder / names[0]
     if not (folder / STATE_FILE).is_file():
         raise InputError(folder, f"a folder without {STATE_FILE}; one that the library datasets saved belongs here")
     try:
-        files = [folder / entry["filename"] for entry in _read_json(folder / STATE_FILE)["_data_files"]]
+        files = [folder / _name(entry["filename"]) for entry in _read_json(folder / STATE_FILE)["_data_files"]]
         schema = pyarrow.ipc.open_stream(pyarrow.memory_map(str(files[0]))).schema
-        info = _read_json(folder / "dataset_info.json")
-    except (OSError, ValueError, KeyError, IndexError, TypeError, pyarrow.ArrowException) as exc:
+        labels = _names_of(_read_json(folder / "dataset_info.json").get("features"))
+    except (*DAMAGED, OSError, pyarrow.ArrowException) as exc:
         raise InputError(folder, f"not a dataset, or damaged: {_first_line(exc)}") from exc
     batches = (batch for file in files for batch in pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))))
-    return _arrow_source(folder, schema, batches, pyarrow, _names_of(info.get("features")))
+    return _arrow_source(folder, schema, batches, pyarrow, labels)
+
+
+DAMAGED = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+"""What reading JSON of another form raises."""
+
+
+def _name(text: object) -> str:
+    """The name of a file or folder inside of another one. Raises ``ValueError`` for one that leads out of it."""
+    if not isinstance(text, str) or text != Path(text).name or not text:
+        raise ValueError(f"the name {text!a} leads out of the folder")
+    return text
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def _arrow_source(
     path: Path, schema: Any, batches: Iterator[Any], pyarrow: Any, labels: Mapping[str, Sequence[str]]
 ) -> Source:
-    columns = tuple(name for name in schema.names if not name.startswith(PANDAS_INDEX))
+    try:
+        columns = tuple(name for name in schema.names if not name.startswith(PANDAS_INDEX))
+    except ValueError as exc:  # a name that is not UTF-8
+        raise InputError(path, f"damaged: the name of a column is {_first_line(exc)}") from exc
 
     def rows() -> Iterator[tuple[int, Row]]:
         number = 0
@@ -353,10 +372,10 @@ def _arrow_source(
                 for values in batch.to_pylist():
                     number += 1
                     yield number, {name: _json_value(values[name], labels.get(name)) for name in columns}
-        except pyarrow.ArrowException as exc:
+        except (pyarrow.ArrowException, OSError, ValueError) as exc:
             raise InputError(path, f"damaged after row {number}: {_first_line(exc)}") from exc
 
-    return Source(path, "row", _plain(rows()), None, None)
+    return Source(path, "row", _plain(rows(), path, "row"), None, None)
 
 
 def _class_labels(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
@@ -371,7 +390,7 @@ def _names_of(features: object) -> dict[str, list[str]]:
     found = {}
     for name, feature in features.items() if isinstance(features, Mapping) else ():
         if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel":
-            found[name] = list(feature.get("names") or ())
+            found[name] = [str(its) for its in feature.get("names") or ()]
     return found
 
 

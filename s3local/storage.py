@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -212,6 +213,14 @@ def read_utf8(path: Path) -> str:
     """
     with translated_errors(path, "read"), path.open("rb") as stream:
         return "".join(decoded_lines(stream, path))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ``ValueError`` for anything else, also where brackets are nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("brackets are nested too deeply") from exc
 
 
 def decoded_lines(

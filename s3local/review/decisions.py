@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from filelock import FileLock, Timeout
 
 from s3local.exceptions import RunError
-from s3local.storage import make_folder, sync_folder, translated_errors
+from s3local.storage import make_folder, parse_json, sync_folder, translated_errors
 
 DECISIONS_FILE = "decisions.jsonl"
 
@@ -61,8 +61,12 @@ class Decision:
         """The inverse of ``to_row``. Raises ``ValueError`` for what is not a decision."""
         known = ("time", "row", "decision", "label", "fields")
         name, action, fields = row.get("row"), row.get("decision"), row.get("fields", {})
-        if not isinstance(name, str) or action not in ACTIONS or not isinstance(fields, dict):
+        if not isinstance(name, str) or action not in ACTIONS:
             raise ValueError("a decision has a row, and one of " + ", ".join(ACTIONS))
+        texts = [*fields, *fields.values()] if isinstance(fields, dict) else [None]
+        label, moment = row.get("label", ""), row.get("time", 0.0)
+        if not all(isinstance(text, str) for text in (*texts, label)) or type(moment) not in (int, float):
+            raise ValueError("label and fields are texts, and time is a number")
         note = {key: value for key, value in row.items() if key not in known}
         return cls(name, action, row.get("label"), fields, row.get("time", 0.0), note)
 
@@ -126,10 +130,10 @@ def read_decisions(path: Path, about: str | None = None) -> Decisions:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             found = row.pop("dataset", None)
             decision = Decision.from_row(row)
-        except (ValueError, AttributeError) as exc:
+        except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as exc:
             problem = f"{path}, line {number}: not a decision ({exc}); correct the line, or remove it"
             raise RunError(problem) from exc
         if found != about:

@@ -41,7 +41,7 @@ from s3local.runner.row_map import map_rows
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import CONFIG_FILE, FILES, RunFolder
 from s3local.runner.task_kinds import Targets, kind_of
-from s3local.storage import sha256_of
+from s3local.storage import parse_json, sha256_of
 from s3local.task.model import Task, load_task
 from s3local.task.rows import load_dev, load_rows
 from s3local.teacher.protocol import Teacher
@@ -349,7 +349,7 @@ def _target(folder: Path, wanted: Mapping[str, Any]) -> Path:
         target = folder / f"{RETRAINED}-{number}"
         if not (target / CONFIG_FILE).is_file():
             return target
-        there = json.loads((target / CONFIG_FILE).read_text(encoding="utf-8"))
+        there = parse_json((target / CONFIG_FILE).read_text(encoding="utf-8"))
         if all(there.get(key) == wanted[key] for key in (RETRAINED, "dev_sha256")):
             return target
     raise RunError(f"{folder} was trained again {counted(MOST_RETRAININGS, 'time')}; delete some of these folders")

@@ -20,7 +20,7 @@ from s3local.exceptions import RunError
 from s3local.records import SPAN, Example, read_jsonl
 from s3local.results import FINAL, RESULT_FILE, RunSummary, read_result
 from s3local.runner.state import CONFIG_FILE
-from s3local.storage import sha256_of, translated_errors
+from s3local.storage import parse_json, sha256_of, translated_errors
 from s3local.text import is_blank
 from s3local.wording import shown
 
@@ -78,7 +78,7 @@ class Sheet:
 
     def content(self, place: int) -> dict[str, Any]:
         """The row in this place, as it is in its file."""
-        row: dict[str, Any] = json.loads(self.lines[place])
+        row: dict[str, Any] = parse_json(self.lines[place])
         return row
 
     def texts(self, place: int) -> dict[str, str]:
@@ -93,7 +93,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise RunError(f"{folder} holds no run: there is no {CONFIG_FILE}; name a folder such as runs/my_task/default")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = parse_json(file.read_text(encoding="utf-8"))
         if not isinstance(config, dict) or not isinstance(config.get("task"), dict):
             raise ValueError("the task is missing")
     except (OSError, ValueError) as exc:
@@ -134,14 +134,21 @@ def sheet_of_run(folder: Path) -> Sheet:
     """
     summary = read_finished(folder)
     dataset_checksum(folder, summary)
-    task = read_config(folder)["task"]
+    try:
+        return _sheet_of(folder, summary, read_config(folder)["task"])
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as exc:
+        problem = f"the key {exc} is missing" if isinstance(exc, KeyError) else f"{exc}"
+        raise RunError(f"{folder} is damaged ({problem}); run again under another --name") from exc
+
+
+def _sheet_of(folder: Path, summary: RunSummary, task: Mapping[str, Any]) -> Sheet:
     labels = [(label["name"], label["description"]) for label in task.get("labels", ())]
     fields = list(task["fields"])
     table = _Table([name for name, _ in labels])
     stages = [entry.stage for entry in summary.rounds]
     lines_of = _lines(folder / DATASET_FILE)
     for line in lines_of:
-        row = json.loads(line)
+        row = parse_json(line)
         origin = row["origin"]
         chances = origin.get("probabilities")
         label = row.get("label", SPAN)
@@ -151,7 +158,7 @@ def sheet_of_run(folder: Path) -> Sheet:
     for stage in stages:
         file = folder / stage / "dropped.jsonl"
         for line in _lines(file) if file.is_file() else ():
-            row = json.loads(line)
+            row = parse_json(line)
             if REAL_TEXT_REASONS.match(row["reason"]) or any(is_blank(row[name]) for name in fields):
                 continue
             table.add(row["id"], line, row.get("label", SPAN), np.nan, stages, f"dropped: {_words(row['reason'])}")
@@ -279,7 +286,7 @@ def _lines(file: Path) -> list[str]:
     with translated_errors(file, "read"), file.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 if not isinstance(row["id"], str) or not isinstance(row["origin"], dict):
                     raise ValueError(f"id {shown(row['id'])}")
             except (ValueError, KeyError, TypeError) as exc:

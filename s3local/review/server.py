@@ -8,7 +8,6 @@ scripts, styles and requests of this server only, and no script that is made fro
 
 from __future__ import annotations
 
-import json
 import secrets
 import socket
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from s3local.exceptions import RunError, S3LocalError
 from s3local.review.desk import Desk, Filters, OutdatedError, RefusedError
+from s3local.storage import parse_json
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 1 << 20
@@ -212,7 +212,7 @@ async def _json(request: Request) -> Mapping[str, Any]:
         if len(body) > MAX_BODY_BYTES:
             raise RefusedError(f"at most {MAX_BODY_BYTES:,} bytes are read")
     try:
-        content = json.loads(bytes(body))
+        content = parse_json(bytes(body))
     except (ValueError, RecursionError) as exc:
         raise RefusedError("a JSON object belongs here") from exc
     if not isinstance(content, dict):

@@ -52,7 +52,7 @@ from s3local.exceptions import RunError
 from s3local.interruption import stop_if_asked
 from s3local.records import read_jsonl, write_jsonl
 from s3local.results import FINAL, RESULT_FILE, RunSummary, StageResult, read_result, write_result
-from s3local.storage import translated_errors, write_text
+from s3local.storage import parse_json, translated_errors, write_text
 
 CONFIG_FILE = "config.json"
 EVENTS_FILE = "events.jsonl"
@@ -118,7 +118,7 @@ class RunFolder:
         path = self.path / EVENTS_FILE
         for line in path.read_bytes().splitlines() if path.is_file() else []:
             with contextlib.suppress(ValueError):
-                events.append(json.loads(line))
+                events.append(parse_json(line))
         return events
 
     def read(self, name: str, kind: type[T]) -> T | None:
@@ -192,7 +192,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _owner(folder: Path) -> str:
     """The process that holds the folder, in words."""
     try:
-        owner = json.loads((folder / OWNER_FILE).read_text(encoding="utf-8"))
+        owner = parse_json((folder / OWNER_FILE).read_text(encoding="utf-8"))
         return f"another s3local (process {owner['pid']} on {owner['host']})"
     except (OSError, ValueError, TypeError, KeyError):  # it has not written that yet
         return "another s3local"
@@ -201,7 +201,7 @@ def _owner(folder: Path) -> str:
 def _require_same(file: Path, config: Mapping[str, Any]) -> None:
     """Refuse a configuration that differs from the one in ``file``, naming the first differences."""
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = parse_json(file.read_text(encoding="utf-8"))
         if not isinstance(before, dict):
             raise ValueError("a JSON object belongs there")
     except (OSError, ValueError) as exc:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import itertools
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from s3local.exceptions import ModelError
 from s3local.hardware import int8_is_exact, physical_cores
 from s3local.offline import ENVIRONMENT
 from s3local.progress import Advance, ignore
+from s3local.storage import parse_json
 from s3local.student.encoding import Ids, Text, as_input, batches_by_length, encode, pad
 
 Floats = NDArray[np.float32]
@@ -85,7 +85,7 @@ class Classifier:
 
         folder = student_folder(Path(folder))
         try:
-            meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+            meta = parse_json((folder / META_FILE).read_text(encoding="utf-8"))
             if meta.get("kind") == "extractive_qa":
                 raise ModelError(f"{folder} holds a student that answers questions, a Reader, not a Classifier")
             file = file or fastest_file(meta)
@@ -185,7 +185,7 @@ def student_folder(folder: Path) -> Path:
     if (folder / META_FILE).is_file() or not (folder / RUN_FILE).is_file():
         return folder
     try:
-        selected = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["selected"]
+        selected = parse_json((folder / RUN_FILE).read_text(encoding="utf-8"))["selected"]
         return folder / str(selected) / "student"
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ModelError(f"{folder / RUN_FILE} is damaged ({exc}); delete it, and run the same command again") from exc

@@ -6,7 +6,6 @@ built, from their settings and safetensors; nothing in the folder is executed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from s3local.exceptions import ModelError
+from s3local.storage import parse_json
 
 Pool = Callable[[Any, Any], Any]
 """Unit vectors (n, dim) from hidden states (n, length, width) and their attention mask (n, length)."""
@@ -87,14 +87,12 @@ def load_pooling(folder: Path) -> Pooling:
 
     Raises ``ModelError`` for a module, a pooling or an activation that is not known, and for missing or damaged files.
     """
-    try:
-        text = (folder / "modules.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not (folder / "modules.json").exists():
         return Pooling(["mean"])
     modes: list[str] = []
     dense: list[Any] = []
     try:
-        for module in json.loads(text):
+        for module in parse_json((folder / "modules.json").read_text(encoding="utf-8")):
             kind, place = str(module["type"]).rpartition(".")[2], folder / str(module["path"])
             if not str(module["type"]).startswith("sentence_transformers.") or kind not in KNOWN_MODULES:
                 known = ", ".join(KNOWN_MODULES)
@@ -105,13 +103,13 @@ def load_pooling(folder: Path) -> Pooling:
                 modes += _modes(place / "config.json")
             elif kind == "Dense":
                 dense += _dense(place)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ModelError(f"{folder}: modules.json or a folder that it names is damaged: {exc}") from exc
     return Pooling(modes or ["mean"], dense)
 
 
 def _modes(path: Path) -> list[str]:
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = parse_json(path.read_text(encoding="utf-8"))
     declared = settings.get("pooling_mode") or [
         mode for name, mode in LEGACY_MODES.items() if settings.get(name, False)
     ]
@@ -124,7 +122,7 @@ def _modes(path: Path) -> list[str]:
 
 def _dense(folder: Path) -> list[Any]:
     """A linear layer and its activation."""
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     activation = settings["activation_function"]
     if activation not in ACTIVATIONS:
         raise ModelError(f"{folder / 'config.json'}: the activation {activation!r} is not known")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias
 from s3local.exceptions import ModelError
 from s3local.progress import Advance, ignore
 from s3local.records import Answer, Example
+from s3local.storage import parse_json
 from s3local.student.inference import (
     BATCH_ROWS,
     META_FILE,
@@ -148,7 +148,7 @@ def _answers(question: Question) -> tuple[Answer, ...]:
 
 def _meta(folder: Path) -> dict[str, Any]:
     try:
-        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+        meta = parse_json((folder / META_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise ModelError(f"{folder} is not an exported student: {exc.filename} is missing") from exc
     except (OSError, ValueError) as exc:
