@@ -348,7 +348,7 @@ DAMAGED = (ValueError, KeyError, IndexError, TypeError, AttributeError, Recursio
 
 def _name(text: object) -> str:
     """The name of a file or folder inside of another one. Raises ``ValueError`` for one that leads out of it."""
-    if not isinstance(text, str) or text != Path(text).name or not text:
+    if not isinstance(text, str) or text != Path(text).name or text in ("", ".."):
         raise ValueError(f"the name {text!a} leads out of the folder")
     return text
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from faker import Faker
+from program import call
 from rich.console import Console
 from small_world import make_task, rows_of, settings, toy_models, write
 
@@ -97,11 +98,16 @@ def generate(task: Task, body: Path, folder: Path, **changes: object) -> RunResu
 
 
 def leaked(result: RunResult) -> set[str]:
-    """The secrets in a file of the run folder that is not private, or in the report, in any case of letters."""
+    """The secrets in a file of the run folder that is not private, in the report, or in an export with its card, in any
+    case of letters."""
     console = Console(record=True, width=200, file=(result.folder / ".lock").open("a"))
     console.print(render(result.summary, result.folder))
     texts = [console.export_text()]
-    files = [path for path in result.folder.rglob("*") if path.is_file()]
+    exports = result.folder.parent / "exports"
+    for form in ("jsonl", "hf", "argilla", "label-studio", "onnx"):
+        exported = call("export", str(result.folder), "--to", form, "-o", str(exports / form))
+        assert exported.exit_code == 0, exported.output
+    files = [path for folder in (result.folder, exports) for path in folder.rglob("*") if path.is_file()]
     public = [path for path in files if not set(PRIVATE) & {path.name, path.parent.name}]
     texts += [path.read_bytes().decode("utf-8", errors="replace") for path in public]
     whole = "\n".join(texts).casefold()
