@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -142,20 +143,19 @@ def read_decisions(path: Path, about: str | None = None) -> Decisions:
 
 
 class DecisionLog:
-    """The file of decisions, open for one process. Use ``DecisionLog.open``."""
+    """The file of decisions, open for one process. Use ``DecisionLog.open``. The first decision creates the file."""
 
     def __init__(self, path: Path, about: str | None) -> None:
         self.path = path
         self.decisions = read_decisions(path, about)
         self._about = about
+        self._stream: FileIO | None = None
+        self._end = 0
         with translated_errors(path):
-            make_folder(path.parent)
-            self._stream = path.open("r+b" if path.exists() else "x+b", buffering=0)
-            end = self._stream.seek(0, os.SEEK_END)
-            self._stream.seek(0)
-            self._end = self._stream.read(end).rfind(b"\n") + 1
-            self._cut()
-            sync_folder(path.parent)
+            if path.exists():
+                self._stream = path.open("r+b", buffering=0)
+                self._end = self._stream.read().rfind(b"\n") + 1
+                self._stream.truncate(self._end)
 
     @classmethod
     @contextlib.contextmanager
@@ -165,9 +165,10 @@ class DecisionLog:
         Raises ``RunError`` if another process has it open, or it cannot be read; ``StorageError`` if it cannot be
         written.
         """
+        lock_file = path.with_name(f".{path.name}.lock")
         with translated_errors(path):
             make_folder(path.parent)
-            lock = FileLock(path.with_name(f".{path.name}.lock"))
+            lock = FileLock(lock_file)
             try:
                 lock.acquire(timeout=0)
             except Timeout as exc:
@@ -178,8 +179,10 @@ class DecisionLog:
             log = cls(path, about)
             yield log
         finally:
-            if log is not None:
+            if log is not None and log._stream is not None:
                 log._stream.close()
+            with contextlib.suppress(OSError):  # Windows: the file is open
+                lock_file.unlink()
             lock.release()
 
     def append(self, decision: Decision) -> None:
@@ -189,6 +192,9 @@ class DecisionLog:
             row["dataset"] = self._about
         line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
         with translated_errors(self.path):
+            if self._stream is None:
+                self._stream = self.path.open("x+b", buffering=0)
+                sync_folder(self.path.parent)
             try:
                 self._stream.seek(self._end)
                 written = 0
@@ -197,11 +203,7 @@ class DecisionLog:
                 os.fsync(self._stream.fileno())
             except OSError:
                 with contextlib.suppress(OSError):
-                    self._cut()
+                    self._stream.truncate(self._end)
                 raise
         self._end += len(line)
         self.decisions.add(decision)
-
-    def _cut(self) -> None:
-        """Remove what follows the last whole line."""
-        self._stream.truncate(self._end)

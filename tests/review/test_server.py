@@ -40,7 +40,6 @@ def test_nothing_is_answered_without_the_token_or_to_another_site(server: Server
 
 def test_a_change_needs_the_origin_of_the_page_and_json(server: Server, folder: Path) -> None:
     wanted = {"place": 0, "seen": 0, "action": "keep"}
-    before = (folder / "decisions.jsonl").read_bytes()
     assert server.call("api/decide", wanted, Origin="")[0] == 403
     assert server.call("api/decide", wanted, Origin="null")[0] == 403
     assert server.call("api/decide", wanted, Origin="http://localhost:1")[0] == 403
@@ -56,7 +55,7 @@ def test_a_change_needs_the_origin_of_the_page_and_json(server: Server, folder: 
         assert server.call("api/decide", {**wanted, **change})[0] == 400
     for fields in ({"text": 1}, {"text": "\ud800"}, {"\ud800": "a"}, {"text": ""}, {}):
         assert server.call("api/decide", {**wanted, "action": "edit", "fields": fields})[0] == 400
-    assert (folder / "decisions.jsonl").read_bytes() == before
+    assert not (folder / "decisions.jsonl").exists()
 
 
 @pytest.mark.parametrize(
