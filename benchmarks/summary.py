@@ -307,7 +307,7 @@ def contrast(results: Results) -> Table:
 
 
 def hostile_files(results: Results) -> Table:
-    """By kind of file: how many, the most seconds and MB that the refusal of one took, and how many were not refused."""
+    """By kind of file: how many, how many of them not refused, and the most seconds and MB that one took."""
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for entry in results.read("hostile-files")["measured"]:
         by_kind.setdefault(entry["kind"], []).append(entry)
