@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -229,6 +230,14 @@ def decoded_lines(
             problem = f"byte {raw[exc.start]:#04x} at position {exc.start + 1} is not UTF-8; {advice(raw)}"
             raise InputError(path, problem, line=number) from exc
         yield line
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """The value that JSON text stands for. Raises ``ValueError``, also where brackets are nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("brackets are nested too deeply") from exc
 
 
 def sha256_of(path: Path, advance: Callable[[int], None] | None = None) -> str:

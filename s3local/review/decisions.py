@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 from filelock import FileLock, Timeout
 
 from s3local.exceptions import RunError
-from s3local.storage import make_folder, sync_folder, translated_errors
+from s3local.storage import make_folder, parsed_json, sync_folder, translated_errors
 
 DECISIONS_FILE = "decisions.jsonl"
 
@@ -61,11 +61,13 @@ class Decision:
     def from_row(cls, row: Mapping[str, Any]) -> Decision:
         """The inverse of ``to_row``. Raises ``ValueError`` for what is not a decision."""
         known = ("time", "row", "decision", "label", "fields")
-        name, action, fields = row.get("row"), row.get("decision"), row.get("fields", {})
+        name, action, label, fields = row.get("row"), row.get("decision"), row.get("label"), row.get("fields", {})
         if not isinstance(name, str) or action not in ACTIONS or not isinstance(fields, dict):
             raise ValueError("a decision has a row, and one of " + ", ".join(ACTIONS))
+        if not isinstance(label, str | None) or not all(isinstance(text, str) for text in fields.values()):
+            raise ValueError("a label is a text, and fields are texts by name")
         note = {key: value for key, value in row.items() if key not in known}
-        return cls(name, action, row.get("label"), fields, row.get("time", 0.0), note)
+        return cls(name, action, label, fields, row.get("time", 0.0), note)
 
 
 class Decisions:
@@ -127,10 +129,10 @@ def read_decisions(path: Path, about: str | None = None) -> Decisions:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parsed_json(line)
             found = row.pop("dataset", None)
             decision = Decision.from_row(row)
-        except (ValueError, AttributeError) as exc:
+        except (ValueError, TypeError, AttributeError) as exc:
             problem = f"{path}, line {number}: not a decision ({exc}); correct the line, or remove it"
             raise RunError(problem) from exc
         if found != about:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from s3local.exceptions import RunError
 from s3local.records import SPAN, Example, read_jsonl
 from s3local.results import FINAL, RESULT_FILE, RunSummary, read_result
-from s3local.runner.state import CONFIG_FILE
-from s3local.storage import sha256_of, translated_errors
+from s3local.runner.state import read_config
+from s3local.storage import parsed_json, sha256_of, translated_errors
 from s3local.text import is_blank
 from s3local.wording import shown
 
@@ -85,20 +85,6 @@ class Sheet:
         """The text of each field of a row."""
         row = self.content(place)
         return {name: row[name] for name in self.fields}
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a run. Raises ``RunError`` if the folder holds none, or a damaged one."""
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        raise RunError(f"{folder} holds no run: there is no {CONFIG_FILE}; name a folder such as runs/my_task/default")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or not isinstance(config.get("task"), dict):
-            raise ValueError("the task is missing")
-    except (OSError, ValueError) as exc:
-        raise RunError(f"{file} is damaged ({exc}); run again under another --name") from exc
-    return config
 
 
 def read_finished(folder: Path) -> RunSummary:
@@ -279,7 +265,7 @@ def _lines(file: Path) -> list[str]:
     with translated_errors(file, "read"), file.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                row = json.loads(line)
+                row = parsed_json(line)
                 if not isinstance(row["id"], str) or not isinstance(row["origin"], dict):
                     raise ValueError(f"id {shown(row['id'])}")
             except (ValueError, KeyError, TypeError) as exc:
