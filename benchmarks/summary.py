@@ -306,6 +306,25 @@ def contrast(results: Results) -> Table:
     )
 
 
+def hostile_files(results: Results) -> Table:
+    """By kind of file: how many, how many of them not refused, and the most seconds and MB that one took."""
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for entry in results.read("hostile-files")["measured"]:
+        by_kind.setdefault(entry["kind"], []).append(entry)
+    rows = [
+        [
+            kind,
+            str(len(files)),
+            str(sum(file["said"].startswith(("NOT REFUSED", "TRACEBACK")) for file in files)),
+            f"{max(file['seconds'] for file in files):.2f}",
+            f"{max(file['cpu_seconds'] for file in files):.2f}",
+            f"{max(file['mb'] for file in files):,.0f}",
+        ]
+        for kind, files in by_kind.items()
+    ]
+    return ["files", "not refused, or a traceback", "most seconds", "of the processor", "most MB"], rows
+
+
 TABLES: Mapping[str, Callable[..., Table]] = {
     "accuracy": accuracy,
     "differences": differences,
@@ -323,6 +342,7 @@ TABLES: Mapping[str, Callable[..., Table]] = {
     "curation": curation,
     "judges": judges,
     "contrast": contrast,
+    "hostile-files": hostile_files,
 }
 
 

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.evaluation.thresholds import Threshold, best_accuracy, rows_needed, threshold_for
-from s3local.exceptions import RunError
+from s3local.exceptions import InputError, RunError
 from s3local.records import Candidate, read_jsonl
 from s3local.results import AVERAGED, FINAL, GOLD_ONLY, RESULT_FILE, SHARES, FoldResult, RunSummary, read_result
-from s3local.runner.state import CONFIG_FILE
-from s3local.storage import parse_json
+from s3local.runner.state import CONFIG_FILE, read_config
 from s3local.weights.manifest import default_model, known_models
 
 Floats = NDArray[np.float64]
@@ -53,12 +52,10 @@ class FinishedRun:
                 f"{folder} holds no finished run (there is no {RESULT_FILE}); run the same 's3local run' again"
             )
         summary = read_result(file, RunSummary)
-        try:
-            config = parse_json(config_file.read_text(encoding="utf-8"))
-            for key in ("task", "settings", "versions"):
-                config[key]
-        except (OSError, ValueError, KeyError, TypeError) as exc:
-            raise RunError(f"{config_file} is missing or damaged ({exc}); run again under another --name") from exc
+        config = read_config(folder)
+        for key in ("settings", "versions"):
+            if not isinstance(config.get(key), dict):
+                raise RunError(f"{config_file} is damaged ({key} is missing); run again under another --name")
         return cls(folder, summary, config)
 
     @property
@@ -84,8 +81,23 @@ class FinishedRun:
 
     @cached_property
     def candidates(self) -> list[Candidate]:
-        """The synthetic rows that the final student was trained on, with their origin. Raises ``InputError``."""
-        return [Candidate.from_row(row) for _, row in read_jsonl(self.folder / FINAL / "dataset.jsonl")]
+        """The synthetic rows that the final student was trained on, with their origin.
+
+        Raises ``InputError`` for a line that is no such row.
+        """
+        file = self.folder / FINAL / "dataset.jsonl"
+        found = []
+        for number, row in read_jsonl(file):
+            try:
+                candidate = Candidate.from_row(row)
+                texts = [candidate.example.id, candidate.example.label, *map(candidate.example.fields.get, self.fields)]
+                if not all(isinstance(text, str) for text in texts):
+                    raise ValueError("an id, texts and a label belong there")
+            except (KeyError, ValueError, TypeError) as exc:
+                problem = f"damaged ({type(exc).__name__}: {exc}); run again under another --name"
+                raise InputError(file, problem, line=number) from exc
+            found.append(candidate)
+        return found
 
     @cached_property
     def held_out(self) -> HeldOut | None:

@@ -98,7 +98,9 @@ class Candidate:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Candidate:
-        """The inverse of ``to_row``."""
+        """The inverse of ``to_row``. Raises ``ValueError`` for an origin that is no object."""
+        if not isinstance(row["origin"], dict):
+            raise ValueError("origin: keys with values belong there")
         return cls(Example.from_row({key: row[key] for key in row if key != "origin"}), row["origin"])
 
 

@@ -20,7 +20,7 @@ from s3local.evaluation.metrics import ClassificationMetrics
 from s3local.evaluation.squad import AnswerMetrics
 from s3local.exceptions import RunError
 from s3local.records import Row
-from s3local.storage import parse_json, write_text
+from s3local.storage import parsed_json, write_text
 from s3local.student.agreement import ExportReport
 
 SCHEMA_VERSION, COMPARE_SCHEMA_VERSION = 2, 1
@@ -498,7 +498,7 @@ def write_result(path: Path, result: object) -> None:
 def read_result(path: Path, kind: type[T]) -> T:
     """The result in ``path``. Raises ``RunError`` for a file of another version, or a damaged one."""
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_text(encoding="utf-8"))
         version = getattr(kind, "__dataclass_fields__", {}).get("schema_version")
         if version is not None:
             _require_version(path, content, version.default)

@@ -17,14 +17,13 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from s3local import __version__
 from s3local.exceptions import RunError
-from s3local.storage import parse_json
 from s3local.student.encoding import Text
 from s3local.student.inference import Classifier
 from s3local.task.rows import MAX_TEXT_CHARACTERS
@@ -123,6 +122,9 @@ def make_app(classifier: Classifier, threshold: float = 0.0) -> Starlette:
         assert isinstance(exc, HTTPException)
         return JSONResponse({"error": exc.detail}, exc.status_code, headers=exc.headers)
 
+    async def gone(_: Request, exc: Exception) -> Response:
+        return Response(status_code=400)  # for nobody: the client hung up in the middle of its request
+
     app = Starlette(
         routes=[
             Route("/", page),
@@ -130,7 +132,7 @@ def make_app(classifier: Classifier, threshold: float = 0.0) -> Starlette:
             Route("/predict", predict, methods=["POST"]),
         ],
         lifespan=lifespan,
-        exception_handlers={HTTPException: refused},
+        exception_handlers={HTTPException: refused, ClientDisconnect: gone},
     )
     app.add_middleware(_Guard)
     return app
@@ -176,13 +178,13 @@ async def _json_of(request: Request) -> dict[str, Any]:
     """The JSON object in a request. Raises ``HTTPException``."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "a body of the type application/json belongs here")
-    body = b""
+    body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY_BYTES:
             raise HTTPException(413, f"more than {MAX_BODY_BYTES:,} bytes; send fewer texts at a time")
     try:
-        asked = parse_json(body)
+        asked = json.loads(bytes(body))
     except (ValueError, RecursionError) as exc:
         raise HTTPException(400, "not valid JSON") from exc
     if not isinstance(asked, dict):

@@ -20,7 +20,7 @@ from s3local.encodings import checked_encoding, text_lines
 from s3local.exceptions import InputError
 from s3local.labelling_tools import plain_row
 from s3local.records import Row, check_row, parse_jsonl
-from s3local.storage import parse_json, sha256_of, sha256_of_folder, translated_errors
+from s3local.storage import parsed_json, sha256_of, sha256_of_folder, translated_errors
 from s3local.tables import named_columns, read_table
 from s3local.text import is_blank
 from s3local.wording import listed, unknown
@@ -354,7 +354,7 @@ def _name(text: object) -> str:
 
 
 def _read_json(path: Path) -> Any:
-    return parse_json(path.read_text(encoding="utf-8"))
+    return parsed_json(path.read_text(encoding="utf-8"))
 
 
 def _arrow_source(
@@ -381,7 +381,7 @@ def _arrow_source(
 def _class_labels(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
     """The names of the classes of each column that ``datasets`` wrote as numbers, by the column."""
     try:
-        return _names_of(json.loads((metadata or {})[b"huggingface"])["info"]["features"])
+        return _names_of(parsed_json((metadata or {})[b"huggingface"])["info"]["features"])
     except (KeyError, ValueError, TypeError):
         return {}
 

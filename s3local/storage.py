@@ -215,14 +215,6 @@ def read_utf8(path: Path) -> str:
         return "".join(decoded_lines(stream, path))
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ``ValueError`` for anything else, also where brackets are nested too deeply."""
-    try:
-        return json.loads(text)
-    except RecursionError as exc:
-        raise ValueError("brackets are nested too deeply") from exc
-
-
 def decoded_lines(
     stream: Iterable[bytes], path: Path, advice: Callable[[bytes], str] = lambda line: "save the file as UTF-8"
 ) -> Iterator[str]:
@@ -238,6 +230,14 @@ def decoded_lines(
             problem = f"byte {raw[exc.start]:#04x} at position {exc.start + 1} is not UTF-8; {advice(raw)}"
             raise InputError(path, problem, line=number) from exc
         yield line
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """The value that JSON text stands for. Raises ``ValueError``, also where brackets are nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("brackets are nested too deeply") from exc
 
 
 def sha256_of(path: Path, advance: Callable[[int], None] | None = None) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,14 +104,38 @@ def test_threshold_and_top_are_chosen(port: int, classifier: Classifier) -> None
         ({"texts": ["a"] * (MAX_TEXTS + 1)}, 413, "at most 10,000"),
         ({"texts": ["a"], "threshold": 2}, 422, "threshold: a number from 0 to 1"),
         ({"texts": ["a"], "threshold": True}, 422, "threshold: a number from 0 to 1"),
+        (b'{"texts": ["a"], "threshold": NaN}', 422, "threshold: a number from 0 to 1"),
+        (b'{"texts": ["a"], "threshold": 1e400}', 422, "threshold: a number from 0 to 1"),
+        (b'{"texts": ["a"], "threshold": ' + b"9" * 5000 + b"}", 400, "not valid JSON"),
+        ({"texts": ["a"], "top": 10**4000}, 422, "top: a whole number from 1 to 2"),
+        ({"texts": ["a"], "top": True}, 422, "top: a whole number from 1 to 2"),
+        ({"texts": ["a"], "top": 1.0}, 422, "top: a whole number from 1 to 2"),
         ({"texts": ["a"], "top": 3}, 422, "top: a whole number from 1 to 2"),
         ({"texts": ["a"], "tresh": 1}, 422, 'unknown key "tresh"'),
+        (b'{"texts": ["a"], "\\ud800": 1}', 422, "unknown key"),
+        (b'{"texts": [{"\\ud800": "a"}]}', 422, "texts, place 0: a text belongs here"),
     ],
 )
 def test_a_request_that_does_not_fit_is_told(port: int, body: Any, status: int, problem: str) -> None:
     found, _, answer = ask(port, body)
     assert found == status and problem in json.loads(answer)["error"]
     assert predictions(port, texts=TEXTS[:1])  # the server goes on
+
+
+def test_a_client_that_hangs_up_is_no_error(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("uvicorn.error")
+    log.addHandler(caplog.handler)
+    try:
+        for sent in (b"", b'{"texts": ["a'):
+            with socket.create_connection((HOST, port)) as client:
+                head = f"POST /predict HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
+                client.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + sent)
+                client.shutdown(socket.SHUT_WR)
+                assert b" 500 " not in client.recv(1000)
+        assert predictions(port, texts=TEXTS[:1])
+    finally:
+        log.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

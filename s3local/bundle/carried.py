@@ -154,14 +154,14 @@ def read_contents(bundle: Bundle) -> Contents:
         if content["format"] != FORMAT:
             raise BundleError(f"{where} has the format {content['format']!r}; this version reads {FORMAT}")
         files = tuple(
-            BundleFile(_inside(file["path"]), int(file["size"]), str(file["sha256"])) for file in content["files"]
+            BundleFile(_inside(file["path"]), _size(file["size"]), str(file["sha256"])) for file in content["files"]
         )
         strings = [content[key] for key in ("s3local", "python", "platform", "glibc")] + list(content["models"])
         if not all(isinstance(text, str) for text in strings):
             raise ValueError("a text is something else")
         version, python, machine, glibc, *models = strings
-        if glibc:
-            _numbers(glibc)
+        if glibc and not re.fullmatch(r"\d+\.\d+", glibc):
+            raise ValueError(f"{glibc!r} is not a version of glibc")
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise BundleError(f"{where} is damaged ({type(exc).__name__}: {exc}); copy the bundle again") from exc
     return Contents(version, python, machine, glibc, tuple(models), files)
@@ -291,6 +291,13 @@ def _inside(path: Any) -> str:
     if not 1 <= len(parts) <= 8 or not all(_PART.fullmatch(part) for part in parts):
         raise ValueError(f"{path!r} is not a path inside a bundle")
     return str(path)
+
+
+def _size(size: Any) -> int:
+    """A number of bytes. Raises ``ValueError``."""
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 50:
+        raise ValueError("a size is not a number of bytes")
+    return size
 
 
 def _numbers(version: str) -> tuple[int, ...]:

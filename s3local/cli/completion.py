@@ -38,10 +38,16 @@ def _completer(known: Callable[[], Iterable[str]], *, paths: bool) -> Completer:
     return complete
 
 
-def _tasks() -> list[str]:
-    from s3local.task.model import TASK_FILE, preset_names
+def _own_tasks() -> list[str]:
+    from s3local.task.model import TASK_FILE
 
-    return [*sorted(str(file.parent) for file in Path().glob(f"*/{TASK_FILE}")), *preset_names()]
+    return sorted(str(file.parent) for file in Path().glob(f"*/{TASK_FILE}"))
+
+
+def _tasks() -> list[str]:
+    from s3local.task.model import preset_names
+
+    return [*_own_tasks(), *preset_names()]
 
 
 def _folders(*patterns: str) -> Callable[[], list[str]]:
@@ -73,6 +79,7 @@ def complete_methods(ctx: click.Context, param: click.Parameter, incomplete: str
 
 
 complete_task = _completer(_tasks, paths=True)
+complete_own_task = _completer(_own_tasks, paths=True)
 complete_run = _completer(_folders(*FINISHED_RUNS), paths=True)
 complete_results = _completer(_folders(*FINISHED_RUNS, *FINISHED_COMPARISONS), paths=True)
 complete_method = _completer(_methods, paths=False)

@@ -36,6 +36,8 @@ class Program(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except click.MissingParameter as exc:  # click lists the choices on a line each
+            raise click.UsageError(" ".join(exc.format_message().split()), exc.ctx) from exc
         except S3LocalError as exc:
             click.echo(f"error: {escaped(str(exc).strip()).replace(chr(10), ' ')}", err=True)
             ctx.exit(exc.exit_code)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from s3local.cli.completion import complete_run, complete_task
+from s3local.cli.completion import complete_own_task, complete_run, complete_task
 from s3local.cli.options import embedder_of, encoder_option, json_option, path_type, quiet_option, seed_option
 from s3local.cli.report import show_page
 from s3local.cli.terminal import progress, show, show_json
@@ -60,7 +60,7 @@ def review(folder: Path, port: int, in_browser: bool) -> None:
 
 
 @click.command()
-@click.argument("task", type=path_type, shell_complete=complete_task)
+@click.argument("task", type=path_type, shell_complete=complete_own_task)
 @source_option
 @run_option
 @dev_option
@@ -85,7 +85,8 @@ def label(
     TASK is a folder or a task.yaml. Without --run, typical texts that differ from all labelled ones come first; with
     it, those that the run's classifier is unsure of, or that are like its errors. What it thinks of a text is shown
     only if you ask. Labelled rows are appended to the task's dev file at once; texts of dev and test are left out. The
-    next 's3local run' or 's3local retrain' learns from them.
+    next 's3local run' or 's3local retrain' learns from them. Every decision is also kept in decisions.jsonl beside the
+    dev file, so that it can be undone.
 
     \b
     Examples:
@@ -95,8 +96,16 @@ def label(
     from s3local.review.decisions import DECISIONS_FILE, DecisionLog
     from s3local.review.desk import Desk
     from s3local.review.dev_file import DevFile
-    from s3local.review.labelling import Student, in_order, open_for_labelling, read_pool, sheet_to_label
+    from s3local.review.labelling import (
+        Student,
+        in_order,
+        open_for_labelling,
+        read_pool,
+        refuse_preset,
+        sheet_to_label,
+    )
 
+    refuse_preset(task, dev)
     loaded, gold = open_for_labelling(task, dev)
     student = Student(run_folder, loaded) if run_folder is not None else None
     file = DevFile(loaded)
@@ -139,8 +148,8 @@ def suggest(
 ) -> None:
     """Write the texts whose labels are worth most into a table, to label in a spreadsheet.
 
-    TASK is a folder or a task.yaml. The choice is that of 's3local label'. The table has an empty column for the label;
-    a text that a spreadsheet would take for a formula gets an apostrophe in front.
+    TASK is a folder, a task.yaml or a preset. The choice is that of 's3local label'. The table has an empty column for
+    the label; a text that a spreadsheet would take for a formula gets an apostrophe in front.
 
     \b
     Examples:

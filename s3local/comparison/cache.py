@@ -23,7 +23,7 @@ from s3local.executor import Executor
 from s3local.progress import Advance, ignore
 from s3local.records import Example
 from s3local.relabelling.judge import Judges, JudgeSettings, JudgeTrainer
-from s3local.storage import parse_json, write_text
+from s3local.storage import parsed_json, write_text
 from s3local.teacher.protocol import Completion, Request, Score, Teacher
 
 OnCacheHit = Callable[[str, float], None]
@@ -129,7 +129,7 @@ def _checksum(content: Any) -> str:
 
 def _read(path: Path) -> tuple[list[Completion], float]:
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_text(encoding="utf-8"))
         return [Completion(**row) for row in content["completions"]], content["seconds"]
     except (OSError, ValueError, TypeError, KeyError) as exc:
         raise RunError(f"{path} is damaged ({exc}); delete it, and run the same command again") from exc

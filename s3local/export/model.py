@@ -14,8 +14,8 @@ from s3local.exceptions import ModelError, RunError
 from s3local.export.cards import model_card
 from s3local.export.dataset import CARD_FILE, new_folder
 from s3local.finished_run import FinishedRun
-from s3local.storage import parse_json, translated_errors, write_text
-from s3local.student.inference import FP32_FILE, META_FILE, PADDING
+from s3local.storage import translated_errors, write_text
+from s3local.student.inference import FP32_FILE, META_FILE, PADDING, read_meta
 
 CLASSIFIER_FILE = "classifier.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -61,11 +61,8 @@ def export_model(run: FinishedRun, place: Path) -> str:
 
 def _meta(folder: Path) -> dict[str, Any]:
     """The entries of the student's own file. Raises ``ModelError`` if one is missing."""
-    path = folder / META_FILE
-    try:
-        meta: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
-        for key in ("labels", "fields", "max_length", "temperature", "file", "int8_full_range"):
-            meta[key]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ModelError(f"{path} is missing or damaged ({exc}); run again under another --name") from exc
+    meta = read_meta(folder)
+    for key in ("labels", "fields", "max_length", "temperature", "file", "int8_full_range"):
+        if key not in meta:
+            raise ModelError(f"{folder / META_FILE} is damaged ({key} is missing); run again under another --name")
     return meta

@@ -28,7 +28,7 @@ from s3local.results import (
     read_result,
 )
 from s3local.runner.state import CONFIG_FILE, RunFolder
-from s3local.storage import parse_json
+from s3local.storage import parsed_json
 
 T = TypeVar("T")
 
@@ -172,7 +172,7 @@ def _without_real_text(candidate: Candidate) -> Candidate:
 
 def _config(path: Path) -> Mapping[str, Any]:
     try:
-        config = parse_json(path.read_text(encoding="utf-8"))
+        config = parsed_json(path.read_text(encoding="utf-8"))
         task, settings = config["task"], config["settings"]
         if not all(isinstance(task[key], kind) for key, kind in (("name", str), ("texts", str), ("fields", list))):
             raise ValueError("task: a name, texts and fields belong there")

@@ -12,13 +12,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
 from s3local.exceptions import RunError
-from s3local.storage import make_folder, parse_json, sync_folder, translated_errors
+from s3local.storage import make_folder, parsed_json, sync_folder, translated_errors
 
 DECISIONS_FILE = "decisions.jsonl"
 
@@ -60,15 +61,13 @@ class Decision:
     def from_row(cls, row: Mapping[str, Any]) -> Decision:
         """The inverse of ``to_row``. Raises ``ValueError`` for what is not a decision."""
         known = ("time", "row", "decision", "label", "fields")
-        name, action, fields = row.get("row"), row.get("decision"), row.get("fields", {})
-        if not isinstance(name, str) or action not in ACTIONS:
+        name, action, label, fields = row.get("row"), row.get("decision"), row.get("label"), row.get("fields", {})
+        if not isinstance(name, str) or action not in ACTIONS or not isinstance(fields, dict):
             raise ValueError("a decision has a row, and one of " + ", ".join(ACTIONS))
-        texts = [*fields, *fields.values()] if isinstance(fields, dict) else [None]
-        label, moment = row.get("label", ""), row.get("time", 0.0)
-        if not all(isinstance(text, str) for text in (*texts, label)) or type(moment) not in (int, float):
-            raise ValueError("label and fields are texts, and time is a number")
+        if not isinstance(label, str | None) or not all(isinstance(text, str) for text in fields.values()):
+            raise ValueError("a label is a text, and fields are texts by name")
         note = {key: value for key, value in row.items() if key not in known}
-        return cls(name, action, row.get("label"), fields, row.get("time", 0.0), note)
+        return cls(name, action, label, fields, row.get("time", 0.0), note)
 
 
 class Decisions:
@@ -130,10 +129,10 @@ def read_decisions(path: Path, about: str | None = None) -> Decisions:
         if not line.strip():
             continue
         try:
-            row = parse_json(line)
+            row = parsed_json(line)
             found = row.pop("dataset", None)
             decision = Decision.from_row(row)
-        except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as exc:
+        except (ValueError, TypeError, AttributeError) as exc:
             problem = f"{path}, line {number}: not a decision ({exc}); correct the line, or remove it"
             raise RunError(problem) from exc
         if found != about:
@@ -146,20 +145,19 @@ def read_decisions(path: Path, about: str | None = None) -> Decisions:
 
 
 class DecisionLog:
-    """The file of decisions, open for one process. Use ``DecisionLog.open``."""
+    """The file of decisions, open for one process. Use ``DecisionLog.open``. The first decision creates the file."""
 
     def __init__(self, path: Path, about: str | None) -> None:
         self.path = path
         self.decisions = read_decisions(path, about)
         self._about = about
+        self._stream: FileIO | None = None
+        self._end = 0
         with translated_errors(path):
-            make_folder(path.parent)
-            self._stream = path.open("r+b" if path.exists() else "x+b", buffering=0)
-            end = self._stream.seek(0, os.SEEK_END)
-            self._stream.seek(0)
-            self._end = self._stream.read(end).rfind(b"\n") + 1
-            self._cut()
-            sync_folder(path.parent)
+            if path.exists():
+                self._stream = path.open("r+b", buffering=0)
+                self._end = self._stream.read().rfind(b"\n") + 1
+                self._stream.truncate(self._end)
 
     @classmethod
     @contextlib.contextmanager
@@ -169,9 +167,10 @@ class DecisionLog:
         Raises ``RunError`` if another process has it open, or it cannot be read; ``StorageError`` if it cannot be
         written.
         """
+        lock_file = path.with_name(f".{path.name}.lock")
         with translated_errors(path):
             make_folder(path.parent)
-            lock = FileLock(path.with_name(f".{path.name}.lock"))
+            lock = FileLock(lock_file)
             try:
                 lock.acquire(timeout=0)
             except Timeout as exc:
@@ -182,8 +181,10 @@ class DecisionLog:
             log = cls(path, about)
             yield log
         finally:
-            if log is not None:
+            if log is not None and log._stream is not None:
                 log._stream.close()
+            with contextlib.suppress(OSError):  # Windows: the file is open
+                lock_file.unlink()
             lock.release()
 
     def append(self, decision: Decision) -> None:
@@ -193,6 +194,9 @@ class DecisionLog:
             row["dataset"] = self._about
         line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
         with translated_errors(self.path):
+            if self._stream is None:
+                self._stream = self.path.open("x+b", buffering=0)
+                sync_folder(self.path.parent)
             try:
                 self._stream.seek(self._end)
                 written = 0
@@ -201,11 +205,7 @@ class DecisionLog:
                 os.fsync(self._stream.fileno())
             except OSError:
                 with contextlib.suppress(OSError):
-                    self._cut()
+                    self._stream.truncate(self._end)
                 raise
         self._end += len(line)
         self.decisions.add(decision)
-
-    def _cut(self) -> None:
-        """Remove what follows the last whole line."""
-        self._stream.truncate(self._end)

@@ -10,7 +10,6 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from s3local.exceptions import InputError
 from s3local.review.decisions import Decision, Decisions
@@ -26,7 +25,10 @@ class DevFile:
     """The dev file of ``task``, to which labelled rows are appended."""
 
     def __init__(self, task: Task) -> None:
-        """Raises ``InputError`` for a file that takes no more rows, or a table that lacks a field or the label."""
+        """The first row creates a file that is missing.
+
+        Raises ``InputError`` for a file that takes no more rows, or a table that lacks a field or the label.
+        """
         self._task = task
         self.path = task.dev
         self._columns: tuple[str, ...] | None = None
@@ -53,7 +55,11 @@ class DevFile:
         if old == new and new is None:
             return
         with translated_errors(self.path):
-            content = self.path.read_bytes()
+            content = self.path.read_bytes() if self.path.exists() else None
+            if content is None:
+                if new is not None:
+                    self._write(new)
+                return
             kept = content if old is None or old == new else _without(content, old)
             if new is not None and _find(kept, new) < 0:
                 added = (b"" if not kept or kept.endswith(b"\n") else b"\n") + new
@@ -62,8 +68,7 @@ class DevFile:
                     return
                 kept += added
             if kept is not content:
-                with atomic_write(self.path, "wb") as stream:
-                    stream.write(kept)
+                self._write(kept)
 
     def finish(self, decisions: Decisions) -> None:
         """Do again what the last decision meant for the file: a killed program may have written the decision alone."""
@@ -71,6 +76,10 @@ class DevFile:
             last = decisions.entries[-1]
             undone = last.action == "undo"
             self.apply(decisions.undone(last.row) if undone else decisions.before(last.row), decisions.of(last.row))
+
+    def _write(self, content: bytes) -> None:
+        with atomic_write(self.path, "wb") as stream:
+            stream.write(content)
 
     def _append(self, added: bytes) -> None:
         with self.path.open("ab") as stream:
@@ -101,12 +110,6 @@ class DevFile:
         line = io.StringIO()
         row_writer(line, self._separator)([values.get(composed(name), "") for name in self._columns])
         return line.getvalue().encode(self._task.reading.encoding or "utf-8")
-
-
-def touch(path: Path) -> None:
-    """Create an empty file. Raises ``StorageError``."""
-    with atomic_write(path):
-        pass
 
 
 def _find(content: bytes, line: bytes) -> int:

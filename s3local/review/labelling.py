@@ -18,15 +18,13 @@ from s3local.exceptions import InputError, RunError
 from s3local.progress import Progress
 from s3local.records import Example, read_jsonl
 from s3local.review.decisions import Decisions
-from s3local.review.dev_file import touch
 from s3local.review.rows import Sheet, read_finished, sheet_of_texts
 from s3local.review.selection import REST, Doubts, doubts_of, rank
 from s3local.runner.state import selected_student
 from s3local.seeds import derive_seed
-from s3local.sources import ROW_SUFFIXES
-from s3local.storage import refuse_same_file, write_text
+from s3local.storage import refuse_same_file, translated_errors, write_text
 from s3local.student.inference import Classifier
-from s3local.task.model import TASK_FILE, Task, load_task
+from s3local.task.model import Task, load_task, preset_names
 from s3local.task.rows import load_rows, load_unlabelled
 from s3local.task.subsample import Choose
 from s3local.text import normal_form
@@ -96,27 +94,23 @@ def read_pool(path: Path, task: Task, dev: Sequence[Example], keep: Decisions | 
 
 
 def open_for_labelling(path: Path, dev: Path | None) -> tuple[Task, list[Example]]:
-    """A task and its dev rows, of which there may be none yet: a folder without a dev file gets an empty one.
+    """A task and its dev rows, of which there may be none yet. Nothing is written.
 
     Raises ``InputError`` as ``load_task`` and ``load_rows`` do, and for question answering, which has no labels.
     """
-    folder = path if path.is_dir() else path.parent
-    fresh = folder / "dev.jsonl"
-    absent = dev is None and (folder / TASK_FILE).is_file()
-    absent = absent and not any((folder / f"dev{suffix}").exists() for suffix in ROW_SUFFIXES)
-    if absent:
-        touch(fresh)
-    try:
-        task = load_task(path, dev)
-        if not task.labels:
-            raise InputError(path, "question answering has no labels to give; label works for texts and for pairs")
-    except InputError:
-        if absent:
-            fresh.unlink()
-        raise
-    if absent and task.dev != fresh:
-        fresh.unlink()
-    return task, load_rows(task.dev, task) if task.dev.read_bytes().strip() else []
+    task = load_task(path, dev, without_dev=True)
+    if not task.labels:
+        raise InputError(path, "question answering has no labels to give; label works for texts and for pairs")
+    with translated_errors(task.dev, "read"):
+        begun = task.dev.exists() and bool(task.dev.read_bytes().strip())
+    return task, load_rows(task.dev, task) if begun else []
+
+
+def refuse_preset(path: Path, dev: Path | None) -> None:
+    """Raise ``InputError`` if ``path`` names a preset, whose dev file is part of the program, and ``dev`` no other."""
+    if dev is None and not path.exists() and str(path) in preset_names():
+        belongs = "a task of your own belongs here, or a dev file of your own to --dev"
+        raise InputError(path, f"label adds rows to dev, and a preset's dev is part of the program; {belongs}")
 
 
 class Student:

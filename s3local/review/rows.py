@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from s3local.exceptions import RunError
 from s3local.records import SPAN, Example, read_jsonl
 from s3local.results import FINAL, RESULT_FILE, RunSummary, read_result
-from s3local.runner.state import CONFIG_FILE
-from s3local.storage import parse_json, sha256_of, translated_errors
+from s3local.runner.state import read_config
+from s3local.storage import parsed_json, sha256_of, translated_errors
 from s3local.text import is_blank
 from s3local.wording import shown
 
@@ -78,27 +78,13 @@ class Sheet:
 
     def content(self, place: int) -> dict[str, Any]:
         """The row in this place, as it is in its file."""
-        row: dict[str, Any] = parse_json(self.lines[place])
+        row: dict[str, Any] = json.loads(self.lines[place])
         return row
 
     def texts(self, place: int) -> dict[str, str]:
         """The text of each field of a row."""
         row = self.content(place)
         return {name: row[name] for name in self.fields}
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a run. Raises ``RunError`` if the folder holds none, or a damaged one."""
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        raise RunError(f"{folder} holds no run: there is no {CONFIG_FILE}; name a folder such as runs/my_task/default")
-    try:
-        config = parse_json(file.read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or not isinstance(config.get("task"), dict):
-            raise ValueError("the task is missing")
-    except (OSError, ValueError) as exc:
-        raise RunError(f"{file} is damaged ({exc}); run again under another --name") from exc
-    return config
 
 
 def read_finished(folder: Path) -> RunSummary:
@@ -148,7 +134,7 @@ def _sheet_of(folder: Path, summary: RunSummary, task: Mapping[str, Any]) -> She
     stages = [entry.stage for entry in summary.rounds]
     lines_of = _lines(folder / DATASET_FILE)
     for line in lines_of:
-        row = parse_json(line)
+        row = json.loads(line)
         origin = row["origin"]
         chances = origin.get("probabilities")
         label = row.get("label", SPAN)
@@ -158,7 +144,7 @@ def _sheet_of(folder: Path, summary: RunSummary, task: Mapping[str, Any]) -> She
     for stage in stages:
         file = folder / stage / "dropped.jsonl"
         for line in _lines(file) if file.is_file() else ():
-            row = parse_json(line)
+            row = json.loads(line)
             if REAL_TEXT_REASONS.match(row["reason"]) or any(is_blank(row[name]) for name in fields):
                 continue
             table.add(row["id"], line, row.get("label", SPAN), np.nan, stages, f"dropped: {_words(row['reason'])}")
@@ -286,7 +272,7 @@ def _lines(file: Path) -> list[str]:
     with translated_errors(file, "read"), file.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                row = parse_json(line)
+                row = parsed_json(line)
                 if not isinstance(row["id"], str) or not isinstance(row["origin"], dict):
                     raise ValueError(f"id {shown(row['id'])}")
             except (ValueError, KeyError, TypeError) as exc:

@@ -17,14 +17,14 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from s3local.exceptions import RunError, S3LocalError
 from s3local.review.desk import Desk, Filters, OutdatedError, RefusedError
-from s3local.storage import parse_json
+from s3local.storage import parsed_json
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 1 << 20
@@ -119,22 +119,20 @@ def application(desk: Desk, token: str, hosts: set[str], command: str) -> ASGIAp
 
     async def decide(request: Request) -> Response:
         wanted = await _json(request)
-        place, seen = wanted.get("place"), wanted.get("seen")
-        if not isinstance(place, int) or not isinstance(seen, int):
-            raise RefusedError("a decision has a place and the number of decisions that were seen")
-        label, fields = wanted.get("label"), wanted.get("fields")
+        place, seen = _whole(wanted, "place"), _whole(wanted, "seen")
+        action, label, fields = wanted.get("action"), wanted.get("label"), wanted.get("fields")
+        if not isinstance(action, str):
+            raise RefusedError("action: the name of a decision belongs here")
         if not isinstance(label, str | None) or not isinstance(fields, dict | None):
             raise RefusedError("a label is a text, and fields are texts by name")
         try:
-            row = await run_in_threadpool(desk.decide, place, str(wanted.get("action")), seen, label, fields)
+            row = await run_in_threadpool(desk.decide, place, action, seen, label, fields)
         except OutdatedError:
             return JSONResponse({"rows": desk.rows([place]), "counts": desk.counts()}, 409)
         return JSONResponse({"rows": [row], "counts": desk.counts()})
 
     async def suggest(request: Request) -> Response:
-        place = (await _json(request)).get("place")
-        if not isinstance(place, int):
-            raise RefusedError("a row has a place")
+        place = _whole(await _json(request), "place")
         return JSONResponse(await run_in_threadpool(desk.suggestion, place))
 
     def refused(request: Request, exc: Exception) -> Response:
@@ -142,6 +140,9 @@ def application(desk: Desk, token: str, hosts: set[str], command: str) -> ASGIAp
 
     def failed(request: Request, exc: Exception) -> Response:
         return JSONResponse({"error": str(exc)}, 507)
+
+    def gone(request: Request, exc: Exception) -> Response:
+        return Response(status_code=400)  # for nobody: the page was closed in the middle of its request
 
     app = Starlette(
         routes=[
@@ -154,7 +155,7 @@ def application(desk: Desk, token: str, hosts: set[str], command: str) -> ASGIAp
             Route("/api/suggest", suggest, methods=["POST"]),
             Route("/{name}", asset),
         ],
-        exception_handlers={RefusedError: refused, S3LocalError: failed},
+        exception_handlers={RefusedError: refused, S3LocalError: failed, ClientDisconnect: gone},
     )
     return _Guard(app, token, hosts)
 
@@ -212,12 +213,20 @@ async def _json(request: Request) -> Mapping[str, Any]:
         if len(body) > MAX_BODY_BYTES:
             raise RefusedError(f"at most {MAX_BODY_BYTES:,} bytes are read")
     try:
-        content = parse_json(bytes(body))
+        content = parsed_json(bytes(body))
     except (ValueError, RecursionError) as exc:
         raise RefusedError("a JSON object belongs here") from exc
     if not isinstance(content, dict):
         raise RefusedError("a JSON object belongs here")
     return content
+
+
+def _whole(wanted: Mapping[str, Any], key: str) -> int:
+    """A whole number of a request. Raises ``RefusedError`` for anything else: true is no number here."""
+    value = wanted.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 10**12:
+        raise RefusedError(f"{key}: a whole number belongs here")
+    return value
 
 
 def _filters(asked: Mapping[str, str]) -> Filters:

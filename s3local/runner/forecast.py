@@ -26,7 +26,7 @@ from s3local.runner.models import Models
 from s3local.runner.relabel import DEV_MARKER
 from s3local.runner.settings import RunSettings
 from s3local.runner.task_kinds import TrainingSet, kind_of
-from s3local.storage import parse_json
+from s3local.storage import parsed_json
 from s3local.student.reader_training import ReaderSettings
 from s3local.student.training import StudentSettings, TrainingSettings
 from s3local.synthesis.rationales import SAMPLES_PER_KEPT
@@ -273,7 +273,7 @@ class Encoder:
     @classmethod
     def read(cls, folder: Path) -> Encoder:
         """By the folder's config.json, whose entries have other names in a DistilBERT."""
-        config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
+        config = parsed_json((folder / "config.json").read_text(encoding="utf-8"))
         width = config.get("hidden_size") or config["dim"]
         inner = config.get("intermediate_size") or config["hidden_dim"]
         return cls(config.get("num_hidden_layers") or config["n_layers"], 4 * width * width + 2 * width * inner)

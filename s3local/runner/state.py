@@ -52,7 +52,7 @@ from s3local.exceptions import RunError
 from s3local.interruption import stop_if_asked
 from s3local.records import read_jsonl, write_jsonl
 from s3local.results import FINAL, RESULT_FILE, RunSummary, StageResult, read_result, write_result
-from s3local.storage import parse_json, translated_errors, write_text
+from s3local.storage import parsed_json, translated_errors, write_text
 
 CONFIG_FILE = "config.json"
 EVENTS_FILE = "events.jsonl"
@@ -118,7 +118,7 @@ class RunFolder:
         path = self.path / EVENTS_FILE
         for line in path.read_bytes().splitlines() if path.is_file() else []:
             with contextlib.suppress(ValueError):
-                events.append(parse_json(line))
+                events.append(parsed_json(line))
         return events
 
     def read(self, name: str, kind: type[T]) -> T | None:
@@ -160,6 +160,24 @@ class RunFolder:
         write_jsonl(self.path / name, rows)
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a run. Raises ``RunError`` if the folder holds none, or a damaged one."""
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise RunError(f"{folder} holds no run: there is no {CONFIG_FILE}; name a folder such as runs/my_task/default")
+    try:
+        config = parsed_json(file.read_text(encoding="utf-8"))
+        task = config["task"]
+        named = [task["name"], *task["fields"], *(label["name"] for label in task["labels"])]
+        described = [label["description"] for label in task["labels"]]
+        if not task["fields"] or not all(isinstance(text, str) for text in (*named, *described)):
+            raise ValueError("task: a name, fields, and labels with descriptions belong there")
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise RunError(f"{file} is damaged ({type(exc).__name__}: {exc}); run again under another --name") from exc
+    found: dict[str, Any] = config
+    return found
+
+
 def selected_student(folder: Path) -> Path:
     """The folder of the student that the run in ``folder`` selected; of the final one, if the run has not ended."""
     result = RunFolder(folder).read(RESULT_FILE, RunSummary)
@@ -192,7 +210,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _owner(folder: Path) -> str:
     """The process that holds the folder, in words."""
     try:
-        owner = parse_json((folder / OWNER_FILE).read_text(encoding="utf-8"))
+        owner = parsed_json((folder / OWNER_FILE).read_text(encoding="utf-8"))
         return f"another s3local (process {owner['pid']} on {owner['host']})"
     except (OSError, ValueError, TypeError, KeyError):  # it has not written that yet
         return "another s3local"
@@ -201,7 +219,7 @@ def _owner(folder: Path) -> str:
 def _require_same(file: Path, config: Mapping[str, Any]) -> None:
     """Refuse a configuration that differs from the one in ``file``, naming the first differences."""
     try:
-        before = parse_json(file.read_text(encoding="utf-8"))
+        before = parsed_json(file.read_text(encoding="utf-8"))
         if not isinstance(before, dict):
             raise ValueError("a JSON object belongs there")
     except (OSError, ValueError) as exc:

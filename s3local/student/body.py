@@ -32,7 +32,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.modeling_utils import no_init_weights
 
 from s3local.exceptions import ModelError
-from s3local.storage import parse_json
+from s3local.storage import parsed_json
 from s3local.student.encoding import POSITIONS_AFTER_PADDING, longest_input
 from s3local.student.pooling import Pooling, load_pooling
 
@@ -150,7 +150,7 @@ def load_body(folder: Path) -> tuple[Any, Any]:
         if not (folder / name).is_file():
             raise ModelError(f"{folder}: {name} is missing; the folder of a transformer encoder belongs here")
     try:
-        settings = parse_json((folder / "config.json").read_text(encoding="utf-8"))
+        settings = parsed_json((folder / "config.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "model.safetensors")
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as exc:  # tokenizers raises bare Exception
@@ -307,7 +307,7 @@ def _as_distilbert(settings: dict[str, Any], weights: Weights, folder: Path) -> 
 def _special_tokens(folder: Path, tokenizer: Any) -> dict[str, str]:
     """The special tokens that ``tokenizer_config.json`` names, if there is one, as far as the vocabulary has them."""
     try:
-        named = parse_json((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        named = parsed_json((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         entries = {name: named.get(name) for name in SPECIAL_TOKENS}
     except (OSError, ValueError, AttributeError):
         return {}

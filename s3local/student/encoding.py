@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from s3local.exceptions import ModelError
 from s3local.records import Example
-from s3local.storage import parse_json
+from s3local.storage import parsed_json
 
 Text: TypeAlias = "str | tuple[str, str] | Example"
 """What a student reads: one text, a pair of texts, or an example with one or two fields."""
@@ -114,7 +114,7 @@ def _reading(body_folder: Path) -> tuple[Any, int]:
     from tokenizers import Tokenizer
 
     try:
-        limit = longest_input(parse_json((body_folder / "config.json").read_text(encoding="utf-8")))
+        limit = longest_input(parsed_json((body_folder / "config.json").read_text(encoding="utf-8")))
         return Tokenizer.from_file(str(body_folder / "tokenizer.json")), limit
     except Exception as exc:  # tokenizers raises bare Exception
         raise ModelError(f"{body_folder}: config.json or tokenizer.json is missing or damaged: {exc}") from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from s3local.exceptions import ModelError
 from s3local.hardware import int8_is_exact, physical_cores
 from s3local.offline import ENVIRONMENT
 from s3local.progress import Advance, ignore
-from s3local.storage import parse_json
+from s3local.storage import parsed_json
 from s3local.student.encoding import Ids, Text, as_input, batches_by_length, encode, pad
 
 Floats = NDArray[np.float32]
@@ -28,6 +29,8 @@ WINDOW_ROWS = 4096
 META_FILE = "s3local.json"
 PADDING = "padding"
 """The entry of ``META_FILE`` with the id that short rows are filled up with; folders without it use 0."""
+MAX_LENGTH = 1_000_000
+"""The most tokens of a text that an exported student may claim to read."""
 FP32_FILE = "model.onnx"
 RUN_FILE = "result.json"
 """The last file of a finished run; its entry "selected" names the stage of the selected student."""
@@ -85,7 +88,7 @@ class Classifier:
 
         folder = student_folder(Path(folder))
         try:
-            meta = parse_json((folder / META_FILE).read_text(encoding="utf-8"))
+            meta = read_meta(folder)
             if meta.get("kind") == "extractive_qa":
                 raise ModelError(f"{folder} holds a student that answers questions, a Reader, not a Classifier")
             file = file or fastest_file(meta)
@@ -185,10 +188,36 @@ def student_folder(folder: Path) -> Path:
     if (folder / META_FILE).is_file() or not (folder / RUN_FILE).is_file():
         return folder
     try:
-        selected = parse_json((folder / RUN_FILE).read_text(encoding="utf-8"))["selected"]
+        selected = parsed_json((folder / RUN_FILE).read_text(encoding="utf-8"))["selected"]
         return folder / str(selected) / "student"
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ModelError(f"{folder / RUN_FILE} is damaged ({exc}); delete it, and run the same command again") from exc
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The entries of an exported student's own file, of a ``Reader`` as well.
+
+    Raises ``ModelError`` if it is missing, or an entry is something else than what ``export`` wrote.
+    """
+    path = folder / META_FILE
+    try:
+        meta: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
+        if not isinstance(meta, dict):
+            raise ValueError("keys with values belong there")
+        for key in ("labels", "fields"):
+            if key in meta and not (isinstance(meta[key], list) and all(isinstance(name, str) for name in meta[key])):
+                raise ValueError(f"{key}: a list of names belongs there")
+        if not isinstance(meta.get("max_length", 1), int) or not 1 <= meta.get("max_length", 1) <= MAX_LENGTH:
+            raise ValueError(f"max_length: a whole number from 1 to {MAX_LENGTH:,} belongs there")
+        if not isinstance(meta.get("temperature", 1), int | float) or not 0 < meta.get("temperature", 1) < math.inf:
+            raise ValueError("temperature: a number above 0 belongs there")
+        if not isinstance(meta.get("file", ""), str) or Path(meta.get("file", "")).name != meta.get("file", ""):
+            raise ValueError("file: the name of a file of this folder belongs there")
+    except FileNotFoundError as exc:
+        raise ModelError(f"{folder} is not an exported student: {exc.filename} is missing") from exc
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"{path} is damaged ({exc}); run again under another --name") from exc
+    return meta
 
 
 def fastest_file(meta: Mapping[str, Any]) -> str:

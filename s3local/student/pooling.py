@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from s3local.exceptions import ModelError
-from s3local.storage import parse_json
+from s3local.storage import parsed_json
 
 Pool = Callable[[Any, Any], Any]
 """Unit vectors (n, dim) from hidden states (n, length, width) and their attention mask (n, length)."""
@@ -92,7 +92,7 @@ def load_pooling(folder: Path) -> Pooling:
     modes: list[str] = []
     dense: list[Any] = []
     try:
-        for module in parse_json((folder / "modules.json").read_text(encoding="utf-8")):
+        for module in parsed_json((folder / "modules.json").read_text(encoding="utf-8")):
             kind, place = str(module["type"]).rpartition(".")[2], folder / str(module["path"])
             if not str(module["type"]).startswith("sentence_transformers.") or kind not in KNOWN_MODULES:
                 known = ", ".join(KNOWN_MODULES)
@@ -109,7 +109,7 @@ def load_pooling(folder: Path) -> Pooling:
 
 
 def _modes(path: Path) -> list[str]:
-    settings = parse_json(path.read_text(encoding="utf-8"))
+    settings = parsed_json(path.read_text(encoding="utf-8"))
     declared = settings.get("pooling_mode") or [
         mode for name, mode in LEGACY_MODES.items() if settings.get(name, False)
     ]
@@ -122,7 +122,7 @@ def _modes(path: Path) -> list[str]:
 
 def _dense(folder: Path) -> list[Any]:
     """A linear layer and its activation."""
-    settings = parse_json((folder / "config.json").read_text(encoding="utf-8"))
+    settings = parsed_json((folder / "config.json").read_text(encoding="utf-8"))
     activation = settings["activation_function"]
     if activation not in ACTIVATIONS:
         raise ModelError(f"{folder / 'config.json'}: the activation {activation!r} is not known")

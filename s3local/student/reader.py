@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 from s3local.exceptions import ModelError
 from s3local.progress import Advance, ignore
 from s3local.records import Answer, Example
-from s3local.storage import parse_json
 from s3local.student.inference import (
     BATCH_ROWS,
     META_FILE,
@@ -21,6 +20,7 @@ from s3local.student.inference import (
     fastest_file,
     inputs_of,
     open_session,
+    read_meta,
     student_folder,
 )
 from s3local.student.windows import Floats, Window, best_spans, make_windows, probabilities_of, score_windows
@@ -64,7 +64,7 @@ class Reader:
         """
         from tokenizers import Tokenizer
 
-        meta = _meta(folder)
+        meta = read_meta(folder)
         if meta.get("kind") != KIND:
             raise ModelError(f"{folder} holds a student that classifies, a Classifier, not a Reader")
         try:
@@ -131,7 +131,7 @@ class Reader:
 def load_student(folder: Path) -> Classifier | Reader:
     """The exported student of a folder or of a finished run, of either kind; raises ``ModelError`` as ``load``."""
     folder = student_folder(folder)
-    return Reader.load(folder) if _meta(folder).get("kind") == KIND else Classifier.load(folder)
+    return Reader.load(folder) if read_meta(folder).get("kind") == KIND else Classifier.load(folder)
 
 
 def as_question(question: Question) -> tuple[str, str]:
@@ -144,15 +144,3 @@ def as_question(question: Question) -> tuple[str, str]:
 
 def _answers(question: Question) -> tuple[Answer, ...]:
     return question.answers if isinstance(question, Example) else ()
-
-
-def _meta(folder: Path) -> dict[str, Any]:
-    try:
-        meta = parse_json((folder / META_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise ModelError(f"{folder} is not an exported student: {exc.filename} is missing") from exc
-    except (OSError, ValueError) as exc:
-        raise ModelError(f"{folder / META_FILE} is damaged: {exc}") from exc
-    if not isinstance(meta, dict):
-        raise ModelError(f"{folder / META_FILE} is damaged: keys with values belong there")
-    return meta

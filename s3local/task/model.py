@@ -402,13 +402,15 @@ def load_task(
     contexts: str | Path | None = None,
     unlabelled: str | Path | None = None,
     reading: Reading | None = None,
+    *,
+    without_dev: bool = False,
 ) -> Task:
     """The task of a folder, of a task.yaml, or the preset of that name, in this order.
 
     ``dev``, ``test``, ``contexts`` and ``unlabelled`` replace the files that the task names. Paths in task.yaml are
     relative to its folder. If it names no dev file, the first of dev.jsonl, dev.csv, dev.tsv and so on
     (``ROW_SUFFIXES``) is taken; likewise for the others, which may be absent. What ``reading`` sets replaces what the
-    task says.
+    task says. With ``without_dev``, a task may have no dev rows yet; its ``dev`` is then a dev.jsonl that is missing.
     Raises ``InputError`` with the line of a mistake in the file, and if there are no dev rows.
     """
     path = Path(path)
@@ -440,11 +442,13 @@ def load_task(
             contexts_file = _rows_file("contexts", contexts, task, file, node)
         elif contexts is not None:
             raise InputError(contexts, f"a task of kind {task.kind} has no source text, so it cannot use contexts")
-        if dev_file is None:
+        if dev_file is None and without_dev:
+            dev_file = file.parent / "dev.jsonl"
+        elif dev_file is None:
             problem = "no dev rows; a file dev.jsonl, dev.csv or dev.xlsx belongs in this folder, or one named by --dev"
             raise InputError(file.parent, problem)
         if test_file is not None:
-            if dev_file.samefile(test_file):
+            if dev_file.exists() and dev_file.samefile(test_file):
                 problem = "dev and test are the same file; test rows must not be in dev"
                 raise InputError(dev_file, problem)
             if contexts_file is not None and contexts_file.samefile(test_file):

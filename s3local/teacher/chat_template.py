@@ -19,15 +19,19 @@ from s3local.exceptions import TeacherError
 
 MAX_TEMPLATE_BYTES = 256 << 10
 """The longest templates of known models have some 20 KB."""
+MAX_CPU_SECONDS = 0.7
+"""Processor time for one prompt, however busy the machine is; not on Windows. Some milliseconds are usual, and some 0.1
+seconds more for the first prompt of the longest templates."""
 MAX_SECONDS = 5.0
-"""For one prompt, and for the start of the child: some milliseconds are usual."""
+"""For one prompt, and for the start of the child, by the clock: where the system cannot limit processor time."""
 MAX_BYTES = 512 << 20
 """Address space of the child, where the system can limit it (not on Windows)."""
 MAX_PROMPT_CHARACTERS = 4 << 20
 
 _CHILD = r"""
-import json, sys
-limit = int(sys.argv[1])
+import json, signal, sys
+limit, cpu_seconds = int(sys.argv[1]), float(sys.argv[2])
+set_timer = getattr(signal, "setitimer", None)
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -54,6 +58,8 @@ environment = ImmutableSandboxedEnvironment(
 environment.filters["tojson"] = to_json
 template = None
 for line in sys.stdin.buffer:
+    if set_timer is not None:  # when it is over, SIGPROF ends the process
+        set_timer(signal.ITIMER_PROF, cpu_seconds)
     try:
         request = json.loads(line)
         if template is None:
@@ -102,7 +108,8 @@ class ChatTemplate:
         reply = self._ask(child, json.dumps(request).encode() + b"\n")
         if reply is None:
             self.close()
-            raise TeacherError(f"the chat template of {self._name} exceeds its {MAX_SECONDS:g} seconds or its memory")
+            limits = f"{MAX_CPU_SECONDS:g} seconds of processor time, {MAX_SECONDS:g} seconds or {MAX_BYTES >> 20} MB"
+            raise TeacherError(f"the chat template of {self._name} exceeds one of its limits: {limits}")
         if "error" in reply:
             problem = " ".join(str(reply["error"]).split())
             raise TeacherError(f"the chat template of {self._name} rejects these messages: {problem}")
@@ -116,7 +123,7 @@ class ChatTemplate:
             child.communicate()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-I", "-c", _CHILD, str(MAX_BYTES)]
+        command = [sys.executable, "-I", "-c", _CHILD, str(MAX_BYTES), str(MAX_CPU_SECONDS)]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def _ask(self, child: subprocess.Popen[bytes], line: bytes) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ import httpx
 from s3local.exceptions import ModelError, TeacherError
 from s3local.offline import is_local_host
 from s3local.progress import Advance, Progress, Silent, ignore
-from s3local.storage import parse_json
+from s3local.storage import parsed_json
 from s3local.teacher.protocol import Completion, FinishReason, Request, Score, TeacherLostError
 from s3local.weights.manifest import PromptStyle
 
@@ -469,7 +469,7 @@ class _Connection:
 
     def _json(self, response: httpx.Response) -> dict[str, Any]:
         try:
-            reply = parse_json(response.content)
+            reply = parsed_json(response.content)
         except (ValueError, RecursionError) as exc:
             raise TeacherError(f"{self._url} answered with what is no JSON: {_short(response.text)}") from exc
         if not isinstance(reply, dict):
@@ -486,7 +486,7 @@ class _UnknownPathError(ModelError):
 def _said(response: httpx.Response) -> str:
     """What a server says about an error, on one line."""
     try:
-        content = parse_json(response.content)
+        content = parsed_json(response.content)
         error = content.get("error", content) if isinstance(content, dict) else content
         said = error.get("message", error) if isinstance(error, dict) else error
         said = said if isinstance(said, str) else json.dumps(said)

@@ -66,6 +66,15 @@ def test_decisions_on_other_rows_and_damaged_lines_are_refused(tmp_path: Path) -
         read_decisions(file)
 
 
+def test_a_log_without_a_decision_leaves_no_file(tmp_path: Path) -> None:
+    with DecisionLog.open(tmp_path / "decisions.jsonl"):
+        pass
+    assert not list(tmp_path.iterdir())
+    with DecisionLog.open(tmp_path / "decisions.jsonl") as log:
+        log.append(A)
+    assert [path.name for path in tmp_path.iterdir()] == ["decisions.jsonl"]
+
+
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "decisions.jsonl"
     with DecisionLog.open(file), pytest.raises(RunError, match="another s3local"), DecisionLog.open(file):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from s3local.exceptions import InputError
 from s3local.progress import Silent
 from s3local.review import labelling
 from s3local.review.labelling import in_order, open_for_labelling, read_pool, write_suggestions
+from s3local.task.model import PRESETS
 from s3local.task.rows import load_rows
 
 
@@ -51,10 +53,39 @@ def test_a_large_file_is_sampled_in_bounded_memory(tmp_path: Path, monkeypatch: 
 def test_a_task_without_any_label_can_begin(tmp_path: Path) -> None:
     make_task(tmp_path).dev.unlink()
     task, dev = open_for_labelling(tmp_path, None)
-    assert dev == [] and task.dev.read_bytes() == b""
+    assert dev == [] and not task.dev.exists()
     pool = read_pool(texts(tmp_path), task, dev)
     picks = in_order(pool, dev, BagOfWords(), Silent(), count=5)
     assert len({place for place, _ in picks}) == 5
+
+
+def test_the_first_label_creates_the_dev_file_and_nothing_else_does(tmp_path: Path, minilm: Path) -> None:
+    folder = make_task(tmp_path / "task").dev.parent
+    (folder / "dev.jsonl").unlink()
+    source = texts(tmp_path)
+    before = sorted(path.name for path in folder.iterdir())
+    complains(call("label", str(folder), "--from", str(tmp_path / "none.jsonl")), "no such file")
+    assert call("suggest", str(folder), "--from", str(source), "-o", str(tmp_path / "out.csv")).exit_code == 0
+    with serving("label", str(folder), "--from", str(source), "--quiet") as server:
+        assert server.call("api/session")[0] == 200
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(60)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    with serving("label", str(folder), "--from", str(source), "--quiet") as server:
+        labels = [entry["name"] for entry in server.call("api/session")[1]["labels"]]
+        wanted = {"place": 0, "seen": 0, "action": "label", "label": labels[0]}
+        assert server.call("api/decide", wanted)[0] == 200
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(60)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*before, "dev.jsonl", "decisions.jsonl"])
+    assert len(rows_of(folder / "dev.jsonl")) == 1
+
+
+def test_a_preset_is_no_task_to_label(tmp_path: Path) -> None:
+    folder = PRESETS / "support_desk"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    complains(call("label", "support_desk", "--from", str(texts(tmp_path))), "preset", "--dev")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_suggestions_are_a_table_that_no_spreadsheet_executes(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,7 +40,6 @@ def test_nothing_is_answered_without_the_token_or_to_another_site(server: Server
 
 def test_a_change_needs_the_origin_of_the_page_and_json(server: Server, folder: Path) -> None:
     wanted = {"place": 0, "seen": 0, "action": "keep"}
-    before = (folder / "decisions.jsonl").read_bytes()
     assert server.call("api/decide", wanted, Origin="")[0] == 403
     assert server.call("api/decide", wanted, Origin="null")[0] == 403
     assert server.call("api/decide", wanted, Origin="http://localhost:1")[0] == 403
@@ -47,7 +47,54 @@ def test_a_change_needs_the_origin_of_the_page_and_json(server: Server, folder: 
     assert server.call("api/decide")[0] == 405
     for wrong in ([], {"place": 0}, {**wanted, "place": 10**6}, {**wanted, "place": "0"}, {**wanted, "fields": [1]}):
         assert server.call("api/decide", wrong)[0] == 400
-    assert (folder / "decisions.jsonl").read_bytes() == before
+    for number in (True, -1, 0.0, float("nan"), float("inf"), 10**4000, [0], None):
+        for wrong in ({**wanted, "place": number}, {**wanted, "seen": number}):
+            assert server.call("api/decide", wrong)[0] == 400
+        assert server.call("api/suggest", {"place": number})[0] == 400
+    for change in ({"action": ["keep"]}, {"action": "\ud800"}, {"action": "relabel", "label": "\ud800"}, {"label": 1}):
+        assert server.call("api/decide", {**wanted, **change})[0] == 400
+    for fields in ({"text": 1}, {"text": "\ud800"}, {"\ud800": "a"}, {"text": ""}, {}):
+        assert server.call("api/decide", {**wanted, "action": "edit", "fields": fields})[0] == 400
+    assert not (folder / "decisions.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        f"changes?since={'9' * 5000}",
+        "changes?since=-1",
+        "changes?since=true",
+        f"rows?places={'9' * 5000}",
+        "rows?places=0,x",
+        "rows?places=60",
+        f"rows?places={','.join('0' * 201)}",
+        "order?low=nan",
+        "order?high=1e400",
+        "order?low=" + "9" * 5000,
+        "order?state=%ED%A0%80",
+        "order?label=%F0%9F",
+        "order?groups=1.5",
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(server: Server, question: str) -> None:
+    status, answer = server.call(f"api/{question}")
+    assert status == 400 and answer["error"]
+
+
+def test_a_page_that_is_closed_in_the_middle_of_a_request_is_no_error(tmp_path: Path) -> None:
+    with serving("review", str(write_run(tmp_path / "run", synthetic(3)))) as server:
+        host, token = server.address.split("/")[2:4]
+        for path in ("decide", "suggest"):
+            with socket.create_connection(host.split(":")) as client:
+                head = f"POST /{token}/api/{path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n"
+                head += "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+                client.sendall(head.encode() + b'{"place": 0')
+                client.shutdown(socket.SHUT_WR)
+                assert b" 500 " not in client.recv(1000)
+        assert server.call("api/session")[0] == 200
+        server.process.send_signal(signal.SIGINT)
+        _, complaint = server.process.communicate(timeout=60)
+    assert complaint == ""
 
 
 def test_the_server_listens_on_loopback_only(server: Server) -> None:
