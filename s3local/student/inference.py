@@ -216,7 +216,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as exc:
         raise ModelError(f"{folder} is not an exported student: {exc.filename} is missing") from exc
     except (OSError, ValueError) as exc:
-        raise ModelError(f"{path} is damaged ({exc}); run again under another --name") from exc
+        raise ModelError(f"{path} is damaged ({exc}); copy the folder again, or make it again") from exc
     return meta
 
 

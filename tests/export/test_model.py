@@ -118,7 +118,7 @@ def test_a_damaged_run_is_told(toy_run: FinishedRun, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="damaged"):
         export_model(run, tmp_path / "out")
     (tmp_path / "run" / "config.json").write_text("[]")
-    with pytest.raises(RunError, match=r"config\.json is missing or damaged"):
+    with pytest.raises(RunError, match=r"config\.json is damaged"):
         FinishedRun.read(tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(RunError, match="holds no finished run"):

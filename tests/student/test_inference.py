@@ -139,7 +139,7 @@ def test_a_folder_that_is_no_student_is_refused(folder: Path, tmp_path: Path) ->
         ("model_int8.onnx", b"\x00\x01", "is damaged or not an ONNX model"),
         ("tokenizer.json", b"{}", "is not an exported student, or damaged"),
         ("s3local.json", b"{}", "the entry 'int8_full_range' is missing"),
-        ("s3local.json", b"{", "is not an exported student, or damaged"),
+        ("s3local.json", b"{", "s3local.json is damaged"),
     ]:
         copy = tmp_path / "copy"
         shutil.copytree(folder, copy)
