@@ -81,9 +81,7 @@ def unlabelled_rows(options: argparse.Namespace) -> list[Row]:
     if options.off_topic:
         (field,) = rows[0].keys() - {"id", "label"}
         for number, row in enumerate(_drawn(options, options.off_topic, n_foreign, chance)):
-            text = " ".join(
-                value for key, value in row.items() if isinstance(value, str) and key not in ("id", "label")
-            )
+            text = text_of(row, "label").replace("\n", " ")
             rows.append({"id": f"off-topic-{number}", field: text})
     return [{**row, "label": None} for row in rows]
 
