@@ -27,7 +27,8 @@ student.agreement  student.encoding  student.windows  student.inference  student
 student.pooling  student.body  student.optimisation  student.contrastive  student.training
 student.reader_training  student.export  student.reader_export
 evaluation.metrics  evaluation.predictions  evaluation.errors  evaluation.squad  evaluation.calibration
-evaluation.thresholds  evaluation.cross_validation  evaluation.gap  evaluation.projection  evaluation.leakage
+evaluation.thresholds  evaluation.cross_validation  evaluation.learning_curve  evaluation.gap  evaluation.projection
+evaluation.leakage
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.prompt_style  runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
