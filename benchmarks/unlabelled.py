@@ -5,8 +5,9 @@
 A file of unlabelled rows is made from a dataset's pool: recombined halves of its texts, repeated rows, copies of test
 rows, rows of other datasets, and broken ones. Two rounds of a run take rows from it, with the real embedder and judges;
 no teacher is asked and no student is trained. The same is done again in a process that is killed (SIGKILL) at random
-moments and started again each time. Both must take the same rows, by their SHA-256. Peak memory is that of the
-process, and the part of it that was there when the judges were ready and no row was read. Needs ../shared/datasets.
+moments and started again each time. Both must take the same rows, by their SHA-256. Memory is the resident one of the
+process: when the judges are ready and no row is read, and its peak from then on, while the judges read rows. Linux
+tells it. Needs ../shared/datasets.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import dataclasses
 import hashlib
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -98,7 +98,8 @@ def take(options: argparse.Namespace, folder: Path) -> None:
         relabeller = Relabeller(context, divide_dev(task, dev, settings))
         if not relabeller.prepare().applied:
             sys.exit("the judges do not explain dev better than chance; choose another dataset or more gold rows")
-        before = peak_mib()
+        before = memory_mib("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
         curation = Curation(context, [row.text for row in load_rows(task.test, task)])
         rows = UnlabelledRows(context, relabeller, curation)
         quotas = divide_rows(options.take // 2, dict.fromkeys(task.label_names, 1.0))
@@ -106,14 +107,15 @@ def take(options: argparse.Namespace, folder: Path) -> None:
         relabeller.read("round-0", first)
         second, _ = rows.take(1, quotas, dev[:: max(1, len(dev) // 10)], first)
         relabeller.read("round-1", second)
-    line = {"seconds": round(time.perf_counter() - started, 1), "before_mib": before, "peak_mib": peak_mib()}
+    line = {"seconds": round(time.perf_counter() - started, 1), "before_mib": before, "peak_mib": memory_mib("VmHWM")}
     with (folder / "sittings.jsonl").open("a") as stream:
         stream.write(json.dumps({**line, "taken": len(first) + len(second)}) + "\n")
 
 
-def peak_mib() -> int:
-    """The highest resident memory of this process so far; Linux counts in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def memory_mib(name: str) -> int:
+    """A figure of this process's memory: VmRSS, what is resident now, or VmHWM, its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) // 1024
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
