@@ -65,7 +65,13 @@ def test_too_few_rows_have_no_curve() -> None:
     vectors, labels = rows(60, 0.25, 1)
     assert learning_curve(vectors[:15], labels[:15]) is None
     assert learning_curve(vectors, ["one"] * 60) is None
-    assert learning_curve(vectors, ["rare", "rare", *labels[2:]]) is None
+    assert learning_curve(vectors, [*["one"] * 58, "two", "two"]) is None
+
+
+def test_rare_labels_are_no_obstacle() -> None:
+    vectors, labels = rows(60, 0.25, 1)
+    curve = learning_curve(vectors, ["once", "twice", "twice", *labels[3:]])
+    assert curve is not None and len(curve.points) == 4
     assert learning_curve(vectors[:0], []) is None
 
 
