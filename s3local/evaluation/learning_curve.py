@@ -2,7 +2,8 @@
 
 It is measured with a linear model on sentence embeddings, which learns in milliseconds what takes a student minutes.
 Its curve says how much there is still to gain from labels, not how good a trained student is. On ten draws of 60 rows
-of trec and of sst2, it said that 40 more would bring 4.4 and 2.4 points on average; they brought that model 5.6 and 2.5.
+of trec and of sst2, it said that 40 more would bring 4.4 and 2.4 points on average; they brought the linear model 5.6
+and 2.5.
 """
 
 from __future__ import annotations
