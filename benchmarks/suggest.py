@@ -37,7 +37,7 @@ from s3local.task.rows import load_dev, load_rows
 from s3local.text import normal_form
 from s3local.weights.store import find_encoder, find_student_body
 
-SAME = ("gold", "first", "test", "on_pool")
+SAME = ("gold", "first", "pool", "test", "on_pool")
 """Options that all figures of a file must share."""
 DOUBT_FOLDS = 4
 """Folds of the first rows that say which of them the student gets wrong."""
@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--gold", type=int, default=60, help="labelled rows (60)")
     parser.add_argument("--first", type=int, default=20, help="labelled rows before the suggestions (20)")
+    parser.add_argument("--pool", type=int, default=3000, help="rows of the pool to choose from, at most (3000)")
     parser.add_argument("--test", type=int, default=2000, help="test rows, at most (2000)")
     parser.add_argument("--on-pool", action="store_true", help="score on other rows of the pool, not on test")
     parser.add_argument("--json", type=Path, help="file with the figures, read and written")
@@ -128,6 +129,7 @@ def main() -> None:
         assert task.test is not None
         test = load_rows(task.test, task)
         test = [test[n] for n in np.sort(chance.permutation(len(test))[: options.test])]
+    rows = [rows[n] for n in np.sort(chance.permutation(len(rows))[: options.pool])]
     pool = Pool(task, rows, CachedEmbedder(LazyEmbedder(find_encoder())))
     measured = known_figures(options, SAME, "measured")
     known = {(entry["way"], entry["seed"]) for entry in measured}
