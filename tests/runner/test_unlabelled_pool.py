@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,6 +141,39 @@ def test_a_stopped_run_goes_on_with_the_block_that_it_was_at(tiny_bert: Path, tm
     everything = range(COUNT)
     np.testing.assert_array_equal(again.vectors(everything), whole.vectors(everything))
     np.testing.assert_array_equal(whole.vectors(everything), BagOfWords().embed(texts))
+
+
+class Killed(Counting):
+    """An embedder whose process is killed where ``Counting`` stops."""
+
+    def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
+        try:
+            return super().embed(texts, advance)
+        except KeyboardInterrupt:
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("when", ["reading", "writing"])
+def test_kill_9_loses_nothing_but_the_block_at_hand(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    texts = distinct()
+    child = os.fork()
+    if child == 0:
+        try:
+            if when == "writing":
+                monkeypatch.setattr(np, "save", lambda stream, _: (stream.write(b"half"), os.kill(os.getpid(), 9)))
+            pool_of(tmp_path, texts, tiny_bert, Killed(18 + 3 * 8)).open()
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    left = Counting()
+    pool = pool_of(tmp_path, texts, tiny_bert, left)
+    assert pool.open().sampled == COUNT
+    assert left.read == texts[(0 if when == "writing" else 3 * 8) :]
+    np.testing.assert_array_equal(pool.vectors(range(COUNT)), BagOfWords().embed(texts))
 
 
 def test_the_nearest_rows_are_those_of_a_full_comparison(tiny_bert: Path, tmp_path: Path) -> None:
