@@ -267,45 +267,6 @@ def curation(results: Results) -> Table:
     return ["variant", "draw", *(NEW_NAMES.get(stage, stage) for stage in stages), "seconds"], rows
 
 
-def judges(results: Results) -> Table:
-    """Judges by variant, means over the draws: accuracy, log-likelihood and calibration error, and their seconds."""
-    measured = results.read("judges")["measured"] if results.names("judges") else []
-    by_place: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for entry in measured:
-        by_place.setdefault((entry["dataset"], entry["gold"], entry["variant"]), []).append(entry)
-
-    def mean(entries: Iterable[Mapping[str, Any] | None], key: str, digits: int) -> str:
-        values = [entry[key] for entry in entries if entry is not None]
-        return f"{statistics.fmean(values):.{digits}f}" if values else ""
-
-    rows = []
-    for (dataset, gold, variant), mine in by_place.items():
-        calibrated = [entry.get("calibrated") for entry in mine]
-        rows.append(
-            [
-                *(f"{dataset}, {gold}", variant, str(len(mine))),
-                percent(statistics.fmean(entry["accuracy"] for entry in mine)),
-                *(
-                    mean(which, key, 2)
-                    for key in ("log_likelihood", "calibration_error")
-                    for which in (mine, calibrated)
-                ),
-                *(mean(mine, key, 0) for key in ("training_seconds", "reading_seconds")),
-            ]
-        )
-    head = ["variant", "draws", "accuracy, %", "log-likelihood", "calibrated", "calibration error", "calibrated"]
-    return [*head, "training, s", "reading, s"], rows
-
-
-def contrast(results: Results) -> Table:
-    """Texts that carry their label, and the teacher's seconds, by the weight of the contrast."""
-    measured = results.read("contrast")["measured"]
-    entries = [{**entry, "texts": f"{entry['dataset']}, {entry['stage']}"} for entry in measured]
-    return pivot(
-        entries, row="texts", column="contrast", show=lambda e: f"{percent(e['right'])} %, {e['seconds']:.0f} s"
-    )
-
-
 def suggest(results: Results) -> Table:
     """Test accuracy by the way in which rows to label were chosen, and the mean gain over random rows."""
     found: dict[str, dict[str, dict[int | None, float]]] = {}
@@ -346,6 +307,45 @@ def unlabelled(results: Results) -> Table:
     return ["file, MiB", "minutes", "before, MiB", "peak, MiB", "killed after", "same rows"], rows
 
 
+def judges(results: Results) -> Table:
+    """Judges by variant, means over the draws: accuracy, log-likelihood and calibration error, and their seconds."""
+    measured = results.read("judges")["measured"] if results.names("judges") else []
+    by_place: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for entry in measured:
+        by_place.setdefault((entry["dataset"], entry["gold"], entry["variant"]), []).append(entry)
+
+    def mean(entries: Iterable[Mapping[str, Any] | None], key: str, digits: int) -> str:
+        values = [entry[key] for entry in entries if entry is not None]
+        return f"{statistics.fmean(values):.{digits}f}" if values else ""
+
+    rows = []
+    for (dataset, gold, variant), mine in by_place.items():
+        calibrated = [entry.get("calibrated") for entry in mine]
+        rows.append(
+            [
+                *(f"{dataset}, {gold}", variant, str(len(mine))),
+                percent(statistics.fmean(entry["accuracy"] for entry in mine)),
+                *(
+                    mean(which, key, 2)
+                    for key in ("log_likelihood", "calibration_error")
+                    for which in (mine, calibrated)
+                ),
+                *(mean(mine, key, 0) for key in ("training_seconds", "reading_seconds")),
+            ]
+        )
+    head = ["variant", "draws", "accuracy, %", "log-likelihood", "calibrated", "calibration error", "calibrated"]
+    return [*head, "training, s", "reading, s"], rows
+
+
+def contrast(results: Results) -> Table:
+    """Texts that carry their label, and the teacher's seconds, by the weight of the contrast."""
+    measured = results.read("contrast")["measured"]
+    entries = [{**entry, "texts": f"{entry['dataset']}, {entry['stage']}"} for entry in measured]
+    return pivot(
+        entries, row="texts", column="contrast", show=lambda e: f"{percent(e['right'])} %, {e['seconds']:.0f} s"
+    )
+
+
 TABLES: Mapping[str, Callable[..., Table]] = {
     "accuracy": accuracy,
     "differences": differences,
@@ -361,10 +361,10 @@ TABLES: Mapping[str, Callable[..., Table]] = {
     "profile": profile,
     "kinds": kinds,
     "curation": curation,
-    "judges": judges,
-    "contrast": contrast,
     "suggest": suggest,
     "unlabelled": unlabelled,
+    "judges": judges,
+    "contrast": contrast,
 }
 
 

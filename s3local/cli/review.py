@@ -140,8 +140,9 @@ def suggest(
     """Write the texts whose labels are worth most into a table, to label in a spreadsheet.
 
     TASK is a folder or a task.yaml. The choice is that of 's3local label'. The table has an empty column for the label;
-    a text that a spreadsheet would take for a formula gets an apostrophe in front. From 20 labelled rows on, a learning
-    curve says what as many more labels may bring.
+    a text that a spreadsheet would take for a formula gets an apostrophe in front.
+
+    From 20 labelled rows on, a learning curve says what as many more labels may bring.
 
     \b
     Examples:
