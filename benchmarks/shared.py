@@ -40,8 +40,8 @@ def known_figures(options: argparse.Namespace, same: Sequence[str], name: str) -
         return []
     earlier = json.loads(options.json.read_text(encoding="utf-8"))
     for option in same:
-        was = earlier["options"].get(option, 0)  # an option that the earlier call did not have yet
-        if was != getattr(options, option):
+        was = earlier["options"].get(option) or 0  # or an option that the earlier call did not have yet
+        if was != (getattr(options, option) or 0):
             sys.exit(f"{options.json} was made with --{option} {was}; choose another file")
     return list(earlier[name])
 

@@ -267,6 +267,46 @@ def curation(results: Results) -> Table:
     return ["variant", "draw", *(NEW_NAMES.get(stage, stage) for stage in stages), "seconds"], rows
 
 
+def suggest(results: Results) -> Table:
+    """Test accuracy by the way in which rows to label were chosen, and the mean gain over random rows."""
+    found: dict[str, dict[str, dict[int | None, float]]] = {}
+    for name in results.names("suggest"):
+        for entry in results.read(name)["measured"]:
+            by_seed = found.setdefault(entry["way"], {}).setdefault(entry["dataset"], {})
+            by_seed[entry["seed"]] = entry["test_accuracy"]
+    datasets = list(dict.fromkeys(dataset for by_dataset in found.values() for dataset in by_dataset))
+    rows = []
+    for way, by_dataset in found.items():
+        gains = []
+        for dataset, by_seed in by_dataset.items():
+            others = found.get("random", {}).get(dataset, {})
+            shared = [by_seed[seed] - others[seed] for seed in by_seed if seed in others]
+            gains += [statistics.fmean(shared)] if shared else []
+        gain = signed(statistics.fmean(gains)) if gains and way != "random" else ""
+        rows.append([way, *(mean_and_draws(by_dataset.get(dataset, {})) for dataset in datasets), gain])
+    return [*datasets, "minus random, mean"], rows
+
+
+def unlabelled(results: Results) -> Table:
+    """What many unlabelled rows cost, and whether a killed process took the same ones."""
+    rows = []
+    for name in results.names("unlabelled"):
+        content = results.read(name)
+        found, options = content["measured"], content["options"]
+        rows.append(
+            [
+                f"{options['dataset']}, {options['unlabelled']:,} rows, {found['taken']:,} taken",
+                f"{found['file_mib']:.0f}",
+                f"{found['seconds'] / 60:.1f}",
+                str(found["before_mib"]),
+                str(found["peak_mib"]),
+                ", ".join(f"{seconds:.0f} s" for seconds in found["killed_after_seconds"]),
+                "yes" if found["same_after_kill"] else "no",
+            ]
+        )
+    return ["file, MiB", "minutes", "before, MiB", "peak, MiB", "killed after", "same rows"], rows
+
+
 def judges(results: Results) -> Table:
     """Judges by variant, means over the draws: accuracy, log-likelihood and calibration error, and their seconds."""
     measured = results.read("judges")["measured"] if results.names("judges") else []
@@ -340,6 +380,8 @@ TABLES: Mapping[str, Callable[..., Table]] = {
     "profile": profile,
     "kinds": kinds,
     "curation": curation,
+    "suggest": suggest,
+    "unlabelled": unlabelled,
     "judges": judges,
     "contrast": contrast,
     "hostile-files": hostile_files,

@@ -106,15 +106,20 @@ class CachedEmbedder:
     """
 
     def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+        self.uncached = embedder
+        """The embedder without the memory, for texts that are many."""
         self._rows: dict[str, NDArray[np.float32]] = {}
+
+    def remember(self, texts: Sequence[str], vectors: Vectors) -> None:
+        """Take ``vectors`` (n_texts, dim) as the rows of these texts."""
+        self._rows.update(zip(texts, vectors, strict=True))
 
     def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
         """Unit rows of shape (n_texts, dim), float32; only texts that were not embedded before are computed."""
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]
         advance(len(texts) - len(new))
-        computed = self._embedder.embed(new, advance)
-        self._rows.update(zip(new, computed, strict=True))
+        computed = self.uncached.embed(new, advance)
+        self.remember(new, computed)
         if not texts:
             return computed
         return np.stack([self._rows[text] for text in texts])

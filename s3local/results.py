@@ -86,10 +86,22 @@ class SynthesisResult(StageResult):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolResult(StageResult):
+    """The unlabelled rows of a run: ``rows`` in the file, of which ``sampled`` may be taken.
+
+    ``dropped_by_reason`` counts the others that were looked at; of a long file, most rows are not.
+    """
+
+    rows: int
+    sampled: int
+    dropped_by_reason: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnlabelledResult(StageResult):
     """The unlabelled rows that a round took.
 
-    ``rows`` is how many there are in the file, ``looked_at`` how many of them the judges predicted in this round,
+    ``rows`` is how many there are to take from, ``looked_at`` how many of them the judges predicted in this round,
     ``taken_per_label`` how many were taken, by their predicted label. ``dropped_by_reason`` counts those that broke a
     rule, repeat another row or dev or test, or are out of scope.
     """

@@ -27,12 +27,13 @@ student.agreement  student.encoding  student.windows  student.inference  student
 student.pooling  student.body  student.optimisation  student.contrastive  student.training
 student.reader_training  student.export  student.reader_export
 evaluation.metrics  evaluation.predictions  evaluation.errors  evaluation.squad  evaluation.calibration
-evaluation.thresholds  evaluation.cross_validation  evaluation.gap  evaluation.projection  evaluation.leakage
+evaluation.thresholds  evaluation.cross_validation  evaluation.learning_curve  evaluation.gap  evaluation.projection
+evaluation.leakage
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.prompt_style  runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
-runner.relabel  runner.unlabelled  runner.model_selection  runner.finish  runner.row_map  runner.leakage  runner.loop
-runner.forecast  runner.quick
+runner.relabel  runner.unlabelled_pool  runner.unlabelled  runner.model_selection  runner.finish  runner.row_map
+runner.leakage  runner.loop  runner.forecast  runner.quick
 comparison.methods  comparison.baselines  comparison.cache  comparison.cells  comparison.side_by_side
 comparison.summary  comparison.compare
 finished_run  prediction  serving  doctor  offline_proof

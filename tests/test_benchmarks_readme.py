@@ -70,6 +70,19 @@ def test_the_curve_joins_the_files_of_a_dataset(summary: ModuleType, results: Pa
     assert head == "|  | trec, 20 | trec, 60 | trec, 200 |"
 
 
+def test_suggested_rows_are_compared_with_random_ones_of_the_same_seeds(summary: ModuleType, results: Path) -> None:
+    for dataset, gain in (("trec", 0.04), ("sst2", 0.01)):
+        measured = [
+            {"dataset": dataset, "way": way, "seed": seed, "test_accuracy": 0.5 + 0.1 * seed + more}
+            for way, more, seeds in (("random", 0.0, (0, 1, 2)), ("suggested", gain, (0, 1)))
+            for seed in seeds
+        ]
+        (results / f"suggest-{dataset}.json").write_text(json.dumps({"options": {}, "measured": measured}))
+    lines = summary.table("suggest", summary.Results(results)).splitlines()
+    assert "| random | 60.0 (50.0, 60.0, 70.0) | 60.0 (50.0, 60.0, 70.0) |  |" in lines
+    assert "| suggested | 56.0 (51.0, 61.0) | 59.0 (54.0, 64.0) | +2.5 |" in lines
+
+
 @pytest.mark.parametrize(("share", "points"), [(0.8785, "87.9"), (0.12345, "12.3"), (-0.0004, "0.0")])
 def test_halves_are_rounded_up(summary: ModuleType, share: float, points: str) -> None:
     assert summary.percent(share).lstrip("-") == points

@@ -151,11 +151,14 @@ def suggest(
     TASK is a folder, a task.yaml or a preset. The choice is that of 's3local label'. The table has an empty column for
     the label; a text that a spreadsheet would take for a formula gets an apostrophe in front.
 
+    From 20 labelled rows on, a learning curve says what as many more labels may bring.
+
     \b
     Examples:
       s3local suggest my_task --from messages.jsonl --rows 40 -o to-label.csv
       s3local suggest my_task --from messages.jsonl --run runs/my_task/default -o to-label.csv
     """
+    from s3local.evaluation.learning_curve import learning_curve
     from s3local.exceptions import InputError
     from s3local.review.labelling import Student, in_order, open_for_labelling, read_pool, write_suggestions
     from s3local.storage import refuse_same_file
@@ -167,10 +170,14 @@ def suggest(
         refuse_same_file(file, output)
     student = Student(run_folder, loaded) if run_folder is not None else None
     pool = read_pool(source, loaded, gold, seed=seed)
-    picks = in_order(pool, gold, embedder_of(encoder), progress(quiet), student=student, count=rows, seed=seed)
+    embedder = embedder_of(encoder)
+    picks = in_order(pool, gold, embedder, progress(quiet), student=student, count=rows, seed=seed)
     write_suggestions(output, loaded, pool, picks)
     if not quiet:
         click.echo(f"wrote {counted(len(picks), 'text')} to {output}; {pool.in_words()}", err=True)
+        vectors = embedder.embed([row.text for row in gold])
+        if curve := learning_curve(vectors, [row.label for row in gold], seed):
+            click.echo(f"learning curve: {curve.in_words(rows)}", err=True)
 
 
 @click.command()

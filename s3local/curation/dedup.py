@@ -80,6 +80,14 @@ class Deduplicator:
         vectors = self._embedder.embed(texts, advance)
         self._protected.append(ProtectedTexts(name, texts, vectors, runs, settings.gold_threshold))
 
+    def drop_copies(self, candidates: Sequence[Candidate]) -> FilterResult:
+        """Keep the candidates that neither equal nor overlap a protected text. Nothing is embedded or remembered."""
+        verdicts = [self._find_copy(candidate) for candidate in candidates]
+        return FilterResult(
+            kept=[candidate for candidate, verdict in zip(candidates, verdicts, strict=True) if verdict is None],
+            dropped=[verdict for verdict in verdicts if verdict is not None],
+        )
+
     def filter(self, candidates: Sequence[Candidate], advance: Advance = ignore) -> FilterResult:
         """Keep the new candidates, in order, and remember them; ``advance`` is called with the number just done."""
         verdicts = [self._find_copy(candidate) for candidate in candidates]

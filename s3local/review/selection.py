@@ -20,8 +20,11 @@ from s3local.seeds import derive_seed
 
 SAME_COSINE = 0.9
 """Texts this near to a labelled or chosen one are not chosen: their labels would teach the same."""
-FIRST_BATCH = 20
-"""Texts of the first batch. Each batch is twice as large as the one before, and knows what those before it hold."""
+FIRST_BATCH = 10
+"""Texts of the first batch. Each batch is twice as large as the one before, and knows what those before it hold.
+
+With 60 rows that were chosen from the pool, 16 draws, a linear model on embeddings was 1.5 (trec), 2.3 (sst2) and 4.3
+points (ag_news) better than with random ones; with a first batch of 20 it was 0.1 worse, 1.1 and 4.4 better."""
 MOST_CLUSTERS = 400
 MOST_NEIGHBOURS = 20
 """Neighbours in its cluster that a text's typicality is measured by, as in TypiClust."""

@@ -280,13 +280,16 @@ class Curation:
 
     def begin(self, kept: Sequence[Candidate]) -> None:
         """Begin a round after the rows ``kept`` so far. The first call also embeds dev and test, to find copies."""
+        self._protect()
+        self._dedup.restore(kept)
+
+    def _protect(self) -> None:
         waiting, self._unprotected = self._unprotected, {}
         for name, texts in waiting.items():
             if texts:
                 step = f"reading {name}, to keep it apart"
                 with self._context.progress.step(step, len(texts), "rows") as advance:
                     self._dedup.protect(texts, name, advance)
-        self._dedup.restore(kept)
 
     def keep_only(self, kept: Sequence[Candidate]) -> None:
         """Forget all candidates but ``kept``: others may now repeat the rest."""
@@ -294,6 +297,19 @@ class Curation:
 
     def filter(self, candidates: list[Candidate]) -> FilterResult:
         """Apply each filter to what the one before it kept, and remember the rest as rows that none may repeat."""
+        context = self._context
+        result = self._check_rules(candidates)
+        result = result.then(lambda kept: context.kind.check(kept, lambda: (context.teacher.open(), context.prompts())))
+        with context.progress.step("looking for duplicates", len(result.kept), "rows") as advance:
+            return result.then(lambda kept: self._dedup.filter(kept, advance))
+
+    def check_texts(self, candidates: list[Candidate]) -> FilterResult:
+        """Apply the filters that look at one text alone and embed none: rules, personal data, copies of dev and
+        test."""
+        self._protect()
+        return self._check_rules(candidates).then(self._dedup.drop_copies)
+
+    def _check_rules(self, candidates: list[Candidate]) -> FilterResult:
         context, task = self._context, self._context.task
         prompts = [task.texts, *(label.description for label in task.labels)]
         names = task.label_names if self._compared_field is None else (*task.label_names, *task.fields)
@@ -308,9 +324,7 @@ class Curation:
         )
         if (personal := self._personal) is not None:
             result = result.then(lambda kept: personal.filter(kept, task.target_field))
-        result = result.then(lambda kept: context.kind.check(kept, lambda: (context.teacher.open(), context.prompts())))
-        with context.progress.step("looking for duplicates", len(result.kept), "rows") as advance:
-            return result.then(lambda kept: self._dedup.filter(kept, advance))
+        return result
 
 
 @dataclass(slots=True)

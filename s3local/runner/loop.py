@@ -46,6 +46,7 @@ from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
 from s3local.runner.task_kinds import TrainingSet, kind_of
 from s3local.runner.unlabelled import UnlabelledRows
+from s3local.runner.unlabelled_pool import DROPPED_FILE
 from s3local.storage import safe_folder_name, sha256_of
 from s3local.student.encoding import unknown_share
 from s3local.student.inference import Classifier
@@ -215,7 +216,10 @@ class Rounds:
         if not self.kept:
             reasons = ", ".join(f"{reason} {count}" for reason, count in synthesis.dropped_by_reason.items())
             if not context.settings.generate:
-                raise RunError(f"{state.path}: no unlabelled row could be used; see {stage}/dropped-unlabelled.jsonl")
+                raise RunError(
+                    f"{state.path}: no unlabelled row could be used; see {DROPPED_FILE} and "
+                    f"{stage}/dropped-unlabelled.jsonl"
+                )
             raise RunError(
                 f"{state.path}: not one of {synthesis.requests} texts passed the checks ({reasons}); "
                 f"see {stage}/dropped.jsonl, and try a larger teacher"

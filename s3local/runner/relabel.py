@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s3local.interruption import stop_if_asked
 from s3local.progress import Advance, ignore
 from s3local.records import Candidate, Example, is_unlabelled
 from s3local.relabelling.judge import Judges
@@ -62,30 +63,42 @@ class Relabeller:
         def compute() -> ReadingResult:
             rows = [candidate.example for candidate in candidates]
             with self.context.progress.step(f"{stage}: the judges read", len(rows), "texts") as advance:
-                predictions = self.predict(rows, advance)
-            state.write_rows(
-                f"{stage}/judged.jsonl",
-                (
-                    {"id": row.id, "probabilities": predictions[:, place].round(5).tolist()}
-                    for place, row in enumerate(rows)
-                ),
-            )
+                self._write(f"{stage}/judged.jsonl", rows, advance)
             return ReadingResult(rows=len(rows))
 
         reading = state.once(f"{stage}/judged.json", ReadingResult, compute)
-        for row in state.read_rows(f"{stage}/judged.jsonl"):
-            self._predictions[row["id"]] = np.array(row["probabilities"], dtype=np.float32)
+        self.recall(f"{stage}/judged.jsonl")
         return reading
 
-    def predict(self, rows: Sequence[Example], advance: Advance = ignore) -> NDArray[np.float32]:
-        """Each judge's label probabilities (n_judges, n_rows, n_labels); rows that were predicted before are not read
-        again."""
+    def predict_into(self, file: str, rows: Sequence[Example]) -> NDArray[np.float32]:
+        """Each judge's label probabilities (n_judges, n_rows, n_labels), which are in ``file`` afterwards.
+
+        If it is there, it holds those of the same rows, and they are read from it.
+        """
+        if not rows:
+            return np.zeros((1, 0, len(self.context.task.label_names)), np.float32)
+        if not (self.context.state.path / file).is_file():
+            self._write(file, rows)
+        self.recall(file)
+        return np.stack([self._predictions[row.id] for row in rows], axis=1)
+
+    def recall(self, file: str) -> None:
+        """Take the predictions that are in ``file``, if it is there. Their rows are not read by judges again."""
+        state = self.context.state
+        for row in state.read_rows(file) if (state.path / file).is_file() else []:
+            self._predictions[row["id"]] = np.array(row["probabilities"], dtype=np.float32)
+
+    def _write(self, file: str, rows: Sequence[Example], advance: Advance = ignore) -> None:
+        """Write each judge's label probabilities of ``rows``, in 5 digits; only those without any are predicted."""
         new = [row for row in rows if row.id not in self._predictions]
         advance(len(rows) - len(new))
         if new:
             predictions = self._trained().predict_proba(new, advance)
             self._predictions |= {row.id: predictions[:, place] for place, row in enumerate(new)}
-        return np.stack([self._predictions[row.id] for row in rows], axis=1)
+        self.context.state.write_rows(
+            file, ({"id": row.id, "probabilities": self._predictions[row.id].round(5).tolist()} for row in rows)
+        )
+        stop_if_asked()
 
     def relabel(self, candidates: Sequence[Candidate]) -> Relabelled:
         """All of ``candidates``, which were read, as students learn them."""

@@ -9,12 +9,14 @@ means that its stage is complete; a stage without a marker is done again, from i
         events.jsonl         one line an event with its time, never rewritten
         rationales.json
         judges/              dev.jsonl  judges.json: the judges' probabilities of dev rows that they were not trained on
+        unlabelled/          rows.jsonl  dropped.jsonl  rows.json  vectors/: the real rows that may be taken, embedded
         round-0/             the seed; round-1, round-2 ...: from the errors of the student before
             extrapolated.jsonl  from round-1 on: the dev rows that its rows are extrapolated from
             shards/          the teacher's raw completions, 0000.jsonl ...
             synthetic.jsonl  dropped.jsonl  synthesis.json
             gap.json         how far the rows are from dev
             unlabelled.jsonl  dropped-unlabelled.jsonl  unlabelled.json: real rows that were taken, if there are some
+            looked-at/       the judges' probabilities of the real rows that were looked at, 0000.jsonl ...
             judged.jsonl  judged.json: the judges' probabilities of the round's rows
             student/         the exported student: ONNX, tokenizer, labels
             predictions.jsonl  errors.jsonl  metrics.json
