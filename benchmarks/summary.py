@@ -365,6 +365,51 @@ def hostile_files(results: Results) -> Table:
     return ["files", "not refused, or a traceback", "most seconds", "of the processor", "most MB"], rows
 
 
+def soak(results: Results) -> Table:
+    """Runs that were broken off at random moments, and power cuts: how many, and whether the datasets are the same."""
+    content = results.read("soak")
+    rows = [
+        [name, str(entry["kills"]), str(entry["runs"]), str(len(entry["stages"])), str(entry["identical"])]
+        for name, entry in content.items()
+        if "kills" in entry
+    ]
+    cuts = content["power cuts"]
+    rows.append(["scripted, power cuts", str(cuts["moments"]), str(cuts["moments"]), "", str(cuts["identical"])])
+    return ["times broken off", "runs", "in different stages", "runs with the same dataset"], rows
+
+
+def bundle(results: Results) -> Table:
+    """The seconds of each step of carrying the program to another machine, and sizes."""
+    content = results.read("bundle")
+    steps = {step: f"{seconds:,.0f}" for step, seconds in content["seconds"].items()}
+    sizes = {
+        "archive, MB": content["archive_mb"],
+        "installed, MB": content["installed_mb"],
+        "of it models, MB": content["of_it_models_mb"],
+    }
+    return [*steps, *sizes], [["seconds, or MB", *steps.values(), *(f"{size:,}" for size in sizes.values())]]
+
+
+def privacy(results: Results) -> Table:
+    """Personal data that is recognised in marked sentences, and finds in rows of datasets."""
+    content = results.read("privacy")
+    marked = content["sentences"]
+    recall, precision = marked["found"] / marked["values"], 1 - marked["false_alarms"] / marked["alarms"]
+    rows = [["marked sentences", str(marked["sentences"]), f"{percent(recall)}", f"{percent(precision)}", ""]]
+    for name in ("trec", "ag_news"):
+        entry = content[name]
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in entry["finds"].items())
+        share = percent(entry["rows_with_a_find"] / entry["rows"])
+        rows.append([name, f"{entry['rows']:,}", "", "", f"{share} ({kinds})"])
+    return ["rows", "recall, %", "precision, %", "rows with a find, % (finds)"], rows
+
+
+def fuzz(results: Results) -> Table:
+    """Damaged files by parser."""
+    content = results.read("fuzz")
+    return ["files"], [[name, f"{count:,}"] for name, count in content["files"].items()]
+
+
 TABLES: Mapping[str, Callable[..., Table]] = {
     "accuracy": accuracy,
     "differences": differences,
@@ -385,6 +430,10 @@ TABLES: Mapping[str, Callable[..., Table]] = {
     "judges": judges,
     "contrast": contrast,
     "hostile-files": hostile_files,
+    "soak": soak,
+    "bundle": bundle,
+    "privacy": privacy,
+    "fuzz": fuzz,
 }
 
 
