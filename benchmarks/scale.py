@@ -7,8 +7,8 @@
     python benchmarks/scale.py simulate RUN ... --json benchmarks/results/scale.json   # 10, 100 and 1,000 workers
 
 Each comparison is made in one sitting, one after the other; only ratios count. ``simulate`` takes the shards of
-finished runs with one worker. Each call replaces its own section of the file. ``threads`` and ``compare`` need
-../shared/datasets.
+finished runs of the demonstration, by one worker of this machine. Each call replaces its own section of the file.
+``threads`` and ``compare`` need ../shared/datasets.
 """
 
 from __future__ import annotations
@@ -33,25 +33,30 @@ from shared import CHECKOUT, DATASETS
 
 from s3local.comparison.cells import draw_gold
 from s3local.comparison.compare import CompareSettings, compare
+from s3local.embedder import LazyEmbedder, Vectors
 from s3local.evaluation.cross_validation import divide_into_folds
 from s3local.executor import Executor, InThisProcess, WorkerProcesses, executor_for
 from s3local.placement import Needs
-from s3local.progress import Advance
+from s3local.progress import Advance, Silent, ignore
 from s3local.ray_executor import RayExecutor
 from s3local.relabelling.judge import JudgeSettings, train_judges
+from s3local.runner.context import RunContext
+from s3local.runner.generation import Generation
 from s3local.runner.loop import RunResult, run
-from s3local.runner.models import find_models
+from s3local.runner.models import TeacherSource, find_models
 from s3local.runner.settings import RunSettings
 from s3local.runner.state import RunFolder
+from s3local.runner.task_kinds import kind_of
 from s3local.storage import write_text
 from s3local.student.training import TrainingSettings
+from s3local.synthesis.planning import Reply
 from s3local.task.model import load_task
-from s3local.task.rows import load_dev
+from s3local.task.rows import load_dev, load_rows
 from s3local.teacher.engine import EngineSettings
 from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Request, Teacher
 from s3local.teacher.recommend import PROMPT
-from s3local.weights.store import find_judge
+from s3local.weights.store import find_encoder, find_judge
 
 DEMONSTRATION = CHECKOUT / "data" / "support_desk"
 METHODS = ("gold", "probe", "judge", "zerogen", "goldgen", "s3")
@@ -180,11 +185,12 @@ def compared(rows: int) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Measured: the ``seconds`` of shards, what the driver does for each shard in ``driver`` seconds, and the bytes of
-    a shard's answer."""
+    """What a shard costs: ``seconds`` of a worker, one of these; of the driver, the seconds of ``embedding`` its texts
+    and of the ``rest`` of their curation; and the bytes of its answer."""
 
     seconds: Sequence[float]
-    driver: float
+    embedding: float
+    rest: float
     answer: int
 
 
@@ -222,52 +228,80 @@ def simulate(shards: int, workers: int, costs: Costs, seed: int = 0) -> Simulate
                 ends.append(at + lasts)
                 break
             deaths += 1
-    driver = ready = 0.0
+    driver, ready, each = 0.0, 0.0, costs.embedding + costs.rest
     for end in ends:
         ready = max(ready, end)
-        driver = max(driver, ready) + costs.driver
-    return Simulated(
-        driver, shards * costs.driver / driver, busy / (workers * driver), deaths, shards * costs.answer / driver
-    )
+        driver = max(driver, ready) + each
+    return Simulated(driver, shards * each / driver, busy / (workers * driver), deaths, shards * costs.answer / driver)
+
+
+class TimedEmbedder:
+    """The embedded sentence encoder, and the seconds of a processor that it took."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._embedder = LazyEmbedder(find_encoder())
+
+    def embed(self, texts: Sequence[str], advance: Advance = ignore) -> Vectors:
+        """See ``Embedder.embed``."""
+        started = time.process_time()
+        vectors = self._embedder.embed(texts, advance)
+        self.seconds += time.process_time() - started
+        return vectors
 
 
 def measured(folders: Sequence[Path]) -> Costs:
-    """The costs in finished runs with one worker: what a round's rows took beyond its shards and the rationales is the
-    driver's time."""
-    events = [event for folder in folders for event in RunFolder(folder).events()]
-    seconds = [float(event["seconds"]) for event in events if event["event"] == "shard done"]
+    """The costs of a whole shard. Workers' times are those in the events of the runs, scaled from the texts that the
+    shard had; small ones, which are slower, are left out. The driver's are measured now, on one core: it filters the
+    shards again.
+    """
+    torch.set_num_threads(1)
+    size, seconds, answers = RunSettings().shard_size, list[float](), list[int]()
+    task, settings, embedder = load_task(DEMONSTRATION), RunSettings(), TimedEmbedder()
+    models = dataclasses.replace(find_models(settings, teacher=FakeTeacher), embedder=embedder)
+    dev, test = load_dev(task), load_rows(task.test, task) if task.test else []
+    texts, embedding, whole = 0, 0.0, 0.0
+    for folder in folders:
+        state = RunFolder(folder)
+        teacher = TeacherSource(models.teacher, models.style)
+        kind = kind_of(task, dev, test, settings)
+        context = RunContext(task, kind, dev, settings, state, Silent(), models, teacher)
+        generation = Generation(context, [row.fields[task.target_field] for row in test])
+        generation.curation.begin([])
+        for event in state.events():
+            if event["event"] != "shard done":
+                continue
+            path = folder / event["stage"] / "shards" / f"{event['shard']:04d}.jsonl"
+            replies = list(map(Reply.from_row, state.read_rows(str(path.relative_to(folder)))))
+            before, started = embedder.seconds, time.process_time()
+            generation.curation.filter(generation._candidates(replies, f"{event['stage']}-{event['shard']:04d}"))
+            whole += time.process_time() - started
+            embedding += embedder.seconds - before
+            texts += len(replies)
+            if len(replies) >= size / 2:
+                seconds.append(float(event["seconds"]) * size / len(replies))
+                answers.append(path.stat().st_size * size // len(replies))
     if not seconds:
-        raise SystemExit("none of these folders has a finished shard")
-    stages = [(event["stage"], event["seconds"]) for event in events if event["event"] == "stage done"]
-    whole = sum(its for stage, its in stages if stage.endswith("/synthesis.json"))
-    others = sum(its for stage, its in stages if stage == "rationales.json") + sum(seconds)
-    sizes = [path.stat().st_size for folder in folders for path in folder.glob("round-*/shards/????.jsonl")]
-    return Costs(seconds, max(0.0, whole - others) / len(seconds), round(float(np.mean(sizes))))
+        sys.exit(f"none of these folders has a shard of at least {size // 2} texts")
+    return Costs(seconds, embedding / texts * size, (whole - embedding) / texts * size, round(float(np.mean(answers))))
 
 
 def simulated(folders: Sequence[Path], rows: int) -> dict[str, Any]:
-    """A wave of ``rows`` by 1, 10, 100 and 1,000 workers; and the same where the driver needs a tenth of the time."""
+    """A wave of ``rows`` by 1, 10, 100 and 1,000 workers; and the same where workers embed the texts that they write,
+    so that the driver does the rest."""
     costs, shards = measured(folders), rows // RunSettings().shard_size
-    found = {
-        "rows": rows,
-        "shards": shards,
-        "seconds of a shard": round(float(np.mean(costs.seconds)), 2),
-        "seconds of the driver for a shard": round(costs.driver, 3),
-        "bytes of a shard": costs.answer,
-        "workers that keep the driver busy": round(float(np.mean(costs.seconds)) * (1 + SLOWEST) / 2 / costs.driver),
-        "waves": [],
-    }
-    for label, its in (
-        ("", costs),
-        ("a tenth of the driver's time", dataclasses.replace(costs, driver=costs.driver / 10)),
-    ):
+    mean = float(np.mean(costs.seconds))
+    worker = mean * (1 + SLOWEST) / 2
+    waves = []
+    elsewhere = dataclasses.replace(costs, seconds=[its + costs.embedding for its in costs.seconds], embedding=0.0)
+    for where, its in (("driver", costs), ("workers", elsewhere)):
         alone = simulate(shards, 1, its).seconds
         for workers in (1, 10, 100, 1000):
             wave = simulate(shards, workers, its)
-            found["waves"].append(
+            waves.append(
                 {
                     "workers": workers,
-                    "driver": label,
+                    "embedding": where,
                     "hours": round(wave.seconds / 3600, 2),
                     "times as fast": round(alone / wave.seconds, 1),
                     "driver busy": round(wave.driver, 3),
@@ -276,7 +310,18 @@ def simulated(folders: Sequence[Path], rows: int) -> dict[str, Any]:
                     "kilobytes a second": round(wave.received / 1000, 1),
                 }
             )
-    return found
+    return {
+        "rows": rows,
+        "shards": shards,
+        "seconds of a shard": round(mean, 1),
+        "driver's seconds of a shard": {"embedding": round(costs.embedding, 3), "rest": round(costs.rest, 3)},
+        "bytes of a shard": costs.answer,
+        "workers that keep the driver busy": {
+            "driver embeds": round(worker / (costs.embedding + costs.rest)),
+            "workers embed": round(worker / costs.rest),
+        },
+        "waves": waves,
+    }
 
 
 def save(path: Path, section: str, found: Mapping[str, Any]) -> None:
@@ -297,7 +342,7 @@ MODES: Mapping[str, tuple[Callable[[int], dict[str, Any]], int]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*MODES, "simulate"])
-    parser.add_argument("folders", nargs="*", type=Path, help="finished runs, for simulate")
+    parser.add_argument("folders", nargs="*", type=Path, help="finished runs of the demonstration, for simulate")
     sizes = ", ".join(f"{name} {size}" for name, (_, size) in MODES.items())
     parser.add_argument(
         "--rows", type=int, help=f"synthetic rows, for threads the texts of a training [{sizes}, simulate 1,000,000]"

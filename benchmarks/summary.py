@@ -316,12 +316,12 @@ def scale(results: Results) -> Table:
 
 
 def simulation(results: Results) -> Table:
-    """A wave of shards by the number of workers, with the measured time of the driver and with a tenth of it."""
+    """A wave of shards by the number of workers, where the driver embeds the texts, and where the workers do."""
     waves = results.read("scale")["simulate"]["waves"]
     heads = ["hours", "times as fast", "driver busy, %", "workers busy, %", "died", "kB a second"]
     rows = []
     for its in waves:
-        name = f"{its['workers']:,}{', ' if its['driver'] else ''}{its['driver']}"
+        name = f"{its['workers']:,}{', which embed' if its['embedding'] == 'workers' else ''}"
         shares = [percent(its[key], 0) for key in ("driver busy", "workers busy")]
         speed = f"{its['times as fast']:,.1f}"
         rows.append(
