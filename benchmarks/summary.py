@@ -309,7 +309,9 @@ def contrast(results: Results) -> Table:
 def scale(results: Results) -> Table:
     """What was timed twice, first and second, and the second as a multiple of the first."""
     sections = results.read("scale").values() if results.names("scale") else []
-    found = {name: its for section in sections for name, its in section.items() if isinstance(its, dict)}
+    found = {
+        name: its for section in sections for name, its in section.items() if isinstance(its, dict) and "ratio" in its
+    }
     return ["first, s", "second, s", "second / first"], [
         [name, f"{its['first']:.0f}", f"{its['second']:.0f}", f"{its['ratio']:.2f}"] for name, its in found.items()
     ]
