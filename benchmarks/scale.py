@@ -83,20 +83,27 @@ def ratio_of(first: float, second: float) -> dict[str, float]:
 # Ray and this process
 
 
-def run_of(rows: int, executor: Executor, settings: RunSettings | None = None) -> RunResult:
+def short(rows: int) -> RunSettings:
+    """Settings of a run whose trainings are short, so that it takes minutes."""
+    return RunSettings(
+        rows=rows, rounds=1, folds=2, training=TrainingSettings(passes=200), judging=JudgeSettings(passes=100)
+    )
+
+
+def run_of(settings: RunSettings, executor: Executor) -> RunResult:
     """The demonstration in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = settings or RunSettings(rows=rows)
         return run(load_task(DEMONSTRATION), settings, folder=Path(folder) / "run", executor=executor)
 
 
 def same(rows: int) -> dict[str, Any]:
-    """The SHA-256 of the demonstration's dataset from this process, and from Ray; judges have one thread in both."""
+    """The SHA-256 of the demonstration's dataset from this process, and from Ray; trainings have one thread in both."""
     torch.set_num_threads(1)
-    hashes = {}
-    for name, executor in (("this process", InThisProcess()), ("Ray", RayExecutor())):
-        with contextlib.closing(executor):  # type: ignore[type-var]
-            hashes[name] = run_of(rows, executor).summary.dataset_sha256
+    hashes = dict[str, str]()
+    executors: dict[str, Callable[[], Executor]] = {"this process": InThisProcess, "Ray": RayExecutor}
+    for name, opener in executors.items():
+        with contextlib.closing(opener()) as executor:
+            hashes[name] = run_of(short(rows), executor).summary.dataset_sha256
         print(f"{name}: {hashes[name]}", flush=True)
     if len(set(hashes.values())) > 1:
         sys.exit("the datasets differ")
@@ -106,9 +113,9 @@ def same(rows: int) -> dict[str, Any]:
 def overhead(rows: int) -> dict[str, Any]:
     """The same run, with trainings in processes of this machine, and with one teacher and the trainings on Ray."""
     with contextlib.closing(executor_for(None)) as executor:
-        here = timed(lambda: run_of(rows, executor))
+        here = timed(lambda: run_of(RunSettings(rows=rows), executor))
     with contextlib.closing(RayExecutor()) as executor:
-        there = timed(lambda: run_of(rows, executor))
+        there = timed(lambda: run_of(RunSettings(rows=rows), executor))
     return {"rows": rows, "a whole run: without Ray, on Ray": ratio_of(here, there)}
 
 
@@ -166,9 +173,7 @@ def compared(rows: int) -> dict[str, Any]:
     Trainings are short, so that the whole takes minutes.
     """
     task = load_task(CHECKOUT / "data" / "trec", DATASETS / "trec" / "pool.jsonl", DATASETS / "trec" / "test.jsonl")
-    chosen = RunSettings(
-        rows=rows, rounds=1, folds=2, training=TrainingSettings(passes=200), judging=JudgeSettings(passes=100)
-    )
+    chosen = short(rows)
     settings = CompareSettings(METHODS, (0, 1, 2), (GOLD_ROWS,), run=chosen)
     models = find_models(chosen, teacher=FakeTeacher)
     found = dict[int, float]()

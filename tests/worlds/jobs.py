@@ -1,4 +1,4 @@
-"""Jobs for executors, in a module that a worker imports in no time."""
+"""Jobs for executors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 from s3local.exceptions import ModelError
-from s3local.progress import Advance
+from s3local.executor import InThisProcess, OneResource, Resource, accepted
+from s3local.placement import Needs
+from s3local.progress import Advance, ignore
 
 
 def squared(number: int, advance: Advance) -> int:
@@ -121,3 +124,18 @@ def paced(resource: Paced, advance: Advance) -> tuple[float, int]:
 def without_resource(job: Callable[[Advance], int], _: object, advance: Advance) -> int:
     """A job of an executor as one of a pool."""
     return job(advance)
+
+
+class Accepting(InThisProcess):
+    """The executor of this process, whose pools let each job say whether it accepts its own result."""
+
+    def pool(self, opener: Callable[[], Resource], needs: Needs, **_: bool) -> OneResource[Resource]:
+        class Pool(OneResource[Resource]):
+            def completed(
+                self, jobs: Sequence[Callable[[Resource, Advance], Any]], advance: Advance = ignore
+            ) -> Generator[tuple[int, Any], None, None]:
+                for number, result in super().completed(jobs, advance):
+                    assert accepted(jobs[number], result)
+                    yield number, result
+
+        return Pool(opener)
