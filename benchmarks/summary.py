@@ -410,6 +410,32 @@ def fuzz(results: Results) -> Table:
     return ["files"], [[name, f"{count:,}"] for name, count in content["files"].items()]
 
 
+def scale(results: Results) -> Table:
+    """What was timed twice, first and second, and the second as a multiple of the first."""
+    sections = results.read("scale").values() if results.names("scale") else []
+    found = {
+        name: its for section in sections for name, its in section.items() if isinstance(its, dict) and "ratio" in its
+    }
+    return ["first, s", "second, s", "second / first"], [
+        [name, f"{its['first']:.0f}", f"{its['second']:.0f}", f"{its['ratio']:.2f}"] for name, its in found.items()
+    ]
+
+
+def simulation(results: Results) -> Table:
+    """A wave of shards by the number of workers, where the driver embeds the texts, and where the workers do."""
+    waves = results.read("scale")["simulate"]["waves"]
+    heads = ["hours", "times as fast", "driver busy, %", "workers busy, %", "died", "kB a second"]
+    rows = []
+    for its in waves:
+        name = f"{its['workers']:,}{', which embed' if its['embedding'] == 'workers' else ''}"
+        shares = [percent(its[key], 0) for key in ("driver busy", "workers busy")]
+        speed = f"{its['times as fast']:,.1f}"
+        rows.append(
+            [name, f"{its['hours']:,.1f}", speed, *shares, str(its["died"]), f"{its['kilobytes a second']:,.0f}"]
+        )
+    return heads, rows
+
+
 TABLES: Mapping[str, Callable[..., Table]] = {
     "accuracy": accuracy,
     "differences": differences,
@@ -434,6 +460,8 @@ TABLES: Mapping[str, Callable[..., Table]] = {
     "bundle": bundle,
     "privacy": privacy,
     "fuzz": fuzz,
+    "scale": scale,
+    "simulation": simulation,
 }
 
 

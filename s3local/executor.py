@@ -2,13 +2,14 @@
 
 A small classifier trains no faster on two threads than on one: 600 rows of sst2 took 47 seconds either way. So two
 trainings run in two processes of one thread each. What a job computes does not depend on where it runs, as long as it
-has the same number of threads.
+has the same number of threads. So memory that is missing takes away processes, and never changes their threads.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import os
 import signal
 import tempfile
@@ -25,17 +26,17 @@ import numpy as np
 from s3local import offline
 from s3local.exceptions import RunError
 from s3local.hardware import available_memory_bytes, physical_cores, torch_device
-from s3local.progress import Advance, ignore
+from s3local.placement import WORKER_BYTES, Machine, Needs, in_words, place
+from s3local.progress import Advance, Progress, Silent, ignore
 
 Result = TypeVar("Result")
 Resource = TypeVar("Resource", bound="Closeable")
 Resource_co = TypeVar("Resource_co", bound="Closeable", covariant=True)
 
-WORKER_BYTES = 2 << 30
-"""Memory that a worker takes while it trains a judge of 110 million parameters."""
 IDLE_SECONDS = 600
 """Workers end after this time without a job."""
 POLL_SECONDS = 0.2
+SILENT = Silent()
 
 
 class Closeable(Protocol):
@@ -44,8 +45,21 @@ class Closeable(Protocol):
     def close(self) -> None: ...
 
 
+JOBS_DONE = "jobs done"
+"""The event of what the workers of one machine have done: jobs, their units, and seconds."""
 Record = Callable[..., None]
 """Keeps what happened to a worker, as ``RunFolder.event`` does."""
+
+
+def unrecorded(event: str, **facts: Any) -> None:
+    """A ``Record`` that keeps nothing."""
+
+
+def accepted(job: object, result: object) -> bool:
+    """Whether ``result``, which came from another machine, can be that of ``job``, as its method ``accepts`` says if it
+    has one."""
+    accepts: Callable[[object], bool] = getattr(job, "accepts", lambda _: True)
+    return accepts(result)
 
 
 class Pool(Protocol[Resource_co]):
@@ -65,10 +79,11 @@ class Pool(Protocol[Resource_co]):
 class Executor(Protocol):
     """Where jobs run."""
 
-    def prepare(self, models: Mapping[Path, str], record: Record) -> None:
+    def prepare(self, models: Mapping[Path, str], record: Record, progress: Progress = SILENT) -> None:
         """Begin a run: jobs may name the ``models``, files or folders, by their paths; the values are their SHA-256.
 
-        ``record`` is told of workers that die.
+        ``record`` is told of workers that are lost and of what each has done; ``progress`` says which workers start and
+        why, and notes how fast they are.
         """
         ...
 
@@ -77,12 +92,11 @@ class Executor(Protocol):
         """Whether workers read and write the same files as this process."""
         ...
 
-    def pool(
-        self, opener: Callable[[], Resource], threads: int | None = None, *, per_worker: bool = False
-    ) -> Pool[Resource]:
-        """A pool of what ``opener`` opens; ``threads`` is how many one resource uses, None all that a machine has.
+    def pool(self, opener: Callable[[], Resource], needs: Needs, *, per_worker: bool = False) -> Pool[Resource]:
+        """A pool of what ``opener`` opens; each has a process that ``needs`` so much of its machine.
 
-        ``per_worker``: each worker process of a machine has a resource, also where one would use all cores.
+        ``per_worker``: each worker process of a machine has a resource, also where one would use all cores. Raises
+        ``RunError`` where no machine has the memory, at once or with the first job.
         """
         ...
 
@@ -126,16 +140,25 @@ class OneResource(Generic[Resource]):
 
 class OnThisMachine:
     """What the executors of one machine have in common: they find models at their paths, and a pool is one resource
-    that uses all cores, which a teacher does as well as several with fewer, in less memory."""
+    that uses all cores, which a teacher does as well as several with fewer, in less memory.
+
+    ``choice`` says which workers were chosen and why.
+    """
 
     shares_disk = True
 
-    def prepare(self, models: Mapping[Path, str], record: Record) -> None:
-        """See ``Executor.prepare``."""
+    def __init__(self, choice: str | None = None) -> None:
+        self._choice = choice
+        self._progress: Progress = SILENT
 
-    def pool(
-        self, opener: Callable[[], Resource], threads: int | None = None, *, per_worker: bool = False
-    ) -> Pool[Resource]:
+    def prepare(self, models: Mapping[Path, str], record: Record, progress: Progress = SILENT) -> None:
+        """See ``Executor.prepare``."""
+        self._progress = progress
+        if self._choice is not None:
+            progress.say(self._choice)
+            self._choice = None
+
+    def pool(self, opener: Callable[[], Resource], needs: Needs, *, per_worker: bool = False) -> Pool[Resource]:
         """See ``Executor.pool``."""
         return OneResource(opener)
 
@@ -155,16 +178,18 @@ class InThisProcess(OnThisMachine):
 
 
 class WorkerProcesses(OnThisMachine):
-    """The ``Executor`` of up to ``workers`` processes, which share the cores of this one.
+    """The ``Executor`` of up to ``workers`` processes with ``threads`` each (None: they share all cores).
 
     Workers start with the first jobs and stay, since it takes them some seconds to import PyTorch. Jobs and their
     results are pickled. ``close`` ends the workers.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, threads: int | None = None, choice: str | None = None) -> None:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
+        super().__init__(choice)
         self._workers = workers
+        self._threads = threads or max(1, physical_cores() // workers)
         self._executor: Any = None
 
     def completed(
@@ -198,11 +223,17 @@ class WorkerProcesses(OnThisMachine):
                 self.close()
                 raise
 
-    def pool(
-        self, opener: Callable[[], Resource], threads: int | None = None, *, per_worker: bool = False
-    ) -> Pool[Resource]:
-        """See ``Executor.pool``."""
-        return _ResourceOfEach(self, opener) if per_worker else super().pool(opener, threads)
+    def pool(self, opener: Callable[[], Resource], needs: Needs, *, per_worker: bool = False) -> Pool[Resource]:
+        """See ``Executor.pool``. Resources of each worker may need more memory than the workers were chosen for: then
+        fewer of these start."""
+        if not per_worker:
+            return super().pool(opener, needs)
+        needs = dataclasses.replace(needs, threads=self._threads)
+        machine = dataclasses.replace(_this_machine(), cores=self._workers * self._threads)
+        here = place([machine], needs)
+        if here[0].workers < self._workers:
+            self._progress.say(in_words(here, needs))
+        return _ResourceOfEach(WorkerProcesses(here[0].workers, self._threads), opener)
 
     def close(self) -> None:
         """See ``Executor.close``."""
@@ -214,13 +245,12 @@ class WorkerProcesses(OnThisMachine):
         """The workers, started anew if they have ended."""
         from loky import get_reusable_executor
 
-        threads = max(1, physical_cores() // self._workers)
         return get_reusable_executor(
             max_workers=self._workers,
             timeout=IDLE_SECONDS,
             initializer=_begin,
             initargs=(os.getpid(),),
-            env={"OMP_NUM_THREADS": str(threads)},  # as PyTorch reads it when a job imports it
+            env={"OMP_NUM_THREADS": str(self._threads)},  # as PyTorch reads it when a job imports it
         )
 
 
@@ -261,15 +291,27 @@ def _with_resource(
 
 
 def executor_for(workers: int | None) -> Executor:
-    """The executor of ``workers`` processes; None: as many as cores and free memory allow.
+    """The executor of ``workers`` processes, or of fewer where cores or free memory do not suffice; None: one for each
+    core.
 
-    One worker is this process itself. So is a machine with a graphics card, which one training fills.
+    One worker is this process itself. So is a machine with a graphics card, which one training fills, and by default
+    one without memory for a worker. Raises ``RunError`` if there is no memory for one of several that were asked for.
     """
-    if workers is None:
-        memory = available_memory_bytes()
-        by_memory = physical_cores() if memory is None else memory // WORKER_BYTES
-        workers = 1 if torch_device() == "cuda" else max(1, min(physical_cores(), by_memory))
-    return InThisProcess() if workers == 1 else WorkerProcesses(workers)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    here = _this_machine()
+    wanted = min(workers or here.cores, here.cores)
+    if wanted == 1 or (workers is None and torch_device() == "cuda"):
+        return InThisProcess()
+    needs = Needs("worker", here.cores // wanted, WORKER_BYTES)
+    if workers is None and here.memory is not None and here.memory < needs.memory:
+        return InThisProcess("trainings run in this process: there is no memory for a worker")
+    placements = place([here], needs, wanted)
+    return WorkerProcesses(placements[0].workers, needs.threads, in_words(placements, needs))
+
+
+def _this_machine() -> Machine:
+    return Machine("this machine", physical_cores(), available_memory_bytes())
 
 
 @contextlib.contextmanager

@@ -28,6 +28,10 @@ class Progress(Protocol):
         """Show one line that stays on the screen."""
         ...
 
+    def note(self, text: str) -> None:
+        """Show a line beside the present step, in place of the last one; "" shows none."""
+        ...
+
 
 class Silent:
     """The ``Progress`` that shows nothing."""
@@ -38,3 +42,22 @@ class Silent:
 
     def say(self, message: str) -> None:
         pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+class SignsOfLife(Silent):
+    """The ``Progress`` that shows nothing, and calls ``advance`` with 0 units where a step reports any.
+
+    So a job whose work has other units than those that it is counted by says that it goes on.
+    """
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+
+    @contextlib.contextmanager
+    def step(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
+        self._advance(0)
+        yield lambda _: self._advance(0)
+        self._advance(0)

@@ -39,9 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_process() -> Iterator[None]:
-    """Runs train in this process unless a test says otherwise: workers take seconds to start."""
+    """Runs train in this process unless a test says otherwise: workers take seconds to start. Memory that other
+    programs take changes nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executor, "physical_cores", lambda: 1)
+        patch.setattr(executor, "available_memory_bytes", lambda: None)
         yield
 
 

@@ -11,10 +11,11 @@ PACKAGE = Path(__file__).parents[1] / "s3local"
 
 _ORDER = """
 exceptions  progress  interruption  wording  hardware  storage  encodings  records  text  tables  labelling_tools
-sources  allocation  seeds  offline  executor
+sources  allocation  seeds  offline  placement  executor
 weights.llama_build  weights.llama_runtime  weights.headers  weights.folders  weights.manifest  weights.verified
 weights.store
-weights.optimize  weights.download  weights.archives  weights.fetch  weights.importing  ray_executor
+weights.optimize  weights.download  weights.archives  weights.fetch  weights.importing
+ray_models  ray_worker  ray_executor
 embedder
 task.yaml_file  task.model  task.rows  task.check  task.starter  task.subsample
 teacher.protocol  teacher.fake  teacher.sampling  teacher.chat_template  teacher.llama_cache

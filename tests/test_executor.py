@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -15,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from jobs import connecting, dying, failing, squared
+from jobs import Counting, connecting, counted, dying, failing, squared
 from toys import LABELS, SETTINGS, reviews
 
+from s3local import executor as executor_module
 from s3local.exceptions import ModelError, NetworkError, RunError
-from s3local.executor import Executor, InThisProcess, WorkerProcesses, executor_for
-from s3local.progress import Advance, ignore
+from s3local.executor import Executor, InThisProcess, WorkerProcesses, executor_for, unrecorded
+from s3local.placement import Needs
+from s3local.progress import Advance, Silent, ignore
 from s3local.student.training import train
 
 CHECKOUT = Path(__file__).parents[1]
@@ -101,11 +104,61 @@ def test_a_script_needs_no_guard_against_being_run_again(tmp_path: Path) -> None
     assert (done.returncode, done.stdout) == (0, "[(0, 2), (1, 4)]\n"), done.stderr
 
 
-def test_one_worker_is_this_process() -> None:
-    assert isinstance(executor_for(1), InThisProcess)
-    assert isinstance(executor_for(3), WorkerProcesses)
+@dataclasses.dataclass
+class Said(Silent):
+    """Keeps what is said."""
+
+    lines: list[str] = dataclasses.field(default_factory=list)
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def chosen(workers: int | None, cores: int, gigabytes: float | None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the executor says that ``executor_for`` chooses on a machine; "" for this process alone."""
+    memory = None if gigabytes is None else int(gigabytes * 2**30)
+    monkeypatch.setattr(executor_module, "physical_cores", lambda: cores)
+    monkeypatch.setattr(executor_module, "available_memory_bytes", lambda: memory)
+    found, said = executor_for(workers), Said()
+    for _ in range(2):
+        found.prepare({}, unrecorded, said)
+    assert isinstance(found, InThisProcess | WorkerProcesses)
+    return said.lines
+
+
+def test_workers_are_as_many_as_cores_and_memory_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(1, 8, 64, monkeypatch) == [] == chosen(None, 1, 64, monkeypatch) == chosen(3, 1, 64, monkeypatch)
+    assert chosen(None, 4, None, monkeypatch) == ["this machine: 4 workers of 1 thread (4 cores)"]
+    assert chosen(2, 4, 64, monkeypatch) == ["this machine: 2 workers of 2 threads (4 cores)"]
+    assert chosen(8, 4, 64, monkeypatch) == ["this machine: 4 workers of 1 thread (4 cores)"]
     with pytest.raises(ValueError, match="workers"):
-        WorkerProcesses(0)
+        executor_for(0)
+
+
+def test_missing_memory_takes_away_workers_and_changes_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(None, 4, 6.5, monkeypatch) == ["this machine: 3 workers of 1 thread (there is memory for 3)"]
+    assert chosen(2, 4, 2.5, monkeypatch) == ["this machine: 1 worker of 2 threads (there is memory for 1)"]
+    said = "trainings run in this process: there is no memory for a worker"
+    assert chosen(None, 4, 1, monkeypatch) == [said]
+    with pytest.raises(
+        RunError, match=r"memory for one worker: it needs about 2\.0 GiB, this machine has 1\.0 GiB free"
+    ):
+        chosen(2, 4, 1, monkeypatch)
+
+
+def test_resources_of_each_worker_start_as_memory_allows(
+    workers: WorkerProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor_module, "available_memory_bytes", lambda: 8 << 30)
+    said = Said()
+    workers.prepare({}, unrecorded, said)
+    pool = workers.pool(Counting, Needs("worker", None, 5 << 30), per_worker=True)
+    found = dict(pool.completed([partial(counted, number) for number in range(4)]))
+    assert len({its[2] for its in found.values()}) == 1
+    assert said.lines == ["this machine: 1 worker of 1 thread (there is memory for 1)"]
+    pool.close()
+    with pytest.raises(RunError, match="memory for one worker"):
+        workers.pool(Counting, Needs("worker", None, 9 << 30), per_worker=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such signals")

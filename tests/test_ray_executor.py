@@ -11,25 +11,46 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from jobs import Counting, connecting, counted, dying, failing, path_of, squared
+from jobs import (
+    Counting,
+    Paced,
+    Wrong,
+    connecting,
+    counted,
+    dying,
+    failing,
+    garbling,
+    paced,
+    path_of,
+    squared,
+    stopping,
+    without_resource,
+)
 from ray_world import DiesOnce, compared, start
 
+from s3local import ray_executor
 from s3local.comparison.cells import Cell
 from s3local.comparison.side_by_side import divided
 from s3local.exceptions import ModelError, NetworkError, RunError, S3LocalError
-from s3local.executor import InThisProcess, WorkerProcesses
-from s3local.ray_executor import RayExecutor, _receive, executor_named, find_model, host_and_port
+from s3local.executor import InThisProcess, WorkerProcesses, unrecorded
+from s3local.placement import Needs
+from s3local.progress import Advance, Silent
+from s3local.ray_executor import RayExecutor, executor_named, host_and_port
+from s3local.ray_models import find_model, receive_model
 from s3local.results import CellResult
 from s3local.runner.loop import RunResult
 from s3local.runner.state import RunFolder
 from s3local.storage import sha256_of_folder
 
 CHECKOUT = Path(__file__).parents[1]
+ONE_THREAD = Needs("worker", 1)
+MEMORY = 8 << 30
 PATHS = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests/worlds")])
 
 
@@ -50,14 +71,18 @@ def address() -> Iterator[str]:
         import ray  # which reads the environment
 
         quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
-        ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, **quiet)
+        ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, _memory=MEMORY, **quiet)
         yield f"ray://{ray.get_runtime_context().gcs_address}"
         ray.shutdown()
 
 
 @pytest.fixture(scope="module")
 def workers(address: str) -> Iterator[RayExecutor]:
+    """An executor for which memory that other programs take changes nothing."""
+    import ray
+
     executor = RayExecutor(address)
+    executor._free = {node["NodeID"]: MEMORY for node in ray.nodes()}
     yield executor
     executor.close()
 
@@ -85,7 +110,7 @@ def test_an_error_in_a_job_comes_out_as_it_is_and_the_executor_goes_on(workers: 
 
 @needs_ray
 def test_a_resource_stays_open_from_job_to_job(workers: RayExecutor) -> None:
-    pool, told = workers.pool(Counting, 1), list[int]()
+    pool, told = workers.pool(Counting, ONE_THREAD), list[int]()
     found = dict(pool.completed([partial(counted, number) for number in range(8)], told.append))
     assert {number: its[0] for number, its in found.items()} == {number: number for number in range(8)}
     processes = {its[2] for its in found.values()}
@@ -98,10 +123,8 @@ def test_a_resource_stays_open_from_job_to_job(workers: RayExecutor) -> None:
 
 
 @needs_ray
-def test_a_job_whose_workers_die_is_given_up(workers: RayExecutor) -> None:
-    events: list[str] = []
-    workers.prepare({}, lambda name, **_: events.append(name))
-    with pytest.raises(RunError, match="3 workers died with the same job"):
+def test_a_job_whose_workers_die_is_given_up(workers: RayExecutor, events: list[str]) -> None:
+    with pytest.raises(RunError, match="3 workers failed at the same job, the last one died"):
         list(workers.completed([dying]))
     assert events == ["worker lost"] * 2  # the third is the error
 
@@ -113,6 +136,125 @@ def test_a_worker_that_computes_other_numbers_is_refused(workers: RayExecutor, m
         RunError, match=r"the worker on \S+ would compute other numbers: it has s3local \S+ \(here 0\.0\.9\)"
     ):
         list(workers.completed([partial(squared, 3)]))
+
+
+class Said(Silent):
+    """Keeps the lines and the notes of a run."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.notes: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@needs_ray
+def test_a_machine_says_how_much_of_its_memory_is_free(workers: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    (before,) = workers.machines().values()
+    assert (before.cores, before.memory) == (2, MEMORY)
+    monkeypatch.setattr(workers, "_free", {})
+    (machine,) = workers.machines().values()
+    assert machine.memory is not None and 0 < machine.memory <= MEMORY
+    assert list(workers._free.values()) != [MEMORY]
+
+
+@needs_ray
+def test_as_many_workers_start_as_memory_allows(workers: RayExecutor) -> None:
+    (machine,) = workers.machines().values()
+    assert machine.memory is not None
+    said = Said()
+    workers.prepare({}, unrecorded, said)
+    for share, most in ((0.3, 2), (0.6, 1)):
+        pool = workers.pool(Counting, Needs("teacher", 1, int(share * machine.memory)))
+        found = dict(pool.completed([partial(counted, number) for number in range(6)]))
+        assert len({its[2] for its in found.values()}) <= most
+        pool.close()
+    assert said.lines[0].endswith(": 2 teachers of 1 thread (2 cores)")
+    assert said.lines[1].endswith(": 1 teacher of 1 thread (there is memory for 1)")
+    pool = workers.pool(Counting, Needs("teacher", 1, 2 * machine.memory))
+    with pytest.raises(
+        RunError, match=r"no machine has memory for one teacher: it needs about \S+ GiB, \S+ has \S+ GiB"
+    ):
+        list(pool.completed([partial(counted, 0)]))
+
+
+@pytest.fixture(params=["actors", "tasks"])
+def completed(request: pytest.FixtureRequest, workers: RayExecutor) -> Iterator[Callable[..., dict[int, Any]]]:
+    """Runs jobs in the actors of a pool, or as tasks; their results by number."""
+    pool = workers.pool(Counting, ONE_THREAD)
+
+    def run(*jobs: Callable[[Advance], object]) -> dict[int, Any]:
+        if request.param == "tasks":
+            return dict(workers.completed(jobs))
+        return dict(pool.completed([partial(without_resource, job) for job in jobs]))
+
+    yield run
+    pool.close()
+
+
+@pytest.fixture
+def events(workers: RayExecutor) -> list[str]:
+    """The events of workers that failed, as they are recorded."""
+    found: list[str] = []
+    workers.prepare({}, lambda name, **_: found.append(name) if name.startswith("worker") else None)
+    return found
+
+
+@needs_ray
+def test_a_worker_that_hangs_is_ended_and_its_job_goes_elsewhere(
+    completed: Callable[..., dict[int, Any]], events: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_executor, "HANG_SECONDS", 6.0)
+    jobs = [partial(stopping, tmp_path / "stopped", number) for number in range(4)]
+    assert completed(*jobs) == {number: number for number in range(4)}
+    assert events == ["worker hung"]
+
+
+@needs_ray
+def test_an_answer_that_was_damaged_on_its_way_is_computed_again(
+    completed: Callable[..., dict[int, Any]], events: list[str], tmp_path: Path
+) -> None:
+    jobs = [partial(garbling, tmp_path / "garbled", number) for number in range(4)]
+    assert completed(*jobs) == {number: number for number in range(4)}
+    assert events == ["worker returned garbage"]
+
+
+@needs_ray
+def test_an_answer_that_its_job_does_not_accept_is_computed_again_up_to_three_times(
+    workers: RayExecutor, events: list[str], tmp_path: Path
+) -> None:
+    assert dict(workers.completed([Wrong(number, tmp_path / "wrong") for number in range(4)])) == {
+        0: 0,
+        1: 1,
+        2: 2,
+        3: 3,
+    }
+    assert events == ["worker returned garbage"]
+    pool = workers.pool(Counting, ONE_THREAD)
+    for call in (workers.completed, pool.completed):
+        events.clear()
+        with pytest.raises(RunError, match="3 workers failed at the same job, the last one returned something else"):
+            list(call([Wrong(1, None)]))  # type: ignore[operator]
+        assert events == ["worker returned garbage"] * 3
+
+
+@needs_ray
+def test_a_slow_worker_gets_fewer_jobs_and_each_machine_has_its_share(workers: RayExecutor, tmp_path: Path) -> None:
+    done: list[Mapping[str, Any]] = []
+    workers.prepare({}, lambda name, **facts: done.append(facts) if name == "jobs done" else None)
+    pool = workers.pool(partial(Paced, tmp_path / "slow"), ONE_THREAD)
+    for _ in range(2):
+        list(pool.completed([paced] * 2))  # both are open
+    found = dict(pool.completed([paced] * 20))
+    slow, fast = ([its for its in found.values() if its[0] == seconds] for seconds in (1.0, 0.1))
+    assert len(slow) + len(fast) == 20 and len(fast) > 2 * len(slow)
+    pool.close()
+    assert [facts["jobs"] for facts in done] == [24] and done[0]["units"] == 24
+    assert done[0]["seconds"] >= 1.0
 
 
 # Models
@@ -151,7 +293,7 @@ def test_a_model_is_named_by_its_checksum_and_sent_in_parts(workers: RayExecutor
     folder = model(tmp_path / "encoder")
     workers.prepare({folder: sha256_of_folder(folder)}, lambda name, **_: None)
     assert dict(workers.completed([partial(path_of, folder)])) == {0: folder}
-    _receive(workers._running_helper(), folder, tmp_path / "arrived")
+    receive_model(workers._running_helper(), folder, tmp_path / "arrived")
     assert sha256_of_folder(tmp_path / "arrived") == sha256_of_folder(folder)
     workers.prepare({folder: "0" * 64}, lambda name, **_: None)
     with pytest.raises(ModelError, match="has another encoder"):

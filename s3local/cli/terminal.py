@@ -49,6 +49,7 @@ class Terminal:
         self.console = _console(stderr=True, highlight=False)
         self._foresee = foresee
         self._forecast: Forecast | None = None
+        self._note = ""
 
     @contextlib.contextmanager
     def step(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
@@ -86,12 +87,29 @@ class Terminal:
         times = (bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
         bar = bars.Progress(title, bars.BarColumn(), *amounts, *times, console=self.console)
         task = bar.add_task(name, total=total)
-        shown = Group(bar, _Whole(self._forecast)) if self._forecast else bar
+        shown = Group(bar, _Note(lambda: self._note), *([_Whole(self._forecast)] if self._forecast else []))
         with Live(shown, console=self.console, transient=True, refresh_per_second=4):
             yield lambda n: bar.advance(task, n)
 
     def say(self, message: str) -> None:
         self.console.print(message, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+
+class _Note:
+    """The line of a note, if there is one."""
+
+    def __init__(self, note: Callable[[], str]) -> None:
+        self._note = note
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        note = self._note()
+        return Text(note, style="dim") if note else Group()
 
 
 class _Whole:

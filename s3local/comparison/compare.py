@@ -219,7 +219,7 @@ def _side_by_side(
     _: int,
 ) -> dict[Cell, CellResult]:
     """The results of ``cells``, which workers compute at the same time."""
-    executor.prepare(comparison.models.files, state.event)
+    executor.prepare(comparison.models.files, state.event, progress)
     done: dict[Cell, CellResult] = {}
     with progress.step("cells side by side", len(cells), "cells") as advance:
         for results in compute_side_by_side(cells, comparison, state, executor):
@@ -261,3 +261,6 @@ class _Labelled:
 
     def say(self, message: str) -> None:
         self._progress.say(f"{self._label}: {message}")
+
+    def note(self, text: str) -> None:
+        self._progress.note(text)

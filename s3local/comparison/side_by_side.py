@@ -15,7 +15,8 @@ from pathlib import Path
 from s3local.comparison.cells import CELL_FILE, Cell, CellComputer, Comparison
 from s3local.comparison.methods import METHODS
 from s3local.executor import Executor, InThisProcess
-from s3local.progress import Advance, Silent
+from s3local.placement import WORKER_BYTES, Needs
+from s3local.progress import Advance, SignsOfLife
 from s3local.results import CellResult
 from s3local.runner.state import RunFolder
 from s3local.storage import atomic_write
@@ -61,7 +62,9 @@ def compute_side_by_side(
     """Compute ``cells`` on the workers of ``executor``; the results of each job when it ends."""
     jobs = divided(cells)
     opener = partial(CellWorker, comparison, state.path if executor.shares_disk else None)
-    pool = executor.pool(opener, comparison.settings.engine.threads, per_worker=True)
+    memory = comparison.models.teacher_memory + WORKER_BYTES
+    needs = Needs("worker", comparison.settings.engine.threads, memory)
+    pool = executor.pool(opener, needs, per_worker=True)
     try:
         for _, (results, files) in pool.completed([partial(_compute, job) for job in jobs]):
             for name in sorted(files, key=lambda name: name.endswith(f"/{CELL_FILE}")):
@@ -87,5 +90,5 @@ def divided(cells: Sequence[Cell]) -> list[list[Cell]]:
 def _compute(
     cells: Sequence[Cell], worker: CellWorker, advance: Advance
 ) -> tuple[dict[Cell, CellResult], Mapping[str, bytes]]:
-    results = {cell: worker.computer.compute(cell, Silent()) for cell in cells}
+    results = {cell: worker.computer.compute(cell, SignsOfLife(advance)) for cell in cells}
     return results, worker.new_files()

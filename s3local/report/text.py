@@ -14,6 +14,7 @@ from rich.text import Text
 
 from s3local.evaluation.squad import AnswerMetrics
 from s3local.exceptions import RunError
+from s3local.executor import JOBS_DONE
 from s3local.results import (
     RESULT_FILE,
     CellRound,
@@ -24,6 +25,7 @@ from s3local.results import (
     StudentResult,
     read_result,
 )
+from s3local.runner.state import RunFolder
 from s3local.wording import counted
 
 MEASURES: tuple[tuple[Callable[[GapResult | CellRound], float | None], str], ...] = (
@@ -60,6 +62,7 @@ def render(summary: RunSummary, folder: Path) -> RenderableType:
         _dropped(summary),
         *_leakage(summary),
         _time(summary),
+        *_workers(folder),
     ]
     return Group(*parts, _where(summary, folder))
 
@@ -256,6 +259,19 @@ def _time(summary: RunSummary) -> Table:
     if summary.large is not None:
         table.add_row("large", "", "", "", f"{summary.large.training.seconds:.0f}", f"{summary.large.seconds:.0f}")
     return table
+
+
+def _workers(folder: Path) -> list[Text]:
+    """What the workers of each machine have done, if there was more than one machine, as the run's events say."""
+    jobs, seconds = Counter[str](), Counter[str]()
+    for event in RunFolder(folder).events():
+        if event.get("event") == JOBS_DONE:
+            jobs[event["host"]] += event["jobs"]
+            seconds[event["host"]] += event["seconds"]
+    if len(jobs) < 2:
+        return []
+    done = (f"{host} {counted(jobs[host], 'job')} in {seconds[host]:,.0f} s" for host in sorted(jobs))
+    return [Text(f"Workers: {'; '.join(done)}.\n")]
 
 
 def render_quick(result: QuickResult, folder: Path) -> RenderableType:

@@ -113,6 +113,15 @@ class _ShardJob:
     number: int
     found: Mapping[int, Reply]
 
+    def accepts(self, result: object) -> bool:
+        """Whether ``result`` can be this shard: as many replies of each label as it asks for, or fewer if its teacher
+        was lost."""
+        if not isinstance(result, _Written):
+            return False
+        found, wanted = Counter(reply.label for reply in result.replies.values()), Counter(self.wanted)
+        places = set(result.replies) <= set(range(wanted.total()))
+        return places and (found == wanted or (result.lost is not None and found <= wanted))
+
     def __call__(self, teacher: Teacher, advance: Advance) -> _Written:
         """Plan the shard and let ``teacher`` write it."""
         started = time.perf_counter()

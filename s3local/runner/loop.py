@@ -23,6 +23,7 @@ from s3local.evaluation.gap import measure_diversity, measure_gap
 from s3local.evaluation.predictions import Prediction
 from s3local.exceptions import RunError
 from s3local.executor import Executor, executor_for
+from s3local.placement import Needs
 from s3local.progress import Progress, Silent
 from s3local.records import Candidate, Example, is_unlabelled
 from s3local.results import (
@@ -121,8 +122,9 @@ def run(
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(RunFolder.open(folder, config))
         executor = executor or stack.enter_context(contextlib.closing(executor_for(None)))
-        executor.prepare(models.files, state.event)
-        teacher = TeacherSource(models.teacher, models.style, executor, settings.engine.threads)
+        executor.prepare(models.files, state.event, progress)
+        needs = Needs("teacher", settings.engine.threads, models.teacher_memory)
+        teacher = TeacherSource(models.teacher, models.style, executor, needs)
         stack.enter_context(contextlib.closing(teacher))
         state.event("begun", version=__version__, **({"command": command} if command else {}))
         unknown = unknown_share(models.body, [row.text for row in dev])

@@ -21,6 +21,7 @@ from s3local.embedder import Embedder, LazyEmbedder
 from s3local.exceptions import ModelError
 from s3local.executor import Executor, InThisProcess, Pool, Result
 from s3local.hardware import cpu_name, torch_device, total_memory_bytes
+from s3local.placement import Needs
 from s3local.progress import Advance, Progress, ignore
 from s3local.relabelling.judge import JudgeTrainer, train_judges
 from s3local.results import SCHEMA_VERSION
@@ -30,7 +31,7 @@ from s3local.sources import Reading, rows_hash
 from s3local.storage import sha256_of_folder
 from s3local.synthesis.prompts import TEMPLATES
 from s3local.task.model import Kind, Task
-from s3local.teacher.engine import EngineSettings, LlamaTeacher
+from s3local.teacher.engine import EngineSettings, LlamaTeacher, planned_memory
 from s3local.teacher.llama_cache import require_gpu
 from s3local.teacher.protocol import Completion, Request, Score, Teacher
 from s3local.teacher.server import (
@@ -54,6 +55,9 @@ RECORDED_PACKAGES = (
     "transformers",
 )
 
+
+TEACHER = Needs("teacher")
+"""What a teacher needs that uses a whole machine, and next to no memory."""
 
 NO_JUDGE = "none"
 """In place of a judge's id: the sentence encoder judges, which has a fifth of the size."""
@@ -79,6 +83,7 @@ class Models:
     train_judges: JudgeTrainer = train_judges
     can_contrast: bool = True
     can_score: bool = True
+    teacher_memory: int = 0
 
     def contrast(self, settings: RunSettings) -> float:
         """The weight of the contrast in a run with ``settings``; 0 if this teacher cannot contrast."""
@@ -101,6 +106,7 @@ def find_models(
     """
     body, judge = find_bodies(settings)
     files = {body: sha256_of_folder(body), judge: sha256_of_folder(judge)}
+    teacher_memory = 0
     identity: dict[str, Any] = {"student_sha256": files[body], "judge_sha256": files[judge]}
     if settings.allow_host is not None and not is_server_address(settings.teacher):
         raise ModelError(f"--allow-host {settings.allow_host} is for a teacher's server, and --teacher names none")
@@ -121,6 +127,8 @@ def find_models(
         identity["teacher"] = {"id": weights.id, "sha256": weights.sha256, "style": weights.prompt_style}
         style, files[weights.path] = weights.prompt_style, weights.sha256
         memory = total_memory_bytes()  # of this machine, so that a teacher on another one has as many slots
+        prompts = 2 if settings.contrast_for(style) else 1
+        teacher_memory = planned_memory(weights.path, settings.engine, memory, prompts)
 
         def teacher() -> Teacher:
             return LlamaTeacher(weights.path, settings.engine, memory)
@@ -130,7 +138,16 @@ def find_models(
         identity["encoder_sha256"] = files[encoder] = sha256_of_folder(encoder)
         embedder = LazyEmbedder(encoder)
     return Models(
-        teacher, style, embedder, body, judge, identity, files, can_contrast=can_contrast, can_score=can_score
+        teacher,
+        style,
+        embedder,
+        body,
+        judge,
+        identity,
+        files,
+        can_contrast=can_contrast,
+        can_score=can_score,
+        teacher_memory=teacher_memory,
     )
 
 
@@ -165,7 +182,8 @@ def _found_server(settings: RunSettings) -> Server:
 class TeacherSource:
     """The teachers of a run: one, or one on each of several workers, as ``executor`` has it.
 
-    They are loaded with the first job, and closed before a student trains: one GPU must be enough.
+    They are loaded with the first job, and closed before a student trains: one GPU must be enough. ``needs`` is what
+    one of them takes of its machine.
     """
 
     def __init__(
@@ -173,9 +191,9 @@ class TeacherSource:
         opener: Callable[[], Teacher],
         style: PromptStyle,
         executor: Executor | None = None,
-        threads: int | None = None,
+        needs: Needs = TEACHER,
     ) -> None:
-        self._pool = (executor or InThisProcess()).pool(opener, threads)
+        self._pool = (executor or InThisProcess()).pool(opener, needs)
         self.style = style
 
     def completed(

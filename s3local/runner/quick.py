@@ -16,7 +16,7 @@ import numpy as np
 from s3local import offline
 from s3local.evaluation.calibration import fit_temperature
 from s3local.evaluation.metrics import share_interval
-from s3local.executor import Executor
+from s3local.executor import Executor, unrecorded
 from s3local.progress import Advance, Progress
 from s3local.records import Example
 from s3local.results import QUICK_FILE, QuickResult, write_result
@@ -57,7 +57,7 @@ def train_quickly(
         scoring.append(partial(_score, kind, body, rows, brief, folds.inside(fold, dev)))
         places += folds.inside(fold, range(len(dev)))
         passes += rows.passes(brief)
-    executor.prepare({body: sha256_of_folder(body)}, lambda name, **facts: None)
+    executor.prepare({body: sha256_of_folder(body)}, unrecorded, progress)
     with progress.step("the student trains, and is cross-validated", passes, "texts") as advance:
         jobs: list[Callable[[Advance], Trained | Scores]] = [training, *scoring]
         done = dict(executor.completed(jobs, advance))

@@ -16,16 +16,19 @@ from s3local.hardware import available_memory_bytes, total_memory_bytes, usable_
 from s3local.progress import Advance, ignore
 from s3local.teacher.batch import Batch, EngineStats
 from s3local.teacher.llama_cache import (
+    CACHE_BYTES,
     SEQUENCE_ROUNDING,
     SMALLER_CACHE,
     CacheType,
     LlamaModel,
     SequenceCache,
     max_sequences,
+    require_gpu,
 )
 from s3local.teacher.protocol import Completion, Request, Score
 from s3local.teacher.scheduler import Prompts
 from s3local.teacher.scoring import score_continuations
+from s3local.weights.headers import read_gguf_header
 
 DEFAULT_SLOTS = 64
 """More slots gain less than 5 % on two cores, and need more memory."""
@@ -35,6 +38,12 @@ CACHE_SHARE_OF_MEMORY = 4
 
 SCORE_ROWS = 128
 """The most rows of logits that scoring computes at once, each of shape (vocabulary,)."""
+
+PLANNED_TOKENS = 512
+"""Tokens of a prompt and its text, where memory is planned before any prompt is known."""
+
+PROCESS_BYTES = 768 << 20
+"""Memory of the process of a teacher beside its weights and its cache: Python's libraries, and llama.cpp's buffers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,22 @@ class EngineSettings:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if self.cache_type == "q8_0" and not self.flash_attention:
             raise ValueError("the cache type q8_0 needs flash_attention")
+
+
+def planned_memory(path: Path, settings: EngineSettings, memory: int, prompts: int = 1) -> int:
+    """The memory, in bytes, that a process with the teacher in the GGUF file ``path`` takes, estimated beforehand.
+
+    ``memory`` is as in ``LlamaTeacher``, ``prompts`` how many prompts a text has (2: it is contrasted). Weights are
+    counted in whole for each teacher, although teachers of one machine may share them. On a graphics card, weights and
+    cache are not in this memory. Raises ``ModelError`` as ``read_gguf_header`` does.
+    """
+    if require_gpu(settings.gpu_layers) and settings.gpu_layers != 0:
+        return PROCESS_BYTES
+    slot = int(read_gguf_header(path).cache_width * CACHE_BYTES[settings.cache_type]) * PLANNED_TOKENS * prompts
+    cache = (settings.slots or DEFAULT_SLOTS) * slot
+    if settings.slots is None:
+        cache = min(cache, max(slot, memory // CACHE_SHARE_OF_MEMORY))
+    return PROCESS_BYTES + path.stat().st_size + cache
 
 
 class LlamaTeacher:

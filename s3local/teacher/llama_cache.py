@@ -38,7 +38,7 @@ TEMPLATE_DAY = datetime.date(2025, 1, 1)
 SMALLER_CACHE = "lower --slots, shorten the prompts or use the cache type q8_0"
 
 _CACHE_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
-_CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
+CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 
 
 class LlamaModel:
@@ -94,7 +94,7 @@ class LlamaModel:
         # in some models, a head is not as wide as its share of the embedding
         key, value = (self._number(f"attention.{name}_length") or width for name in ("key", "value"))
         n_heads = llama_cpp.llama_model_n_layer(handle) * llama_cpp.llama_model_n_head_kv(handle)
-        return int(n_heads * (key + value) * _CACHE_BYTES[cache_type])
+        return int(n_heads * (key + value) * CACHE_BYTES[cache_type])
 
     def tokenize(self, text: str, *, begin: bool, special: bool = False) -> list[int]:
         """Token ids of ``text``; ``begin`` adds the start token, ``special`` parses spelled-out control tokens."""

@@ -54,7 +54,8 @@ TENSOR_BLOCKS = {
 class GGUFHeader:
     """The parts of a GGUF header that the program uses.
 
-    ``parts`` is the number of files that the model was split into (1: it was not).
+    ``parts`` is the number of files that the model was split into (1: it was not). ``cache_width`` is how many numbers
+    its key-value cache keeps of each token, over all layers (an upper bound; 0: it has none or does not say).
     """
 
     architecture: str
@@ -63,6 +64,7 @@ class GGUFHeader:
     has_chat_template: bool
     licence: str
     parts: int
+    cache_width: int
 
 
 def read_gguf_header(path: Path) -> GGUFHeader:
@@ -119,6 +121,7 @@ class _GGUFReader:
             has_chat_template="tokenizer.chat_template" in metadata,
             licence=str(metadata.get("general.license", "unknown")),
             parts=self._whole_number(metadata, "split.count", 0) or 1,
+            cache_width=_cache_width(metadata, architecture),
         )
 
     def _tensors(self, count: int) -> tuple[int, int]:
@@ -197,6 +200,19 @@ class _GGUFReader:
 
     def _damaged(self, problem: str) -> ModelError:
         return ModelError(f"the header of {self._path} is damaged: {problem}")
+
+
+def _cache_width(metadata: dict[str, Any], architecture: str) -> int:
+    """See ``GGUFHeader``. Where layers differ in their heads, all are taken to have as many as the attention itself."""
+
+    def number(name: str) -> int:
+        value = metadata.get(f"{architecture}.{name}")
+        return value if isinstance(value, int) and value > 0 else 0
+
+    heads = number("attention.head_count")
+    width = number("embedding_length") // heads if heads else 0
+    each = sum(number(f"attention.{name}_length") or width for name in ("key", "value"))
+    return number("block_count") * (number("attention.head_count_kv") or heads) * each
 
 
 def check_safetensors(path: Path) -> None:

@@ -25,10 +25,12 @@ def test_a_step_and_a_message_show_names_as_they_are(
     terminal = Terminal()
     terminal.say(f"about {name}")
     with terminal.step(f"reading {name}", 3, "rows") as advance:
+        terminal.note(f"{name}: 4 done")
         advance(3)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     assert f"about {name}" in shown
     assert f"reading {name}" in shown
+    assert f"{name}: 4 done" in shown
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -21,6 +21,7 @@ from s3local.results import (
     Verdict,
     write_result,
 )
+from s3local.runner.state import RunFolder
 
 FIGURES = LabelModelFigures(correct={"a": 0.7, "b": 0.8}, correct_overall=0.75, relabelled=1234)
 VERDICT = Verdict(
@@ -28,9 +29,9 @@ VERDICT = Verdict(
 )
 
 
-def text_of(summary: RunSummary) -> str:
+def text_of(summary: RunSummary, folder: Path = Path("runs/toy/default")) -> str:
     console = Console(width=400, file=io.StringIO(), record=True)
-    console.print(render(summary, Path("runs/toy/default")))
+    console.print(render(summary, folder))
     return console.export_text()
 
 
@@ -100,6 +101,15 @@ def test_the_label_check_in_words(name: str) -> None:
     text = text_of(dataclasses.replace(run_summary(), label_check=result))
     assert words in text if words else "Label check" not in text
     assert ("all rows keep their requested label" in text) == (name not in ("off", "applied"))
+
+
+def test_workers_have_a_line_if_there_was_more_than_one_machine(tmp_path: Path) -> None:
+    folder, summary = RunFolder(tmp_path), run_summary()
+    folder.event("jobs done", host="[b]", jobs=3, units=700, seconds=60.2)
+    assert "Workers" not in text_of(summary, tmp_path)
+    folder.event("jobs done", host="a", jobs=1, units=256, seconds=1999.5)
+    folder.event("jobs done", host="[b]", jobs=2, units=400, seconds=40)
+    assert "Workers: [b] 5 jobs in 100 s; a 1 job in 2,000 s." in text_of(summary, tmp_path)
 
 
 def test_a_folder_without_a_finished_run_is_told(tmp_path: Path) -> None:

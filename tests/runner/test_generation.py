@@ -3,6 +3,7 @@ budget, and the seed decides every text."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import pytest
 from small_world import candidates_of, context_for, rows_of, settings, toy_models, write
 
 from s3local.executor import Executor, InThisProcess, OneResource, Resource
+from s3local.placement import Needs
 from s3local.progress import Advance, ignore
 from s3local.records import Candidate
 from s3local.results import SynthesisResult
-from s3local.runner.generation import Generation
+from s3local.runner.generation import Generation, SeedPlan, _ShardJob
 from s3local.runner.loop import RunResult
+from s3local.runner.task_kinds import kind_of
 from s3local.task.model import Task
+from s3local.task.rows import load_dev
 from s3local.teacher.fake import FakeTeacher
 from s3local.teacher.protocol import Request
 
@@ -125,7 +129,7 @@ class Backwards(InThisProcess):
 
     ended: list[int]
 
-    def pool(self, opener: Callable[[], Resource], threads: int | None = None, **_: bool) -> OneResource[Resource]:
+    def pool(self, opener: Callable[[], Resource], needs: Needs, **_: bool) -> OneResource[Resource]:
         self.ended = ended = []
 
         class Pool(OneResource[Resource]):
@@ -147,6 +151,25 @@ def test_the_rows_do_not_depend_on_the_order_in_which_shards_end(task: Task, tin
     assert executor.ended[:5] == [4, 3, 2, 1, 0]  # 40 rows are missing: five shards of eight
     assert others == rows
     assert counts.kept == len(rows) == 40
+
+
+def test_a_shard_is_accepted_only_whole_and_with_the_labels_it_was_asked_for(task: Task, tiny_bert: Path) -> None:
+    kind = kind_of(task, load_dev(task), [], settings(tiny_bert))
+    job = _ShardJob(kind, "list", SeedPlan(0, {}, 0.0), {"negative": 3, "positive": 2}, 0, {})
+    whole = job(FakeTeacher(write), ignore)
+    assert job.accepts(whole)
+    replies = dict(whole.replies)
+    other = next(place for place, reply in replies.items() if reply.label == "negative")
+    wrong = [
+        {place: reply for place, reply in replies.items() if place},
+        {**replies, 9: replies[0]},
+        {**{place: reply for place, reply in replies.items() if place}, 9: replies[0]},
+        {**replies, other: dataclasses.replace(replies[other], label="positive")},
+    ]
+    assert not any(job.accepts(dataclasses.replace(whole, replies=its)) for its in wrong)
+    assert job.accepts(dataclasses.replace(whole, replies=wrong[0], lost="the server is gone"))
+    assert not job.accepts(dataclasses.replace(whole, replies=wrong[3], lost="the server is gone"))
+    assert not job.accepts(None) and not job.accepts(list(replies.values()))
 
 
 def test_a_wave_asks_for_no_more_texts_than_rows_are_missing(task: Task, tiny_bert: Path, tmp_path: Path) -> None:

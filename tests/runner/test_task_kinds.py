@@ -10,6 +10,7 @@ from pathlib import Path
 
 import kinds_world as world
 import pytest
+from jobs import Accepting
 from program import call, complains
 from small_world import BagOfWords, candidates_of, context_for, rows_of, settings
 from toys import SETTINGS
@@ -38,7 +39,7 @@ QUICK = dataclasses.replace(SETTINGS, passes=64, max_length=48)
 def start(task: Task, write: world.Write, body: Path, folder: Path, **changes: object) -> RunResult:
     chosen = settings(body, **{"training": QUICK, "rounds": 1, **changes})
     models = find_models(chosen, teacher=lambda: FakeTeacher(write), embedder=BagOfWords())
-    return run(task, chosen, folder=folder, models=models)
+    return run(task, chosen, folder=folder, models=models, executor=Accepting())
 
 
 KINDS: dict[str, tuple[Callable[[Path], Task], world.Write, dict[str, object]]] = {

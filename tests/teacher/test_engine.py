@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from s3local.exceptions import TeacherError
-from s3local.teacher.engine import EngineSettings, LlamaTeacher
-from s3local.teacher.llama_cache import TEMPLATE_DAY, LlamaModel, SequenceCache
+from s3local.teacher.engine import PLANNED_TOKENS, PROCESS_BYTES, EngineSettings, LlamaTeacher, planned_memory
+from s3local.teacher.llama_cache import TEMPLATE_DAY, CacheType, LlamaModel, SequenceCache
 from s3local.teacher.protocol import Completion, Contrast, Request, Sampling, Teacher
 from s3local.teacher.writing import Writing
 from s3local.weights.llama_runtime import model_parameters
@@ -449,6 +449,22 @@ def test_quantised_cache(model_path: Path) -> None:
         assert {completion.text for completion in texts} == {" 14, 1"}
     finally:
         small.close()
+
+
+@pytest.mark.parametrize("cache_type", ["f16", "q8_0"])
+def test_the_cache_is_as_large_as_was_planned(cache_type: CacheType, model_path: Path) -> None:
+    model = LlamaModel(model_path)
+    slot = model.cache_bytes_per_token(cache_type) * PLANNED_TOKENS
+    model.close()
+
+    def planned(slots: int | None, memory: int, prompts: int) -> int:
+        return planned_memory(model_path, EngineSettings(slots=slots, cache_type=cache_type), memory, prompts)
+
+    without = PROCESS_BYTES + model_path.stat().st_size
+    assert abs(planned(5, 1 << 40, 1) - without - 5 * slot) <= 5 * PLANNED_TOKENS
+    assert abs(planned(5, 1 << 40, 2) - without - 10 * slot) <= 10 * PLANNED_TOKENS
+    assert planned(None, 1 << 40, 1) == planned(64, 1 << 40, 1)
+    assert planned(None, 4 * 3 * slot, 1) == without + 3 * slot  # a quarter of the memory
 
 
 def test_is_a_teacher(teacher: LlamaTeacher) -> None:
