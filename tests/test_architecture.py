@@ -30,6 +30,7 @@ student.reader_training  student.export  student.reader_export
 evaluation.metrics  evaluation.predictions  evaluation.errors  evaluation.squad  evaluation.calibration
 evaluation.thresholds  evaluation.cross_validation  evaluation.learning_curve  evaluation.gap  evaluation.projection
 evaluation.leakage
+review.selection
 relabelling.judge  relabelling.teacher_likelihood  relabelling.label_model
 comparison.significance  results
 runner.prompt_style  runner.settings  runner.state  runner.models  runner.task_kinds  runner.context  runner.generation
@@ -42,7 +43,7 @@ report.text  report.check  report.compare
 report.page  report.charts  report.run_record  report.evidence  report.advice  report.row_list  report.run_page
 report.comparison_page  report.html
 export.cards  export.dataset  export.model
-review.decisions  review.rows  review.selection  review.drift  review.dev_file  review.desk  review.server
+review.decisions  review.rows  review.drift  review.dev_file  review.desk  review.server
 review.retrain  review.labelling
 bundle.carried  bundle.sbom  bundle.create
 cli.terminal  cli.completion  cli.options  cli.setup  cli.bundle  cli.models  cli.task  cli.data  cli.report  cli.run

@@ -95,6 +95,7 @@ def compare(
 
     \b
       gold                   the classifier trained on the labelled rows alone
+      active                 the same on rows that suggest chooses from the labelled ones, not drawn at random
       probe, probe-large     a linear layer on their embeddings by the sentence encoder, by the judges' encoder
       setfit, setfit-large   the SetFit package on either encoder, if it is installed
       judge                  one judge, trained on them

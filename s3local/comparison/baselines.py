@@ -196,6 +196,7 @@ def _setfit(given: BaselineInput, encoder: Path) -> list[str]:
 
 BASELINES: Mapping[str, Callable[[BaselineInput], list[str]]] = {
     "gold": train_on_gold,
+    "active": train_on_gold,
     "probe": probe,
     "probe-large": probe_large,
     "setfit": setfit,

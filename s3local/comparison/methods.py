@@ -57,6 +57,7 @@ METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method("gold", "the student trained on gold rows alone"),
+        Method("active", "the same on rows that suggest chose, not drawn"),
         Method("probe", "a linear layer on embeddings of gold rows"),
         Method("probe-large", "the same with the judges' encoder"),
         Method("setfit", "the SetFit package on gold rows"),
