@@ -19,7 +19,7 @@ def test_a_parser_gives_a_value_or_one_line(name: str, tmp_path: Path) -> None:
     parser = PARSERS[name]
     parser.make(tmp_path)
 
-    @settings(max_examples=80, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
     @given(parser.strategy(tmp_path))
     def law(content: bytes) -> None:
         parser.lawful(tmp_path, content)
