@@ -373,8 +373,8 @@ def soak(results: Results) -> Table:
         for name, entry in content.items()
         if "kills" in entry
     ]
-    cuts = content["power cuts"]
-    rows.append(["scripted, power cuts", str(cuts["moments"]), str(cuts["moments"]), "", str(cuts["identical"])])
+    if cuts := content.get("power cuts"):
+        rows.append(["scripted, power cuts", str(cuts["moments"]), str(cuts["moments"]), "", str(cuts["identical"])])
     return ["times broken off", "runs", "in different stages", "runs with the same dataset"], rows
 
 

@@ -312,7 +312,7 @@ def _parquet(stream: Any, path: Path) -> Source:
     try:
         file = parquet.ParquetFile(stream)
         schema = file.schema_arrow
-    except (pyarrow.ArrowException, OSError) as exc:
+    except Exception as exc:  # of pyarrow, and of Python for names that are not UTF-8
         raise InputError(path, f"not a Parquet file, or damaged: {_first_line(exc)}") from exc
     return _arrow_source(path, schema, file.iter_batches(), pyarrow, _class_labels(schema.metadata))
 
@@ -372,7 +372,7 @@ def _arrow_source(
                 for values in batch.to_pylist():
                     number += 1
                     yield number, {name: _json_value(values[name], labels.get(name)) for name in columns}
-        except (pyarrow.ArrowException, OSError, ValueError) as exc:
+        except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as exc:
             raise InputError(path, f"damaged after row {number}: {_first_line(exc)}") from exc
 
     return Source(path, "row", _plain(rows(), path, "row"), None, None)
