@@ -180,7 +180,10 @@ def load_body(folder: Path) -> tuple[Any, Any]:
     if padding is None or (family in POSITIONS_AFTER_PADDING and padding != config.pad_token_id):
         raise ModelError(f"{folder}: the tokenizer pads with id {padding}, config.json with {config.pad_token_id}")
     config.pad_token_id = padding
-    return body.eval(), _wrapped(tokenizer, tokens, config)
+    try:
+        return body.eval(), _wrapped(tokenizer, tokens, config)
+    except Exception as exc:  # tokenizers raises bare Exception
+        raise ModelError(f"{folder}: tokenizer.json is damaged: {exc}") from exc
 
 
 def embeddings(body: Any) -> Any:
@@ -322,7 +325,10 @@ def _wrapped(tokenizer: Any, tokens: dict[str, str], config: Any) -> Any:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     longest = longest_input(config.to_dict())
-    if config.model_type != "distilbert" or any(tokenizer.token_to_id(token) is None for token in DISTILBERT_TOKENS):
+    fits = tokenizer.normalizer is not None and all(
+        tokenizer.token_to_id(token) is not None for token in DISTILBERT_TOKENS
+    )
+    if config.model_type != "distilbert" or not fits:
         names = {"pad_token": tokenizer.id_to_token(config.pad_token_id), **tokens}
         inputs = ["input_ids", "attention_mask"]
         return PreTrainedTokenizerFast(
