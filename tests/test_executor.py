@@ -59,6 +59,7 @@ def test_an_error_in_a_job_comes_out_as_it_is_and_the_executor_goes_on(executor:
     assert dict(executor.completed([partial(squared, 3)])) == {0: 9}
 
 
+@pytest.mark.slow
 def test_a_worker_trains_the_same_student(workers: WorkerProcesses, tiny_bert: Path) -> None:
     found = dict(workers.completed([partial(logits_of, tiny_bert, seed) for seed in (1, 2)]))
     assert (found[0] != found[1]).any()

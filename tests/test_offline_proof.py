@@ -76,6 +76,7 @@ def test_the_proof_holds_only_if_nothing_was_tried_and_the_network_was_forbidden
 
 
 @needs_linux
+@pytest.mark.slow
 def test_a_server_is_visited_and_ended(tmp_path: Path) -> None:
     if offline_proof._restriction() != NAMESPACE:
         pytest.skip("no network namespace can be made here")

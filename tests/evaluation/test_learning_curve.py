@@ -56,6 +56,7 @@ def test_the_points_grow_to_nearly_all_rows_and_the_curve_never_falls() -> None:
         assert accuracies == sorted(accuracies) and all(0 <= accuracy <= 1 for accuracy in accuracies)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_curve() -> None:
     vectors, labels = rows(40, 0.25, 1)
     assert learning_curve(vectors, labels, 5) == learning_curve(vectors, labels, 5)

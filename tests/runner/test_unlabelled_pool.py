@@ -191,6 +191,7 @@ def test_the_nearest_rows_are_those_of_a_full_comparison(tiny_bert: Path, tmp_pa
     assert pool.nearest(queries, 1)[2, 0] == 17
 
 
+@pytest.mark.slow
 def test_judges_read_no_block_twice_when_a_killed_run_goes_on(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
