@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,9 +28,8 @@ def seconds_of(command: Sequence[str | Path], *, network: bool = False) -> float
     whole = [str(part) for part in command]
     environment = dict(os.environ)
     if not network:
-        whole = ["unshare", "-rn", *whole]
+        whole = [shutil.which("unshare") or "unshare", "-rn", *whole]
         environment = {"PATH": str(Path(sys.base_prefix) / "bin"), "HOME": os.environ["HOME"]}
-        whole[0] = "/usr/bin/unshare"
     started = time.perf_counter()
     done = subprocess.run(whole, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:

@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from shared import CHECKOUT, DATASETS, known_figures, save
 from s3local.embedder import CachedEmbedder, LazyEmbedder, Vectors
 from s3local.evaluation.cross_validation import divide_into_folds
 from s3local.records import Example
-from s3local.review.selection import Doubts, doubts_of, rank
+from s3local.review.selection import Doubts, doubts_of, rank, rank_in_two_steps
 from s3local.runner.context import STUDENT
 from s3local.runner.settings import RunSettings
 from s3local.runner.task_kinds import TrainingSet, kind_of
@@ -70,10 +69,14 @@ def first_rows(pool: Pool, count: int, seed: int) -> list[int]:
     return [place for place, _ in rank(pool.vectors, pool.vectors[:0], count, seed)]
 
 
-def suggested_rows(pool: Pool, options: argparse.Namespace, seed: int, *, unsure: bool) -> list[int]:
-    """``--first`` rows and those that are suggested then, with a student of the first ones if ``unsure``."""
+def suggested_rows(pool: Pool, options: argparse.Namespace, seed: int) -> list[int]:
+    return rank_in_two_steps(pool.vectors, options.first, options.gold, seed)
+
+
+def doubtful_rows(pool: Pool, options: argparse.Namespace, seed: int) -> list[int]:
+    """``--first`` rows, and those that are suggested then, with a student of the first ones."""
     first = first_rows(pool, options.first, seed)
-    doubts = student_doubts(pool, first, seed) if unsure else None
+    doubts = student_doubts(pool, first, seed)
     more = rank(pool.vectors, pool.vectors[first], options.gold - len(first), seed, doubts)
     return [*first, *(place for place, _ in more)]
 
@@ -99,8 +102,8 @@ def student_doubts(pool: Pool, first: Sequence[int], seed: int) -> Doubts:
 WAYS: Mapping[str, Callable[[Pool, argparse.Namespace, int], list[int]]] = {
     "random": random_rows,
     "diverse": diverse_rows,
-    "suggested": partial(suggested_rows, unsure=False),
-    "suggested, unsure": partial(suggested_rows, unsure=True),
+    "suggested": suggested_rows,
+    "suggested, unsure": doubtful_rows,
 }
 
 

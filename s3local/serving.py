@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from s3local import __version__
 from s3local.exceptions import RunError
+from s3local.storage import parsed_json
 from s3local.student.encoding import Text
 from s3local.student.inference import Classifier
 from s3local.task.rows import MAX_TEXT_CHARACTERS
@@ -184,8 +185,8 @@ async def _json_of(request: Request) -> dict[str, Any]:
         if len(body) > MAX_BODY_BYTES:
             raise HTTPException(413, f"more than {MAX_BODY_BYTES:,} bytes; send fewer texts at a time")
     try:
-        asked = json.loads(bytes(body))
-    except (ValueError, RecursionError) as exc:
+        asked = parsed_json(bytes(body))
+    except ValueError as exc:
         raise HTTPException(400, "not valid JSON") from exc
     if not isinstance(asked, dict):
         raise HTTPException(400, 'an object such as {"texts": ["..."]} belongs here')

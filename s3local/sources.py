@@ -20,7 +20,7 @@ from s3local.encodings import checked_encoding, text_lines
 from s3local.exceptions import InputError
 from s3local.labelling_tools import plain_row
 from s3local.records import Row, check_row, parse_jsonl
-from s3local.storage import parsed_json, sha256_of, sha256_of_folder, translated_errors
+from s3local.storage import inner_name, parsed_json, sha256_of, sha256_of_folder, translated_errors
 from s3local.tables import named_columns, read_table
 from s3local.text import is_blank
 from s3local.wording import listed, unknown
@@ -323,7 +323,7 @@ def _dataset(folder: Path) -> Source:
 
     if (folder / SPLITS_FILE).is_file():
         try:
-            names = [_name(name) for name in _read_json(folder / SPLITS_FILE)["splits"]]
+            names = [inner_name(name) for name in _read_json(folder / SPLITS_FILE)["splits"]]
         except DAMAGED as exc:
             raise InputError(folder / SPLITS_FILE, f"damaged: {_first_line(exc)}") from exc
         if len(names) != 1:
@@ -333,7 +333,7 @@ def _dataset(folder: Path) -> Source:
     if not (folder / STATE_FILE).is_file():
         raise InputError(folder, f"a folder without {STATE_FILE}; one that the library datasets saved belongs here")
     try:
-        files = [folder / _name(entry["filename"]) for entry in _read_json(folder / STATE_FILE)["_data_files"]]
+        files = [folder / inner_name(entry["filename"]) for entry in _read_json(folder / STATE_FILE)["_data_files"]]
         schema = pyarrow.ipc.open_stream(pyarrow.memory_map(str(files[0]))).schema
         labels = _names_of(_read_json(folder / "dataset_info.json").get("features"))
     except (*DAMAGED, OSError, pyarrow.ArrowException) as exc:
@@ -342,15 +342,8 @@ def _dataset(folder: Path) -> Source:
     return _arrow_source(folder, schema, batches, pyarrow, labels)
 
 
-DAMAGED = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+DAMAGED = (ValueError, KeyError, IndexError, TypeError, AttributeError)
 """What reading JSON of another form raises."""
-
-
-def _name(text: object) -> str:
-    """The name of a file or folder inside of another one. Raises ``ValueError`` for one that leads out of it."""
-    if not isinstance(text, str) or text != Path(text).name or text in ("", ".."):
-        raise ValueError(f"the name {text!a} leads out of the folder")
-    return text
 
 
 def _read_json(path: Path) -> Any:

@@ -196,6 +196,13 @@ def safe_folder_name(name: str) -> str:
     return name
 
 
+def inner_name(name: object) -> str:
+    """The name of a file or folder directly inside of another one. Raises ``ValueError`` for what leads elsewhere."""
+    if not isinstance(name, str) or name != Path(name).name or name in ("", ".."):
+        raise ValueError(f"the name {name!a} leads out of the folder")
+    return name
+
+
 def refuse_same_file(source: Path, target: Path) -> None:
     """Raise ``InputError`` if writing ``target`` would replace ``source``, whatever path leads there."""
     with translated_errors(target):

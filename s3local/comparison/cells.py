@@ -19,7 +19,7 @@ import numpy as np
 from s3local.comparison.baselines import BASELINES, BaselineInput
 from s3local.comparison.cache import JudgeCache, SharedTeacher
 from s3local.comparison.methods import METHODS, RUNS, Method
-from s3local.embedder import CachedEmbedder, Embedder
+from s3local.embedder import CachedEmbedder, Vectors
 from s3local.evaluation.metrics import classification_metrics
 from s3local.evaluation.predictions import Prediction
 from s3local.executor import Executor
@@ -34,7 +34,7 @@ from s3local.results import (
     RunSummary,
     score_of,
 )
-from s3local.review.selection import rank
+from s3local.review.selection import rank_in_two_steps
 from s3local.runner.loop import run
 from s3local.runner.models import Models
 from s3local.runner.settings import RunSettings
@@ -92,13 +92,14 @@ def draw_gold(dev: Sequence[Example], size: int, seed: int) -> list[Example]:
     return [dev[place] for place in sorted(place for _, _, place in sorted(turns)[:size])]
 
 
-def choose_gold(dev: Sequence[Example], size: int, seed: int, embedder: Embedder) -> list[Example]:
-    """``size`` rows of ``dev``, in its order, chosen by their texts alone: a third as ``data draw --diverse`` draws,
-    and the rest as ``suggest`` names them next. Labels play no part, so that some may be missing."""
-    vectors = embedder.embed([row.text for row in dev])
-    first = [place for place, _ in rank(vectors, vectors[:0], max(1, size // 3), seed)]
-    more = [place for place, _ in rank(vectors, vectors[first], size - len(first), seed)]
-    return [dev[place] for place in sorted((*first, *more))]
+def choose_gold(dev: Sequence[Example], vectors: Vectors, size: int, seed: int) -> list[Example]:
+    """``size`` rows of ``dev``, in its order, chosen by their embeddings ``vectors`` (n_dev, dim): a third as
+    ``data draw --diverse`` draws, and the rest as ``suggest`` names them then.
+
+    Labels play no part, so that some may be missing. Fewer rows if the rest of ``dev`` is alike.
+    """
+    places = rank_in_two_steps(vectors, max(1, size // 3), size, seed)
+    return [dev[place] for place in sorted(places)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +150,10 @@ class CellComputer:
     def compute(self, cell: Cell, progress: Progress) -> CellResult:
         """Compute a cell: its predictions are written first, its marker last."""
         method, seed = METHODS[cell.method], cell.seed or 0
-        if cell.method == "active":
-            with progress.step("choosing rows to label", 1, "choices") as advance:
-                gold = choose_gold(self.dev, cell.gold_rows, seed, self.models.embedder)
-                advance(1)
+        if method.chosen:
+            with progress.step("embedding the rows to choose from", len(self.dev), "texts") as advance:
+                vectors = self.models.embedder.embed([row.text for row in self.dev], advance)
+            gold = choose_gold(self.dev, vectors, cell.gold_rows, seed)
         else:
             gold = draw_gold(self.dev, cell.gold_rows or self.most_gold, seed)
         if method.run is None:

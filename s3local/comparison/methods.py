@@ -41,7 +41,7 @@ class Method:
     student of that run: the selected one, or the final one that was not trained on gold rows.
     ``uses_gold``, ``uses_seed``: a method without them has one cell for all numbers of gold rows, for all seeds; the
     lengths of its texts are then those of the most gold rows. ``test_rows``: how many test rows it predicts, None for
-    all.
+    all. ``chosen``: its gold rows are chosen by their texts, not drawn.
     """
 
     name: str
@@ -51,13 +51,14 @@ class Method:
     uses_gold: bool = True
     uses_seed: bool = True
     test_rows: int | None = None
+    chosen: bool = False
 
 
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method("gold", "the student trained on gold rows alone"),
-        Method("active", "the same on rows that suggest chose, not drawn"),
+        Method("active", "the same on rows that suggest chose, not drawn", chosen=True),
         Method("probe", "a linear layer on embeddings of gold rows"),
         Method("probe-large", "the same with the judges' encoder"),
         Method("setfit", "the SetFit package on gold rows"),

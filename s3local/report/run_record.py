@@ -27,8 +27,7 @@ from s3local.results import (
     RunSummary,
     read_result,
 )
-from s3local.runner.state import CONFIG_FILE, RunFolder
-from s3local.storage import parsed_json
+from s3local.runner.state import CONFIG_FILE, RunFolder, read_config
 
 T = TypeVar("T")
 
@@ -99,7 +98,7 @@ def read_run(folder: Path) -> RunRecord:
     damaged file of rows; ``StorageError`` if a file cannot be read.
     """
     summary = read_summary(folder)
-    config = _config(folder / CONFIG_FILE)
+    config = _config(folder)
     candidates = list(map(_without_real_text, _rows(folder / FINAL / "dataset.jsonl", Candidate.from_row)))
     counts = [entry.rows for entry in summary.rounds]
     if len(candidates) != sum(counts):
@@ -170,18 +169,11 @@ def _without_real_text(candidate: Candidate) -> Candidate:
     return dataclasses.replace(candidate, example=dataclasses.replace(candidate.example, fields=hidden))
 
 
-def _config(path: Path) -> Mapping[str, Any]:
-    try:
-        config = parsed_json(path.read_text(encoding="utf-8"))
-        task, settings = config["task"], config["settings"]
-        if not all(isinstance(task[key], kind) for key, kind in (("name", str), ("texts", str), ("fields", list))):
-            raise ValueError("task: a name, texts and fields belong there")
-        if not isinstance(settings, dict) or not all(isinstance(label["name"], str) for label in task["labels"]):
-            raise ValueError("settings and the labels of the task belong there")
-    except (OSError, ValueError, TypeError, KeyError) as exc:
-        raise _damaged(path, exc) from exc
-    found: Mapping[str, Any] = config
-    return found
+def _config(folder: Path) -> Mapping[str, Any]:
+    config = read_config(folder)
+    if not isinstance(config["task"].get("texts"), str) or not isinstance(config.get("settings"), dict):
+        raise _damaged(folder / CONFIG_FILE, "texts of the task and settings belong there")
+    return config
 
 
 def _rows(path: Path, parse: Callable[[Row], T]) -> list[T]:

@@ -88,6 +88,12 @@ def rank(
     return chosen
 
 
+def rank_in_two_steps(vectors: Vectors, first: int, count: int, seed: int = 0) -> list[int]:
+    """``count`` texts: the ``first`` ones to label of all, and then those that are worth most beside them."""
+    begun = [place for place, _ in rank(vectors, vectors[:0], first, seed)]
+    return [*begun, *(place for place, _ in rank(vectors, vectors[begun], count - len(begun), seed))]
+
+
 def _why(place: int, doubts: Doubts | None) -> str:
     if doubts is None:
         return TYPICAL

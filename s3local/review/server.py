@@ -214,7 +214,7 @@ async def _json(request: Request) -> Mapping[str, Any]:
             raise RefusedError(f"at most {MAX_BODY_BYTES:,} bytes are read")
     try:
         content = parsed_json(bytes(body))
-    except (ValueError, RecursionError) as exc:
+    except ValueError as exc:
         raise RefusedError("a JSON object belongs here") from exc
     if not isinstance(content, dict):
         raise RefusedError("a JSON object belongs here")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -21,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3local.embedder import CachedEmbedder, Vectors
-from s3local.exceptions import InputError
+from s3local.exceptions import InputError, RunError
 from s3local.interruption import stop_if_asked
 from s3local.records import UNLABELLED, Candidate, Dropped, Example, Row
 from s3local.results import PoolResult
 from s3local.runner.context import UNLABELLED_ROWS, RunContext
 from s3local.runner.generation import Curation
-from s3local.storage import atomic_write
+from s3local.storage import atomic_write, parsed_json
 from s3local.task.rows import load_unlabelled
 from s3local.text import normal_form
 
@@ -71,8 +70,11 @@ class UnlabelledPool:
         if not self.ids:
             offset = 0
             with (self._context.state.path / ROWS_FILE).open("rb") as stream:
-                for line in stream:
-                    self.ids.append(json.loads(line)["id"])
+                for number, line in enumerate(stream, start=1):
+                    try:
+                        self.ids.append(parsed_json(line)["id"])
+                    except (ValueError, KeyError, TypeError) as exc:
+                        raise _damaged(f"{self._context.state.path / ROWS_FILE}, line {number}", exc) from exc
                     self._offsets.append(offset)
                     offset += len(line)
             self._embed()
@@ -84,7 +86,7 @@ class UnlabelledPool:
         with (self._context.state.path / ROWS_FILE).open("rb") as stream:
             for place in places:
                 stream.seek(self._offsets[place])
-                found.append(Example.from_row(json.loads(stream.readline())))
+                found.append(Example.from_row(parsed_json(stream.readline())))
         return found
 
     def vectors(self, places: Sequence[int]) -> Vectors:
@@ -188,4 +190,11 @@ class UnlabelledPool:
                     with atomic_write(path, "wb") as stream:
                         np.save(stream, vectors)
                     stop_if_asked()
-                self._blocks.append(np.load(path, mmap_mode="r"))
+                try:
+                    self._blocks.append(np.load(path, mmap_mode="r"))
+                except (ValueError, EOFError) as exc:
+                    raise _damaged(str(path), exc) from exc
+
+
+def _damaged(where: str, problem: Exception) -> RunError:
+    return RunError(f"{where}: damaged ({problem}); run again under another --name")

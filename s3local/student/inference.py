@@ -18,7 +18,7 @@ from s3local.exceptions import ModelError
 from s3local.hardware import int8_is_exact, physical_cores
 from s3local.offline import ENVIRONMENT
 from s3local.progress import Advance, ignore
-from s3local.storage import parsed_json
+from s3local.storage import inner_name, parsed_json
 from s3local.student.encoding import Ids, Text, as_input, batches_by_length, encode, pad
 
 Floats = NDArray[np.float32]
@@ -211,8 +211,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
             raise ValueError(f"max_length: a whole number from 1 to {MAX_LENGTH:,} belongs there")
         if not isinstance(meta.get("temperature", 1), int | float) or not 0 < meta.get("temperature", 1) < math.inf:
             raise ValueError("temperature: a number above 0 belongs there")
-        if not isinstance(meta.get("file", ""), str) or Path(meta.get("file", "")).name != meta.get("file", ""):
-            raise ValueError("file: the name of a file of this folder belongs there")
+        inner_name(meta.get("file", FP32_FILE))
     except FileNotFoundError as exc:
         raise ModelError(f"{folder} is not an exported student: {exc.filename} is missing") from exc
     except (OSError, ValueError) as exc:

@@ -103,7 +103,7 @@ def load_pooling(folder: Path) -> Pooling:
                 modes += _modes(place / "config.json")
             elif kind == "Dense":
                 dense += _dense(place)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ModelError(f"{folder}: modules.json or a folder that it names is damaged: {exc}") from exc
     return Pooling(modes or ["mean"], dense)
 

@@ -470,7 +470,7 @@ class _Connection:
     def _json(self, response: httpx.Response) -> dict[str, Any]:
         try:
             reply = parsed_json(response.content)
-        except (ValueError, RecursionError) as exc:
+        except ValueError as exc:
             raise TeacherError(f"{self._url} answered with what is no JSON: {_short(response.text)}") from exc
         if not isinstance(reply, dict):
             raise TeacherError(f"{self._url} answered with what is no JSON object: {_short(response.text)}")
@@ -490,7 +490,7 @@ def _said(response: httpx.Response) -> str:
         error = content.get("error", content) if isinstance(content, dict) else content
         said = error.get("message", error) if isinstance(error, dict) else error
         said = said if isinstance(said, str) else json.dumps(said)
-    except (ValueError, RecursionError):
+    except ValueError:
         said = response.text
     return _short(said) or response.reason_phrase or "nothing"
 

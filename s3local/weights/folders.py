@@ -6,12 +6,11 @@ Nothing of that is loaded. Files that lead out of the folder by a link or by a p
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from s3local.exceptions import ModelError
-from s3local.storage import translated_errors
+from s3local.storage import parsed_json, translated_errors
 from s3local.wording import shown
 
 MODULES_FILE = "modules.json"
@@ -57,10 +56,9 @@ def read_json(path: Path) -> Any:
             raise ModelError(f"{path} has {size:,} bytes, at most {MAX_JSON_BYTES:,} are allowed")
         content = path.read_bytes()
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as exc:
-        problem = "brackets are nested too deeply" if isinstance(exc, RecursionError) else exc
-        raise ModelError(f"{path} is not valid JSON: {problem}") from exc
+        return parsed_json(content)
+    except ValueError as exc:
+        raise ModelError(f"{path} is not valid JSON: {exc}") from exc
 
 
 def _refuse_code(path: Path, content: Any) -> None:
