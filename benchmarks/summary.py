@@ -378,18 +378,6 @@ def soak(results: Results) -> Table:
     return ["times broken off", "runs", "in different stages", "runs with the same dataset"], rows
 
 
-def bundle(results: Results) -> Table:
-    """The seconds of each step of carrying the program to another machine, and sizes."""
-    content = results.read("bundle")
-    steps = {step: f"{seconds:,.0f}" for step, seconds in content["seconds"].items()}
-    sizes = {
-        "archive, MB": content["archive_mb"],
-        "installed, MB": content["installed_mb"],
-        "of it models, MB": content["of_it_models_mb"],
-    }
-    return [*steps, *sizes], [["seconds, or MB", *steps.values(), *(f"{size:,}" for size in sizes.values())]]
-
-
 def privacy(results: Results) -> Table:
     """Personal data that is recognised in marked sentences, and finds in rows of datasets."""
     content = results.read("privacy")
@@ -402,12 +390,6 @@ def privacy(results: Results) -> Table:
         share = percent(entry["rows_with_a_find"] / entry["rows"])
         rows.append([name, f"{entry['rows']:,}", "", "", f"{share} ({kinds})"])
     return ["rows", "recall, %", "precision, %", "rows with a find, % (finds)"], rows
-
-
-def fuzz(results: Results) -> Table:
-    """Damaged files by parser."""
-    content = results.read("fuzz")
-    return ["files"], [[name, f"{count:,}"] for name, count in content["files"].items()]
 
 
 def scale(results: Results) -> Table:
@@ -457,9 +439,7 @@ TABLES: Mapping[str, Callable[..., Table]] = {
     "contrast": contrast,
     "hostile-files": hostile_files,
     "soak": soak,
-    "bundle": bundle,
     "privacy": privacy,
-    "fuzz": fuzz,
     "scale": scale,
     "simulation": simulation,
 }
